@@ -1,0 +1,1 @@
+"""flywheel turns the feedback a team owns into better open-weight checkpoints."""

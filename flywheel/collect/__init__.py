@@ -1,0 +1,1 @@
+"""Which candidates to judge next."""

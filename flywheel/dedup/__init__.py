@@ -1,0 +1,1 @@
+"""Exact and near duplicates, prompt groups, overlap with evaluation prompts."""

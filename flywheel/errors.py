@@ -1,0 +1,71 @@
+"""Every error flywheel raises on purpose.
+
+* FlywheelError
+  * SettingsError          a setting, a command line or the machine does not permit the work
+  * RecordError            a record breaks its own definition
+    - ShapeError           two things that must line up do not
+  * IngestError            a whole file cannot be taken in (single bad lines are quarantined instead)
+  * LakeError              a file of the lake is missing, torn or held by another writer
+  * QualityError           a suite is wrong or a batch broke a rule that cannot name its rows
+  * WarehouseError         a table is missing, empty or locked
+  * ManifestError          a dataset or checkpoint on disk is not what its manifest says
+  * TrainingError          a recipe cannot go on: bad settings, a failed canary, a loss that is not finite
+    - LaunchError          a process ended without its result
+  * EvaluationError        there is nothing to evaluate, or a grader does not fit the prompt
+  * PromotionError         the ledger is broken or a decision is not permitted
+
+A message says what was expected, what was found, where, and what to do next.
+Catch `FlywheelError` at the edges (a Dagster asset, the command line), nowhere else.
+"""
+
+
+class FlywheelError(Exception):
+    """Base class: catching it catches everything flywheel raises on purpose."""
+
+
+class SettingsError(FlywheelError, ValueError):
+    """A setting, a command line or the machine does not permit what was asked."""
+
+
+class RecordError(FlywheelError, ValueError):
+    """A record breaks its own definition, e.g. a comparison of a response with itself."""
+
+
+class ShapeError(RecordError):
+    """Two tensors, or two lists, that must line up do not."""
+
+
+class IngestError(FlywheelError):
+    """A whole file cannot be taken in: torn archive, unknown format, still being written."""
+
+
+class LakeError(FlywheelError):
+    """A file of the lake is missing, torn or held by another writer."""
+
+
+class QualityError(FlywheelError):
+    """A suite is wrong, or a batch broke a rule that cannot name its rows."""
+
+
+class WarehouseError(FlywheelError):
+    """A table is missing, empty or locked by another writer."""
+
+
+class ManifestError(FlywheelError):
+    """A dataset or a checkpoint on disk is not what its manifest says it is."""
+
+
+class TrainingError(FlywheelError):
+    """A recipe cannot go on: settings that do not fit, a failed canary, a loss not finite."""
+
+
+class LaunchError(TrainingError):
+    """A training or evaluation process ended without writing its result."""
+
+
+class EvaluationError(FlywheelError):
+    """There is nothing to evaluate, or a grader does not fit its prompt."""
+
+
+class PromotionError(FlywheelError):
+    """The ledger is broken, or a decision is not permitted."""

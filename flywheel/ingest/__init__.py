@@ -1,0 +1,1 @@
+"""Foreign formats to records: one module a format; batches, quarantine, nothing lost."""

@@ -1,0 +1,1 @@
+"""Parquet folders: append a batch, publish atomically, read."""

@@ -1,0 +1,107 @@
+"""Where everything lies on disk: one root, and a path for each thing as a function of its name.
+
+Steps exchange addresses, not objects, so this module is the whole storage contract. It only
+names paths; it creates and reads nothing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths below one root folder (`var/` by default)."""
+
+    root: Path
+
+    # ---- what comes in, and what was said ------------------------------------------------
+    @property
+    def inbox(self) -> Path:
+        """Files as delivered; whatever lies here is landed and then left alone."""
+        return self.root / "inbox"
+
+    @property
+    def lake(self) -> Path:
+        """All Parquet that dbt reads: landing, quarantine, raw sources, derived marks."""
+        return self.root / "lake"
+
+    def landing(self, kind: str) -> Path:
+        """Folder of one kind of record: `<batch_id>.parquet` per landed batch."""
+        return self.lake / "landing" / kind
+
+    @property
+    def batches(self) -> Path:
+        """Folder of batch manifests, `<batch_id>.json`, written last: the commit of a batch."""
+        return self.lake / "batches"
+
+    @property
+    def quarantine(self) -> Path:
+        """Folder of quarantined lines and rows, `<batch_id>.parquet` per batch."""
+        return self.lake / "quarantine"
+
+    def raw(self, source: str) -> Path:
+        """Folder of a table in no known format, landed untouched as a raw source."""
+        return self.lake / "raw" / source
+
+    def derived(self, name: str) -> Path:
+        """One Parquet file of inferred marks, e.g. `duplicates`; rebuildable at any time."""
+        return self.lake / "derived" / f"{name}.parquet"
+
+    # ---- the warehouse --------------------------------------------------------------------
+    @property
+    def warehouse(self) -> Path:
+        """The DuckDB file that dbt owns. Nobody else opens it."""
+        return self.root / "warehouse" / "warehouse.duckdb"
+
+    @property
+    def warehouse_copy(self) -> Path:
+        """The read copy for everybody else; same file name, because views store it."""
+        return self.root / "read" / "warehouse.duckdb"
+
+    # ---- artifacts ------------------------------------------------------------------------
+    @property
+    def artifacts(self) -> Path:
+        """Everything immutable that a generation made."""
+        return self.root / "artifacts"
+
+    def dataset(self, name: str, generation: str) -> Path:
+        """Folder of one frozen dataset: `<split>.parquet` and `manifest.json`."""
+        return self.artifacts / "datasets" / name / generation
+
+    def checkpoint(self, kind: str, checkpoint_id: str) -> Path:
+        """Folder of one published checkpoint: Hugging Face files and `manifest.json`."""
+        return self.artifacts / "checkpoints" / kind / checkpoint_id
+
+    def run(self, name: str, generation: str) -> Path:
+        """Folder of one process run: config.json, metrics.jsonl, state/, result.json."""
+        return self.artifacts / "runs" / name / generation
+
+    def evaluation(self, generation: str) -> Path:
+        """Folder of one generation's evaluation: result.json, samples.parquet, report.html."""
+        return self.artifacts / "evaluations" / generation
+
+    # ---- decisions ------------------------------------------------------------------------
+    @property
+    def registry(self) -> Path:
+        """The ledger of decisions and the champion pointer."""
+        return self.root / "registry"
+
+    @property
+    def annotation_queue(self) -> Path:
+        """What should be judged next, `<generation>.jsonl`."""
+        return self.root / "annotation_queue"
+
+    @property
+    def docs(self) -> Path:
+        """Generated pages: Great Expectations Data Docs, reports."""
+        return self.root / "docs"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's own storage."""
+        return self.root / "dagster"
+
+    @property
+    def turn_result(self) -> Path:
+        """What the last turn of the wheel came to, as JSON."""
+        return self.root / "turn.json"

@@ -1,0 +1,1 @@
+"""The gate, the ledger and the champion."""

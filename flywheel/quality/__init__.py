@@ -1,0 +1,1 @@
+"""Great Expectations suites per kind, run on every batch."""

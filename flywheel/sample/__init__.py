@@ -1,0 +1,1 @@
+"""The sample world of `make run`: a refund desk, its writers, simulated annotators, hidden gold."""

@@ -1,0 +1,1 @@
+"""Gradient descent on feedback: settings, engine, the one loop, losses, recipes."""

@@ -1,0 +1,1 @@
+"""The DuckDB warehouse: publish a read copy, freeze a mart into a dataset."""

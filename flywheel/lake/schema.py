@@ -1,0 +1,108 @@
+"""The columns of every Parquet file in the lake that is not a raw source.
+
+Landing has one table per kind of record: the same columns in front (who said it, where it lay,
+what it was asked), then the kind's own. A conversation is three columns wherever it occurs: its
+JSON, its words (`_text`) and the hash of its content (`_key`), so that SQL never parses JSON to
+group, count or compare. Times are UTC without a zone, because DuckDB then needs no extension.
+"""
+
+import pyarrow as pa
+
+TIME = pa.timestamp("us")  # UTC by rule; a zone in the type would make DuckDB load ICU
+
+
+def _columns(kind: pa.DataType, *names: str) -> list[pa.Field]:
+    return [pa.field(name, kind) for name in names]
+
+
+def _texts(*names: str) -> list[pa.Field]:
+    return _columns(pa.string(), *names)
+
+
+def _conversation(name: str) -> list[pa.Field]:
+    return _texts(name, f"{name}_text", f"{name}_key")
+
+
+COMMON = [
+    *_texts("record_id", "record_uid", "content_sha256", "kind", "source", "batch_id", "file"),
+    *_columns(pa.int64(), "line_no", "byte_offset"),
+    *_texts("annotator_id", "annotator_kind", "guideline_version"),
+    *_columns(pa.float64(), "seconds", "cost_usd"),
+    *_texts("licence", "data_subject"),
+    *_columns(TIME, "occurred_at"),
+    *_texts("domain", "group_hint", "metadata"),
+    *_columns(TIME, "landed_at"),
+    *_conversation("prompt"),
+]
+
+OWN = {
+    "demonstration": _conversation("response"),
+    "comparison": [
+        *_conversation("response_a"),
+        *_conversation("response_b"),
+        *_texts("choice", "reason", "model_a", "model_b"),
+    ],
+    "ranking": [
+        *_columns(pa.list_(pa.string()), "responses", "response_texts", "response_keys"),
+        *_columns(pa.list_(pa.int32()), "ranks"),
+        *_columns(pa.list_(pa.string()), "models"),
+    ],
+    "rating": [
+        *_conversation("response"),
+        *_columns(pa.float64(), "rating", "rating_min", "rating_max"),
+    ],
+    "critique": [
+        *_conversation("response"),
+        *_texts("critique"),
+        *_conversation("corrected_response"),
+    ],
+    "rubric_score": [
+        *_conversation("response"),
+        *_texts("criterion"),
+        *_columns(pa.float64(), "score", "weight"),
+    ],
+    "trajectory": [
+        *_conversation("steps"),
+        *_texts("outcome", "task_id"),
+        *_columns(pa.int32(), "trial"),
+        *_columns(pa.float64(), "reward"),
+        *_texts("model"),
+        *_columns(pa.int64(), "step_count", "tool_call_count"),
+    ],
+    "interaction": [
+        *_conversation("response"),
+        *_texts("model", "thumbs"),
+        *_conversation("edited_response"),
+    ],
+    "evaluation_prompt": _texts("evaluation_set", "grader", "reference"),
+}
+
+SCHEMAS: dict[str, pa.Schema] = {kind: pa.schema([*COMMON, *own]) for kind, own in OWN.items()}
+
+QUARANTINE: pa.Schema = pa.schema(
+    [
+        *_texts("batch_id", "file", "kind"),
+        *_columns(pa.int64(), "line_no", "byte_offset", "byte_length"),
+        *_columns(pa.binary(), "raw"),
+        *_texts("reason_kind", "reason", "record_uid"),
+        *_columns(TIME, "seen_at"),
+    ]
+)
+
+DERIVED: dict[str, pa.Schema] = {
+    "near_duplicates": pa.schema(
+        [
+            *_texts("text_key", "role", "status", "representative_key"),
+            *_columns(pa.float64(), "jaccard"),
+            *_texts("reason"),
+        ]
+    ),
+    "prompt_groups": pa.schema(_texts("prompt_key", "group_id")),
+    "contamination": pa.schema(
+        [
+            *_texts("text_key", "role", "evaluation_set", "evaluation_prompt_key", "kind"),
+            *_columns(pa.float64(), "jaccard"),
+            *_texts("span"),
+        ]
+    ),
+}

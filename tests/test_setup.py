@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,6 @@ line-length = 100
 PYTHON_SCRIPT = """\
 #!/bin/sh
 case "$*" in
-  *importlib.metadata*) cat "{root}/broken" 2>/dev/null; rm -f "{root}/broken" ;;
   *find_spec*) echo {version}; echo {lacking} ;;
   *"-m venv"*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo "#!$3/bin/python" > "$3/bin/pip" ;;
   *"-m pip"*) echo "$*" >> "{root}/pip_calls"; . "{root}/pip.sh" ;;
@@ -256,12 +256,20 @@ def test_a_killed_set_up_goes_on_the_next_time_once_its_pip_has_ended(project: P
     assert "up to date" in output and project.stamp.exists()
 
 
-def test_packages_left_half_written_are_installed_again(project: Project) -> None:
-    (project.root / "broken").write_text("six==1.17.0\n")
+def test_packages_left_half_written_are_forgotten_so_that_pip_installs_them(
+    project: Project,
+) -> None:
+    project.set_up()
+    site = project.root / ".venv" / "lib" / "python3.12" / "site-packages"
+    for name, record in {"whole": "whole.py,,\n", "torn": "torn.py,,\n", "early": ""}.items():
+        (site / f"{name}-1.dist-info").mkdir(parents=True)
+        (site / f"{name}-1.dist-info" / "RECORD").write_text(record)
+    (site / "whole.py").write_text("")
+    project.stamp.unlink()
     status, output, _ = project.set_up()
     assert status == 0
-    assert "mending 1 package" in output
-    assert project.pip_calls[1].endswith("--force-reinstall --no-deps six==1.17.0")
+    assert [path.name for path in site.glob("*.dist-info")] == ["whole-1.dist-info"]
+    assert "torn-1.dist-info was left half written" in output and "early-1" in output
 
 
 def test_a_moved_checkout_gets_an_environment_of_its_own(project: Project) -> None:
@@ -298,37 +306,52 @@ def test_two_set_ups_at_once_install_once(project: Project) -> None:
     assert len(project.pip_calls) == 1
 
 
+# A build backend of a dozen lines, so that pip has something to install without an index.
+BACKEND = """
+import zipfile
+
+def write_wheel(folder, name, files):
+    path, info = f"{name}-0.1-py3-none-any.whl", f"{name}-0.1.dist-info/"
+    with zipfile.ZipFile(f"{folder}/{path}", "w") as wheel:
+        for file in files:
+            wheel.writestr(file, "")
+        wheel.writestr(info + "METADATA", f"Metadata-Version: 2.1\\nName: {name}\\nVersion: 0.1\\n"
+                       + ("Requires-Dist: thing\\n" if name == "flywheel" else ""))
+        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+        wheel.writestr(info + "RECORD", "".join(f"{file},,\\n" for file in files))
+    return path
+
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    return write_wheel(folder, "flywheel", [])
+"""
+
+
 @pytest.mark.slow
 def test_a_real_venv_and_a_real_pip_mend_and_explain_without_network(tmp_path: Path) -> None:
     project = Project(tmp_path / "checkout")
     (project.root / "pyproject.toml").write_text(
         '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-        '[project]\nname = "flywheel"\nversion = "0.1"\n'
+        '[project]\nname = "flywheel"\nversion = "0.1"\ndependencies = ["thing"]\n'
     )
     (project.root / "backend.py").write_text(BACKEND)
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
     offline = {"PYTHON": sys.executable, "PIP_INDEX_URL": "http://127.0.0.1:9/simple"}
     offline |= {"PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "1", "PIP_NO_CACHE_DIR": "1"}
+    offline |= {"PIP_FIND_LINKS": str(wheels)}
+
+    status, _, errors = project.set_up(**offline)
+    assert status == 1
+    assert "package index cannot be reached" in errors and "PIP_INDEX_URL" in errors
+
+    space: dict[str, Callable[..., str]] = {}
+    exec(BACKEND, space)
+    space["write_wheel"](wheels, "thing", ["thing.py"])
     assert project.set_up(**offline)[0] == 0
     assert project.set_up(**offline) == (0, "", "")
 
+    (module,) = (project.root / ".venv").glob("lib/python*/site-packages/thing.py")
+    module.unlink()  # as after a kill -9 while pip was writing it
     project.stamp.unlink()
-    (marker,) = (project.root / ".venv").glob("lib/python*/site-packages/pip/py.typed")
-    marker.unlink()  # as after a kill -9 while pip itself was being written
-    status, output, errors = project.set_up(**offline)
-    assert status == 1
-    assert "mending 1 packages" in output
-    assert "package index cannot be reached" in errors and "PIP_INDEX_URL" in errors
-
-
-# A build backend of a dozen lines, so that pip has something to install without an index.
-BACKEND = """
-import zipfile
-
-def build_editable(folder, config_settings=None, metadata_directory=None):
-    name, info = "flywheel-0.1-py3-none-any.whl", "flywheel-0.1.dist-info/"
-    with zipfile.ZipFile(folder + "/" + name, "w") as wheel:
-        wheel.writestr(info + "METADATA", "Metadata-Version: 2.1\\nName: flywheel\\nVersion: 0.1\\n")
-        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
-        wheel.writestr(info + "RECORD", "")
-    return name
-"""  # noqa: E501
+    assert "thing-0.1.dist-info was left half written" in project.set_up(**offline)[1]
+    assert module.exists()

@@ -8,7 +8,7 @@ too old. It is safe to repeat and to interrupt:
   sections of pyproject.toml, constraints.txt, the Python version). Where it fits, nothing is
   touched and no network is needed.
 * Without it the installation goes on where it stopped; packages that the interruption left
-  half written are found by their own lists of files and installed again.
+  half written are found by pip's own lists of files and installed again.
 * A second set-up waits for the first. pip inherits the lock, so it is held even when the
   set-up itself was killed and its pip lives on.
 
@@ -18,6 +18,7 @@ on, for those who know that their wheels need less. pip's own variables work as 
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import re
@@ -50,17 +51,6 @@ PROBE = """
 import importlib.util, sys
 print("%d.%d.%d" % sys.version_info[:3])
 print(*[name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None])
-"""
-
-# Printed by .venv's interpreter: packages whose list of files is missing, or lists lost files.
-BROKEN = """
-import csv, importlib.metadata
-for package in importlib.metadata.distributions():
-    record = package.read_text("RECORD")
-    paths = [row[0] for row in csv.reader((record or "").splitlines()) if row]
-    lost = [p for p in paths if not p.endswith(".pyc") and not package.locate_file(p).exists()]
-    if package.metadata["Name"] and (lost or not paths):
-        print("%s==%s" % (package.metadata["Name"], package.version))
 """
 
 
@@ -230,28 +220,33 @@ def install() -> None:
     else:
         say(f"set-up: bringing .venv (Python {version}) up to date; log in {LOG}")
         LOG.write_text("")
+        for record in half_written():
+            say(f"set-up: {record.name} was left half written, installing it again")
+            shutil.rmtree(str(record))  # what pip does not know of, it installs
     pip = [str(VENV / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
     pip += ["--no-input", "-c", str(ROOT / "constraints.txt")]
     STAMP.unlink() if STAMP.exists() else None
     run([*pip, "-e", f"{ROOT}[test,gguf]"], "a", "pip could not install the dependencies")
-    broken = broken_packages()
-    if broken:
-        say(f"set-up: mending {len(broken)} packages that an interruption left half written")
-        mend = ["--force-reinstall", "--no-deps", *broken]
-        run([*pip, *mend], "a", "pip could not mend half-written packages")
-        if broken_packages():
-            raise SetupError(f"still half written: {broken_packages()}; remove .venv, run it again")
     draft = STAMP.with_suffix(".draft")
     draft.write_text(fingerprint(version))
     draft.replace(STAMP)
     say(f"set-up: ready in {time.monotonic() - started:.0f} s")
 
 
-def broken_packages() -> list[str]:
-    """Return name==version of installed packages that lack files, the project itself excepted."""
-    command = [str(VENV / "bin" / "python"), "-c", BROKEN]
-    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return [line for line in answer.stdout.split() if not line.startswith("flywheel==")]
+def half_written() -> list[Path]:
+    """Return pip's records of packages whose list of files is missing or names lost files.
+
+    pip writes that list last, but takes a package without one for installed.
+    """
+    found = []
+    for record in sorted(VENV.glob("lib/python*/site-packages/*.dist-info")):
+        files = record / "RECORD"
+        text = files.read_text() if files.exists() else ""
+        paths = [row[0] for row in csv.reader(text.splitlines()) if row]
+        kept = [path for path in paths if not path.endswith(".pyc")]
+        if not paths or not all((record.parent / path).exists() for path in kept):
+            found.append(record)
+    return found
 
 
 def run(command: list[str], mode: str, failure: str) -> None:

@@ -4,12 +4,12 @@
   * SettingsError          a setting, a command line or the machine does not permit the work
   * RecordError            a record breaks its own definition
     - ShapeError           two things that must line up do not
-  * IngestError            a whole file cannot be taken in (single bad lines are quarantined instead)
+  * IngestError            a whole file cannot be taken in (bad lines are quarantined instead)
   * LakeError              a file of the lake is missing, torn or held by another writer
   * QualityError           a suite is wrong or a batch broke a rule that cannot name its rows
   * WarehouseError         a table is missing, empty or locked
   * ManifestError          a dataset or checkpoint on disk is not what its manifest says
-  * TrainingError          a recipe cannot go on: bad settings, a failed canary, a loss that is not finite
+  * TrainingError          a recipe cannot go on: settings that do not fit, a loss not finite
     - LaunchError          a process ended without its result
   * EvaluationError        there is nothing to evaluate, or a grader does not fit the prompt
   * PromotionError         the ledger is broken or a decision is not permitted

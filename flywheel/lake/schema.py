@@ -106,3 +106,13 @@ DERIVED: dict[str, pa.Schema] = {
         ]
     ),
 }
+
+# A table in no known format: the row as it was delivered, as JSON text. One schema for every
+# source, so that a new source needs a staging model and nothing else.
+RAW: pa.Schema = pa.schema(
+    [
+        *_texts("source", "batch_id", "file"),
+        *_columns(pa.int64(), "line_no", "byte_offset"),
+        *_texts("record"),
+    ]
+)

@@ -47,9 +47,11 @@ def response_of(value: str | Conversation) -> Conversation:
 
 def text_of(conversation: Conversation) -> str:
     """The words of a conversation, turns joined by newlines; tool calls as name(arguments)."""
-    lines = []
+    lines: list[str] = []
     for message in conversation:
-        calls = [f"{c.name}({msgspec.json.encode(c.arguments).decode()})" for c in message.tool_calls]
+        calls = [
+            f"{c.name}({msgspec.json.encode(c.arguments).decode()})" for c in message.tool_calls
+        ]
         lines.extend(part for part in (message.content, *calls) if part)
     return "\n".join(lines)
 

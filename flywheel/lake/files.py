@@ -1,0 +1,79 @@
+"""Files of the lake: written aside, synced, then put in place by one rename.
+
+A reader sees a whole file or none. Names that begin with a dot are drafts; names that begin with
+an underscore are empty tables that give a folder its columns before the first batch.
+"""
+
+import os
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flywheel.errors import LakeError
+from flywheel.lake.schema import DERIVED, QUARANTINE, RAW, SCHEMAS
+from flywheel.layout import Layout
+
+EMPTY = "_empty.parquet"
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write a table durably, in one step for whoever reads `path`.
+
+    Raises:
+        LakeError: The file could not be written; nothing is left of it.
+    """
+    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.draft")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, draft, compression="zstd")
+        sync(draft)
+        os.replace(draft, path)
+        sync(path.parent)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise LakeError(
+            f"cannot write {path}: {error.strerror or error}; free some space or mend the folder's "
+            f"permissions, then run it again: nothing half written counts"
+        ) from error
+
+
+def read_folder(folder: Path, columns: list[str] | None = None) -> pa.Table:
+    """Every row of a folder of Parquet files with one schema.
+
+    Raises:
+        LakeError: There is no file, or one is torn.
+    """
+    paths = sorted(folder.glob("[!.]*.parquet"))
+    if not paths:
+        raise LakeError(f"{folder} holds no Parquet file; land some feedback first")
+    tables = []
+    for path in paths:
+        try:
+            tables.append(pq.read_table(path, columns=columns))
+        except (OSError, pa.ArrowInvalid) as error:
+            raise LakeError(
+                f"{path} is torn: {error}; remove it and land its file again"
+            ) from error
+    return pa.concat_tables(tables)
+
+
+def ensure(layout: Layout) -> None:
+    """Give every folder of the lake its columns, so that a fresh home can be queried."""
+    wanted = {layout.landing(kind) / EMPTY: schema for kind, schema in SCHEMAS.items()}
+    wanted[layout.quarantine / EMPTY] = QUARANTINE
+    wanted[layout.raw("_none") / EMPTY] = RAW
+    wanted |= {layout.derived(name): schema for name, schema in DERIVED.items()}
+    for path, schema in wanted.items():
+        if not path.exists():
+            write_table(schema.empty_table(), path)
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold a file or a folder's names before going on."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,1 +1,22 @@
 """Foreign formats to records: one module a format; batches, quarantine, nothing lost."""
+
+from flywheel.ingest.batch import (
+    BatchManifest,
+    ExpectationResult,
+    landing_counts,
+    latest_batch_number,
+    quarantine_reasons,
+    read_batches,
+)
+from flywheel.ingest.land import land, pending_files
+
+__all__ = [
+    "BatchManifest",
+    "ExpectationResult",
+    "land",
+    "landing_counts",
+    "latest_batch_number",
+    "pending_files",
+    "quarantine_reasons",
+    "read_batches",
+]

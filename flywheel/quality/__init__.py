@@ -1,1 +1,7 @@
 """Great Expectations suites per kind, run on every batch."""
+
+from flywheel.quality.docs import build_data_docs
+from flywheel.quality.gate import Outcome, judge
+from flywheel.quality.suites import Expectation, expectations
+
+__all__ = ["Expectation", "Outcome", "build_data_docs", "expectations", "judge"]

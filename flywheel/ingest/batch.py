@@ -1,0 +1,131 @@
+"""Batches: one per landed file. Its manifest, written last, is what makes it count."""
+
+import json
+import os
+import uuid
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flywheel.errors import LakeError
+from flywheel.lake import read_folder
+from flywheel.lake.files import sync
+from flywheel.layout import Layout
+from flywheel.records import KINDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectationResult:
+    """How one expectation fared on the rows of one kind of one batch."""
+
+    kind: str
+    name: str
+    passed: bool
+    checked: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchManifest:
+    """What became of one file. lines = rows + quarantined + blanks, always.
+
+    Attributes:
+        number: 1, 2, 3, ... in the order of landing.
+        lines: Lines, elements or rows of the file.
+        rows: Those that landed; one line may hold several records.
+        rows_by_kind: Records landed, by kind; "raw" counts rows of raw sources.
+        blocked: More than the limit was quarantined, so nothing of the file landed.
+        sure: How sure the format is, from 0 to 1, with `why` in words.
+    """
+
+    number: int
+    batch_id: str
+    file: str
+    source: str
+    format: str
+    sure: float
+    why: str
+    file_sha256: str
+    file_bytes: int
+    lines: int
+    rows: int
+    quarantined: int
+    blanks: int
+    rows_by_kind: dict[str, int]
+    blocked: bool
+    landed_at: str
+    expectations: list[ExpectationResult] = field(default_factory=list)
+
+    def save(self, layout: Layout) -> None:
+        """Commit the batch."""
+        layout.batches.mkdir(parents=True, exist_ok=True)
+        path = layout.batches / f"{self.batch_id}.json"
+        draft = path.with_name(f".{uuid.uuid4().hex[:8]}.draft")
+        try:
+            draft.write_text(json.dumps(asdict(self), indent=1) + "\n")
+            sync(draft)
+            os.replace(draft, path)
+            sync(path.parent)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise LakeError(f"cannot write {path}: {error}; free some space") from error
+
+
+def read_batches(layout: Layout) -> list[BatchManifest]:
+    """Every committed batch, in order of landing.
+
+    Raises:
+        LakeError: A manifest is torn or of another version.
+    """
+    found = []
+    for path in sorted(layout.batches.glob("b*.json")):
+        try:
+            facts: dict[str, Any] = json.loads(path.read_text())
+            facts["expectations"] = [ExpectationResult(**one) for one in facts["expectations"]]
+            found.append(BatchManifest(**facts))
+        except (ValueError, TypeError, KeyError) as error:
+            raise LakeError(
+                f"{path} is torn or of another version: {error}; remove it and land "
+                f"the file of that batch again"
+            ) from error
+    return sorted(found, key=lambda one: one.number)
+
+
+def latest_batch_number(layout: Layout) -> int:
+    """Number of the newest batch that holds anything; 0 where nothing has landed."""
+    return max((one.number for one in read_batches(layout) if not one.blocked), default=0)
+
+
+def landing_counts(layout: Layout) -> dict[str, int]:
+    """Records landed so far, by kind."""
+    counts = dict.fromkeys(KINDS, 0)
+    for batch in read_batches(layout):
+        for kind, count in batch.rows_by_kind.items():
+            counts[kind] = counts.get(kind, 0) + count
+    return counts
+
+
+def quarantine_reasons(layout: Layout) -> dict[str, int]:
+    """Quarantined lines by kind of reason, most frequent first."""
+    if not layout.quarantine.exists():
+        return {}
+    kinds = (
+        read_folder(layout.quarantine, ["reason_kind"])["reason_kind"].value_counts().to_pylist()
+    )
+    return {one["values"]: one["counts"] for one in sorted(kinds, key=lambda one: -one["counts"])}
+
+
+def remove_orphans(layout: Layout, committed: set[str]) -> list[Path]:
+    """Remove Parquet that a killed landing left behind without a manifest."""
+    folders = [*(layout.landing(kind) for kind in KINDS), layout.quarantine]
+    folders += [path for path in (layout.lake / "raw").glob("*") if path.is_dir()]
+    orphans = [
+        path
+        for folder in folders
+        for path in folder.glob("*.parquet")
+        if not path.name.startswith("_") and path.stem not in committed
+    ]
+    drafts = [path for folder in (*folders, layout.batches) for path in folder.glob(".*.draft")]
+    for path in (*orphans, *drafts):
+        path.unlink(missing_ok=True)
+    return orphans

@@ -1,0 +1,128 @@
+"""Records as columns: what every row of landing carries, and the kind's own."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from flywheel.ingest.keys import content_sha256, prompt_key, response_key
+from flywheel.lake import RAW, SCHEMAS
+from flywheel.records import KINDS, Record
+from flywheel.records.message import Conversation, dump, response_of, text_of
+
+SALT_FILE = "annotators.salt"
+_AS_GIVEN = {  # columns that hold a field of the record under its own name
+    kind: [name for name in KINDS[kind].__struct_fields__ if name in schema.names]
+    for kind, schema in SCHEMAS.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a record was read."""
+
+    line_no: int
+    byte_offset: int
+    index: int  # among the records of its line
+
+
+def row_of(
+    record: Record, place: Place, batch: dict[str, Any], pseudonym: Callable[[str], str]
+) -> dict[str, Any]:
+    """One row of landing.
+
+    Args:
+        record: What was said.
+        place: Where it was read.
+        batch: batch_id, file, source and landed_at, the same for all.
+        pseudonym: Turns an annotator's id into one that names nobody.
+    """
+    kind = str(record.__struct_config__.tag)
+    sha = content_sha256(record)
+    uid = f"{batch['batch_id']}:{place.line_no}:{place.index}"
+    row = {
+        **dict.fromkeys(SCHEMAS[kind].names),
+        **{name: getattr(record, name) for name in _AS_GIVEN[kind]},
+        **batch,
+        "source": record.source or batch["source"],
+        "record_id": record.id or sha[:32],
+        "record_uid": hashlib.blake2b(uid.encode(), digest_size=16).hexdigest(),
+        "content_sha256": sha,
+        "kind": kind,
+        "line_no": place.line_no,
+        "byte_offset": place.byte_offset,
+        "annotator_id": pseudonym(record.annotator_id) if record.annotator_id else None,
+        "occurred_at": _utc(record.occurred_at),
+        "group_hint": record.group,
+        "metadata": msgspec.json.encode(record.metadata, order="deterministic").decode(),
+    }
+    _conversation(row, "prompt", record.conversation, prompt_key)
+    for name in ("response", "response_a", "response_b", "corrected_response", "edited_response"):
+        if name in row:
+            value = getattr(record, name)
+            _conversation(row, name, value and response_of(value), response_key)
+    if kind == "ranking":
+        responses = [response_of(one) for one in record.responses]  # type: ignore[attr-defined]
+        row["responses"] = [dump(one) for one in responses]
+        row["response_texts"] = [text_of(one) for one in responses]
+        row["response_keys"] = [response_key(one) for one in responses]
+    if kind == "trajectory":
+        steps: Conversation = record.steps  # type: ignore[attr-defined]
+        _conversation(row, "steps", steps, response_key)
+        row["step_count"] = len(steps)
+        row["tool_call_count"] = sum(len(step.tool_calls) for step in steps)
+    return row
+
+
+def table_of(kind: str, rows: list[dict[str, Any]]) -> pa.Table:
+    """Rows of one kind as a table of its schema; "raw" is a kind here."""
+    schema = RAW if kind == "raw" else SCHEMAS[kind]
+    return pa.table(
+        {f.name: pa.array([row[f.name] for row in rows], type=f.type) for f in schema},
+        schema=schema,
+    )
+
+
+def pseudonyms(root: Path) -> Callable[[str], str]:
+    """Names for annotators whose id is an address: stable in this home, meaningless outside it."""
+    path = root / SALT_FILE
+    if not path.exists():
+        root.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(".draft")
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_hex(32))
+        os.replace(draft, path)
+    salt = path.read_bytes()
+
+    def pseudonym(annotator_id: str) -> str:
+        if "@" not in annotator_id:
+            return annotator_id
+        digest = hmac.new(salt, annotator_id.strip().lower().encode(), hashlib.sha256)
+        return f"p_{digest.hexdigest()[:16]}"
+
+    return pseudonym
+
+
+def _conversation(
+    row: dict[str, Any],
+    name: str,
+    value: Conversation | None,
+    key: Callable[[Conversation], str],
+) -> None:
+    row[name] = dump(value) if value else None
+    row[f"{name}_text"] = text_of(value) if value else None
+    row[f"{name}_key"] = key(value) if value else None
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None or moment.tzinfo is None:
+        return moment
+    return moment.astimezone(UTC).replace(tzinfo=None)

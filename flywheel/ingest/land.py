@@ -1,0 +1,257 @@
+"""Landing: files in, typed rows out, and every line accounted for.
+
+A file is known by its content: delivered twice, or under another name, it lands once. Its rows
+are published first, its manifest last, under a lock; what a killed landing left without a
+manifest is removed by the next one, which lands the file again.
+"""
+
+import fcntl
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from flywheel.errors import FlywheelError, IngestError, SettingsError
+from flywheel.ingest.batch import BatchManifest, read_batches, remove_orphans
+from flywheel.ingest.columns import pseudonyms
+from flywheel.ingest.discover import Settled, find_files, readable, settled, source_of
+from flywheel.ingest.formats import RAW, named, recognise
+from flywheel.ingest.intake import Intake, Judge
+from flywheel.ingest.unit import Unit
+from flywheel.ingest.units import read_units
+from flywheel.lake import ensure, write_table
+from flywheel.layout import Layout
+
+SNIFFED = 50  # objects looked at to recognise a format
+Log = Callable[[str], object]
+
+
+def land(
+    paths: Iterable[Path],
+    layout: Layout,
+    *,
+    judge: Judge | None = None,
+    format: str = "auto",
+    source: str | None = None,
+    quarantine_limit: float = 0.2,
+    log: Log = print,
+) -> list[BatchManifest]:
+    """Land every new file below `paths`.
+
+    Args:
+        paths: Files and folders.
+        layout: Where the lake lies.
+        judge: Judges the rows of one kind; rows that fail a critical rule are quarantined.
+        format: Name of a reader; "auto" looks inside.
+        source: Name of the source; the folder's name where there is none.
+        quarantine_limit: Largest share of a file's lines that may be quarantined; beyond it the
+            file is blocked: nothing of it lands, and it is judged again every time.
+        log: Told of each file, and of what was left alone.
+
+    Returns:
+        The batches of this call, in order; files that landed before are not among them.
+
+    Raises:
+        SettingsError: There is no such format, or the source is no name of a folder.
+        LakeError: A file of the lake could not be written.
+        IngestError: A path is not there; a folder cannot be read or written; or the sum over a
+            file's lines does not hold, which is a defect of a reader.
+    """
+    wanted = list(paths)
+    _check(wanted, layout, format, source, quarantine_limit)
+    try:
+        with _alone(layout):
+            return _land(wanted, layout, judge, format, source, quarantine_limit, log)
+    except OSError as error:
+        raise IngestError(
+            f"landing stopped at {error.filename or layout.root}: {error.strerror or error}; free "
+            f"some space or mend the permissions and land again: whole files landed are kept"
+        ) from error
+
+
+def pending_files(layout: Layout) -> list[Path]:
+    """Files of the inbox that have not landed, drafts and blocked ones aside."""
+    known = {one.file_sha256 for one in read_batches(layout)}
+    found = settled(find_files([layout.inbox]))
+    return [file.path for file in found if file.sha256 not in known]
+
+
+def _check(
+    paths: list[Path], layout: Layout, format: str, source: str | None, limit: float
+) -> None:
+    if format not in ("auto", RAW):
+        named(format)
+    if source is not None and (not source or source[0] in "._" or "/" in source):
+        raise SettingsError(
+            f"source {source!r} names a folder of the lake: it cannot be empty, begin with a dot "
+            f"or an underscore, or hold a slash"
+        )
+    if not 0 <= limit <= 1:
+        raise SettingsError(f"quarantine_limit is a share from 0 to 1, found {limit}")
+    for path in paths:
+        if path != layout.inbox and not path.exists():
+            raise IngestError(f"{path} is not there; mend the path, or name no path for the inbox")
+
+
+def _land(
+    paths: list[Path],
+    layout: Layout,
+    judge: Judge | None,
+    format: str,
+    source: str | None,
+    limit: float,
+    log: Log,
+) -> list[BatchManifest]:
+    ensure(layout)
+    batches = read_batches(layout)
+    for path in remove_orphans(layout, {one.batch_id for one in batches}):
+        log(f"removed {path.name}: a landing was cut off before it was whole")
+    known = {one.file_sha256: one for one in batches}
+    number = max((one.number for one in batches), default=0)
+    others: list[Path] = []
+    landed = []
+    for file in settled(find_files(paths, others.append), log):
+        before = known.get(file.sha256)
+        if before and not before.blocked:
+            continue
+        facts = {
+            "batch_id": f"b{number + 1:06d}-{file.sha256[:12]}",
+            "file": _shown(file.path, layout),
+            "source": source or source_of(file.path, layout.inbox),
+            "landed_at": datetime.now(UTC).replace(tzinfo=None),
+        }
+        intake, told = _take_in(file.path, facts, pseudonyms(layout.root), judge, format)
+        if not file.holds_still:
+            log(f"{facts['file']} changed while it was read; it is left for the next time")
+            continue
+        if before:
+            _forget(layout, before)
+        number += 1
+        batch = _manifest(file, facts, intake, told, number, limit)
+        _publish(intake, batch, layout)
+        known[file.sha256] = batch
+        landed.append(batch)
+        log(
+            f"{batch.file}: {batch.format} ({batch.sure:.0%}: {batch.why}), {batch.lines} lines = "
+            f"{batch.rows} rows + {batch.quarantined} quarantined + {batch.blanks} blank"
+            + (", BLOCKED" if batch.blocked else "")
+        )
+    if others:
+        log(f"{len(others)} files left alone, for their names do not end like data: {others[0]}")
+    return landed
+
+
+Told = tuple[str, float, str]  # format, how sure, why
+
+
+def _take_in(
+    path: Path,
+    facts: dict[str, Any],
+    pseudonym: Callable[[str], str],
+    judge: Judge | None,
+    format: str,
+) -> tuple[Intake, Told]:
+    try:
+        units = read_units(path)
+        first: list[Unit] = []
+        samples: list[dict[str, Any]] = []
+        for unit in units:
+            first.append(unit)
+            if unit.value is not None:
+                samples.append(unit.value)
+            if len(samples) == SNIFFED:
+                break
+        told = (format, 1.0, "asked for") if format != "auto" else _recognised(samples)
+        intake = Intake(facts, told[0], pseudonym, judge)
+        for unit in itertools.chain(first, units):
+            intake.take(unit)
+    except IngestError as error:  # nothing of a torn file lands, and it is not passed over
+        told = (RAW, 0.0, "it could not be read")
+        intake = Intake(facts, RAW, pseudonym, None)
+        fault = ("unreadable_file", str(error))
+        intake.take(Unit(1, 0, b"", path.stat().st_size, fault=fault))
+    intake.flush()
+    if intake.lines != intake.rows + intake.quarantined + intake.blanks:
+        raise IngestError(
+            f"{path}: {intake.lines} lines, but {intake.rows} rows + {intake.quarantined} "
+            f"quarantined + {intake.blanks} blank; this is a defect of the reader {told[0]}, "
+            f"please report it"
+        )
+    return intake, told
+
+
+def _recognised(samples: list[dict[str, Any]]) -> Told:
+    return recognise(samples) if samples else (RAW, 0.0, "it holds no object")
+
+
+def _manifest(
+    file: Settled, facts: dict[str, Any], intake: Intake, told: Told, number: int, limit: float
+) -> BatchManifest:
+    filled = intake.lines - intake.blanks
+    blocked = bool(filled) and intake.quarantined / filled > limit
+    counts = {kind: sum(t.num_rows for t in parts) for kind, parts in intake.tables.items()}
+    return BatchManifest(
+        number=number,
+        batch_id=facts["batch_id"],
+        file=facts["file"],
+        source=facts["source"],
+        format=told[0],
+        sure=round(told[1], 3),
+        why=told[2],
+        file_sha256=file.sha256,
+        file_bytes=file.stamp[2],
+        lines=intake.lines,
+        rows=intake.rows,
+        quarantined=intake.quarantined,
+        blanks=intake.blanks,
+        rows_by_kind={} if blocked else counts,
+        blocked=blocked,
+        landed_at=facts["landed_at"].isoformat(),
+        expectations=intake.expectations,
+    )
+
+
+def _publish(intake: Intake, batch: BatchManifest, layout: Layout) -> None:
+    """Put every table in place, then the manifest that makes them count; all or nothing."""
+    tables = {}
+    if batch.quarantined:
+        tables[layout.quarantine] = intake.quarantine()
+    for kind, parts in intake.tables.items() if not batch.blocked else ():
+        folder = layout.raw(batch.source) if kind == RAW else layout.landing(kind)
+        tables[folder] = pa.concat_tables(parts)
+    name = f"{batch.batch_id}.parquet"
+    try:
+        for folder, table in tables.items():
+            write_table(table, folder / name)
+        batch.save(layout)
+    except FlywheelError:
+        for folder in tables:
+            (folder / name).unlink(missing_ok=True)
+        raise
+
+
+def _forget(layout: Layout, batch: BatchManifest) -> None:
+    """Take back a blocked batch: its file is judged anew."""
+    (layout.batches / f"{batch.batch_id}.json").unlink()
+    (layout.quarantine / f"{batch.batch_id}.parquet").unlink(missing_ok=True)
+
+
+def _shown(path: Path, layout: Layout) -> str:
+    """A file's name for people: below the inbox where it lies there."""
+    absolute, inbox = Path(os.path.abspath(path)), Path(os.path.abspath(layout.inbox))
+    inside = absolute.is_relative_to(inbox)
+    return readable(str(absolute.relative_to(inbox) if inside else absolute))
+
+
+@contextmanager
+def _alone(layout: Layout) -> Iterator[None]:
+    """One landing at a time in a home; another waits for its turn."""
+    layout.lake.mkdir(parents=True, exist_ok=True)
+    with (layout.lake / ".landing.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

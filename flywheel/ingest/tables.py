@@ -1,0 +1,104 @@
+"""Rows of CSV and of Parquet as units."""
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flywheel.errors import IngestError
+from flywheel.ingest.unit import BOM, Unit
+
+FIELD_LIMIT = 32 * 2**20  # characters of one field of CSV
+
+
+def csv_units(stream: IO[bytes], delimiter: str) -> Iterator[Unit]:
+    """Rows of CSV below its header; an empty field is a key that is not there.
+
+    Between tabs a quotation mark is a character like any other (text/tab-separated-values).
+
+    Raises:
+        IngestError: The header cannot be read or names a column twice.
+    """
+    csv.field_size_limit(FIELD_LIMIT)
+    taken: list[bytes] = []
+    offset = 0
+
+    def lines() -> Iterator[str]:
+        for line in stream:
+            text = line if offset or taken else line.removeprefix(BOM)
+            taken.append(line)
+            yield text.decode("utf-8", "surrogateescape")
+
+    quoting: Any = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    reader = csv.reader(lines(), delimiter=delimiter, strict=True, quoting=quoting)
+    header: list[str] = []
+    while True:
+        number, row, fault = reader.line_num + 1, list[str](), None
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            fault = ("invalid_csv", str(error))
+        raw = b"".join(taken)
+        taken.clear()
+        unit = Unit(number, offset, raw.rstrip(b"\r\n"), len(raw), fault=fault)
+        offset += len(raw)
+        try:
+            raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            unit.fault = fault or ("invalid_utf8", str(error))
+        if not header and (row or unit.fault):
+            if unit.fault or len(set(row)) < len(row):
+                told = unit.fault[1] if unit.fault else "it names a column twice"
+                raise IngestError(f"its header is of no use: {told}")
+            header = row
+            continue
+        if row and not unit.fault:
+            if len(row) == len(header):
+                unit.value = {name: field for name, field in zip(header, row, strict=True) if field}
+            else:
+                found = f"{len(row)} fields where the header has {len(header)}"
+                unit.fault = ("wrong_field_count", found)
+        yield unit
+
+
+def parquet_units(path: Path) -> Iterator[Unit]:
+    """Rows of Parquet; a null is a key that is not there, at any depth.
+
+    Raises:
+        IngestError: Two columns have one name.
+    """
+    source: Any = path
+    if path.name.lower().endswith(".gz"):
+        with gzip.open(path) as packed:
+            source = pa.BufferReader(packed.read())
+    file = pq.ParquetFile(source)
+    names = file.schema_arrow.names
+    if len(set(names)) < len(names):
+        raise IngestError("two of its columns have one name")
+    number = 0
+    for batch in file.iter_batches(batch_size=4096):
+        for row in batch.to_pylist():
+            number += 1
+            raw = json.dumps(row, default=str).encode()
+            unit = Unit(number, -1, raw, len(raw), value=_without_nulls(row))
+            if b"NaN" in raw or b"Infinity" in raw:
+                try:
+                    msgspec.json.decode(raw, type=msgspec.Raw)
+                except msgspec.DecodeError:
+                    unit.value, unit.fault = None, ("invalid_json", "a number that is not finite")
+            yield unit
+
+
+def _without_nulls(value: Any) -> Any:
+    """A row of Parquet holds a null for every key it lacks."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,116 @@
+"""A file as units: lines of JSONL, elements of a JSON array, rows of CSV or Parquet.
+
+Each unit ends as a value, as a fault with its reason, or as a blank; none is passed over. The
+bytes of a unit can be found again at (offset, length) in the file, or in its decompressed stream.
+"""
+
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import msgspec
+import pyarrow as pa
+
+from flywheel.errors import IngestError
+from flywheel.ingest.tables import csv_units, parquet_units
+from flywheel.ingest.unit import BLANK, BOM, Unit, json_unit
+
+LINE_LIMIT = 32 * 2**20  # longer lines are not parsed
+KEPT_LIMIT = 64 * 2**20  # bytes of an overlong line that quarantine keeps
+
+
+def read_units(path: Path) -> Iterator[Unit]:
+    """Every unit of a file, by what its name and its first byte say.
+
+    Raises:
+        IngestError: The file as a whole cannot be read: a torn archive, a torn Parquet file.
+    """
+    name = path.name.lower().removesuffix(".gz")
+    try:
+        if name.endswith((".parquet", ".pq")):
+            yield from parquet_units(path)
+            return
+        with _opened(path) as stream:
+            if name.endswith((".csv", ".tsv")):
+                yield from csv_units(stream, "\t" if name.endswith(".tsv") else ",")
+            elif name.endswith(".json"):
+                yield from _document(stream)
+            else:
+                yield from _lines(stream)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise IngestError(f"the archive is torn: {error}") from error
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise IngestError(f"the file cannot be read: {error}") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as file:
+        if path.name.lower().endswith(".gz"):
+            with gzip.open(file) as packed:
+                yield io.BufferedReader(packed, 2**20)  # type: ignore[type-var]
+        else:
+            yield file
+
+
+def _document(stream: IO[bytes]) -> Iterator[Unit]:
+    """A .json file: one array, one object over many lines, or lines all the same."""
+    data = stream.read()
+    text = data.removeprefix(BOM).strip(BLANK)
+    if text[:1] == b"[":
+        yield from _array(data)
+        return
+    if text[:1] == b"{" and b"\n" in text:
+        try:
+            msgspec.json.decode(text, type=msgspec.Raw)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            yield json_unit(1, 0, data)
+            return
+    yield from _lines(io.BytesIO(data))
+
+
+def _array(data: bytes) -> Iterator[Unit]:
+    try:
+        elements = msgspec.json.decode(data.removeprefix(BOM), type=list[msgspec.Raw])
+    except (ValueError, RecursionError) as error:
+        fault = ("invalid_json", f"the array as a whole: {error}")
+        yield Unit(1, 0, data[:KEPT_LIMIT], len(data), fault=fault)
+        return
+    place = 0
+    for number, element in enumerate(elements, start=1):
+        raw = bytes(element)
+        place = data.index(raw, place)
+        yield json_unit(number, place, raw)
+        place += len(raw)
+
+
+def _lines(stream: IO[bytes]) -> Iterator[Unit]:
+    offset = number = 0
+    while line := stream.readline(LINE_LIMIT + 1):
+        number += 1
+        length = len(line)
+        if length > LINE_LIMIT and not line.endswith(b"\n"):
+            line, length = _rest_of(stream, line)
+            kept = "" if length <= KEPT_LIMIT else f", of which {KEPT_LIMIT} are kept here"
+            fault = ("line_too_long", f"{length} bytes, more than {LINE_LIMIT}{kept}")
+            yield Unit(number, offset, line, length, fault=fault)
+        else:
+            yield json_unit(number, offset, line.removesuffix(b"\n"))
+        offset += length
+
+
+def _rest_of(stream: IO[bytes], start: bytes) -> tuple[bytes, int]:
+    parts, length = [start], len(start)
+    while more := stream.readline(2**20):
+        if length < KEPT_LIMIT:
+            parts.append(more)
+        length += len(more)
+        if more.endswith(b"\n"):
+            break
+    return b"".join(parts)[:KEPT_LIMIT], length

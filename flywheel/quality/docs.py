@@ -1,0 +1,63 @@
+"""Data Docs: the pages of Great Expectations, for the suites and the newest batches' results.
+
+They are for people to look at and decide nothing: where they cannot be built, landing goes on
+and the page says why. A page shows rules, counts and the values that broke a rule: blanks,
+numbers and times; no rule shows a text that says something.
+"""
+
+import contextlib
+import html
+import shutil
+from pathlib import Path
+from typing import Any
+
+from flywheel.layout import Layout
+from flywheel.quality.gate import context, judged, validation
+from flywheel.quality.suites import OWN
+
+SITE = "flywheel"
+SHOWN = 50  # newest results; a page takes a twentieth of a second
+_built: dict[Path, int] = {}  # by folder, the number of judgements its pages show
+
+
+def build_data_docs(layout: Layout) -> Path:
+    """Build the pages for what this process has judged and return the index; never raises.
+
+    Where nothing was judged since the last time, the pages stay as they are.
+    """
+    folder = layout.docs.absolute() / "great_expectations"
+    index = folder / "index.html"
+    if index.exists() and _built.get(folder, 0) == len(judged):
+        return index
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _build(context(), folder)
+        _built[folder] = len(judged)
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            told = html.escape(f"{type(error).__name__}: {error}")
+            index.write_text(f"<h1>Data Docs could not be built</h1><pre>{told}</pre>")
+    return index
+
+
+def _build(made: Any, folder: Path) -> None:
+    if SITE in made.variables.data_docs_sites:
+        made.delete_data_docs_site(site_name=SITE)  # it may be another home's
+    made.add_data_docs_site(
+        site_name=SITE,
+        site_config={
+            "class_name": "SiteBuilder",
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+            "store_backend": {
+                "class_name": "TupleFilesystemStoreBackend",
+                "base_directory": str(folder),
+            },
+        },
+    )
+    for kind in OWN:
+        validation(kind)
+    store = made.validation_results_store
+    for key in sorted(store.list_keys(), key=lambda one: one.run_id.run_time)[:-SHOWN]:
+        store.remove_key(key)
+    shutil.rmtree(folder / "validations", ignore_errors=True)  # pages that no index names
+    made.build_data_docs(site_names=[SITE])

@@ -1,0 +1,136 @@
+"""The suites: every kind has one, and each rule names the rows that break it."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from flywheel.ingest import land
+from flywheel.lake import SCHEMAS
+from flywheel.layout import Layout
+from flywheel.quality import build_data_docs, expectations, judge
+
+NOW = datetime.now(UTC).replace(tzinfo=None)
+FINE: dict[str, dict[str, Any]] = {
+    "demonstration": {"response_text": "r"},
+    "comparison": {
+        "response_a_text": "a",
+        "response_b_text": "b",
+        "response_a_key": "1",
+        "response_b_key": "2",
+    },
+    "ranking": {"ranks": [2, 1]},
+    "rating": {"response_text": "r"},
+    "critique": {"response_text": "r", "critique": "too long"},
+    "rubric_score": {"response_text": "r"},
+    "trajectory": {"step_count": 1, "task_id": "t"},
+    "interaction": {"response_text": "r"},
+    "evaluation_prompt": {"grader": "numeric_answer"},
+}
+BROKEN: list[tuple[str, str, dict[str, Any]]] = [
+    *((kind, "prompt_says_something", {"prompt_text": " \n\t"}) for kind in FINE),
+    ("rating", "seconds_within_a_day", {"seconds": 90_000.0}),
+    ("rating", "cost_is_plausible", {"cost_usd": 1500.0}),
+    ("rating", "not_from_the_future", {"occurred_at": NOW + timedelta(days=2)}),
+    ("rating", "said_in_this_century", {"occurred_at": datetime(1970, 1, 1)}),
+    ("rating", "response_says_something", {"response_text": "\u00a0\u2003"}),
+    ("demonstration", "response_says_something", {"response_text": ""}),
+    ("comparison", "response_b_says_something", {"response_b_text": ""}),
+    ("comparison", "sides_differ", {"response_b_key": "1"}),
+    ("ranking", "best_rank_is_one", {"ranks": [2, 3]}),
+    ("ranking", "ranks_tell_something", {"ranks": [1, 1]}),
+    ("critique", "critique_says_something", {"critique": " "}),
+    ("rubric_score", "response_says_something", {"response_text": ""}),
+    ("trajectory", "has_steps", {"step_count": 0}),
+    ("trajectory", "task_is_named", {"task_id": None}),
+    ("interaction", "response_says_something", {"response_text": ""}),
+    ("evaluation_prompt", "grader_is_named", {"grader": " "}),
+]
+
+
+def table(kind: str, *changes: dict[str, Any]) -> pa.Table:
+    rows = [{"kind": kind, "prompt_text": "p", **FINE[kind], **change} for change in changes]
+    return pa.Table.from_pylist(rows, schema=SCHEMAS[kind])
+
+
+@pytest.mark.parametrize("kind", list(SCHEMAS))
+def test_rows_in_order_pass_the_suite_of_their_kind(kind: str) -> None:
+    some = {"seconds": 5.0, "cost_usd": 0.0, "occurred_at": NOW}
+    outcomes = judge(kind, table(kind, {}, some, {"occurred_at": NOW + timedelta(hours=20)}))
+    assert [one.check for one in outcomes if not one.passed] == []
+    assert {one.check for one in outcomes} == {one.name for one in expectations(kind)}
+    assert {one.checked for one in outcomes} == {3}
+    assert judge(kind, table(kind)) == []
+
+
+@pytest.mark.parametrize(("kind", "check", "change"), BROKEN)
+def test_a_broken_rule_names_its_rows_and_only_them(
+    kind: str, check: str, change: dict[str, Any]
+) -> None:
+    failed = {
+        one.check: one.rows
+        for one in judge(kind, table(kind, {}, change, {}, change))
+        if not one.passed
+    }
+    assert failed == {check: (1, 3)}
+
+
+def test_every_rule_is_broken_by_some_row_above() -> None:
+    own = {(kind, one.name) for kind in SCHEMAS for one in expectations(kind)}
+    common = {one.name for one in expectations("rating")} - {"response_says_something"}
+    broken = {(kind, check) for kind, check, _ in BROKEN}
+    missing = {(kind, name) for kind, name in own - broken if name not in common}
+    assert missing <= {
+        ("critique", "response_says_something"),
+        ("comparison", "response_a_says_something"),
+    }
+
+
+def test_names_of_rules_are_unique_and_described() -> None:
+    for kind in SCHEMAS:
+        names = [one.name for one in expectations(kind)]
+        assert len(set(names)) == len(names)
+        assert all(one.description.endswith(".") for one in expectations(kind))
+
+
+def test_pages_show_what_was_judged_without_anybodys_words(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.inbox.mkdir()
+    words = "plutonium"
+    (layout.inbox / "x.jsonl").write_text(
+        f'{{"kind":"demonstration","prompt":"{words}","response":" ","seconds":99999,'
+        f'"annotator_id":"{words}"}}'
+    )
+    (batch,) = land([layout.inbox], layout, judge=judge, log=lambda _: None)
+    assert batch.blocked
+    index = build_data_docs(layout)
+    pages = {path: path.read_text() for path in index.parent.rglob("*.html")}
+    assert "demonstration" in pages[index] and len(pages) > len(SCHEMAS)
+    assert not any(words in page for page in pages.values())
+    before = index.stat().st_mtime_ns
+    assert build_data_docs(layout) == index and index.stat().st_mtime_ns == before
+    other = build_data_docs(Layout(tmp_path / "other"))
+    assert other.exists() and index.stat().st_mtime_ns == before
+
+
+def test_pages_that_cannot_be_built_stop_nothing(tmp_path: Path) -> None:
+    (tmp_path / "docs").write_text("in the way")
+    assert build_data_docs(Layout(tmp_path)).as_uri().endswith("index.html")
+
+
+def test_great_expectations_is_not_imported_before_it_is_needed() -> None:
+    program = "import sys, flywheel.quality, flywheel.ingest; print(sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert not {"'great_expectations'", "'torch'", "'pandas'"} & set(
+        done.stdout.strip("[]\n").split(", ")
+    )

@@ -1,1 +1,5 @@
-"""Exact and near duplicates, prompt groups, overlap with evaluation prompts."""
+"""Which texts repeat, which prompts belong together, and which overlap an evaluation."""
+
+from flywheel.dedup.marks import Report, mark, positive_control
+
+__all__ = ["Report", "mark", "positive_control"]

@@ -1,1 +1,17 @@
-"""The DuckDB warehouse: publish a read copy, freeze a mart into a dataset."""
+"""The warehouse as Python sees it: a read copy, its tables, and snapshots frozen from them.
+
+dbt owns the warehouse and nobody else opens it. After each dbt step a whole copy is published;
+everything here reads that copy, shortly, and closes it again.
+"""
+
+from flywheel.warehouse.read import open_copy, publish_read_copy, read_table, row_counts
+from flywheel.warehouse.snapshot import freeze, groups_in_two_splits
+
+__all__ = [
+    "freeze",
+    "groups_in_two_splits",
+    "open_copy",
+    "publish_read_copy",
+    "read_table",
+    "row_counts",
+]

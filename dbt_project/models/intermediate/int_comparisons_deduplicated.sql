@@ -1,0 +1,90 @@
+-- Turns every judgement so that its sides stand in the order of their keys: (x, y) and (y, x) are
+-- one pair. One annotator has one vote on a pair, the last one given; an earlier vote for the
+-- same side is a duplicate, for the other side a conflict. Votes are marked, never removed.
+
+with
+
+judgements as (
+
+    select * from {{ ref('int_comparisons_unioned') }}
+
+),
+
+turned as (
+
+    select
+        * exclude (
+            response_a, response_a_text, response_a_key, response_b, response_b_text,
+            response_b_key, model_a, model_b, choice
+        ),
+        choice as choice_as_shown,
+        response_a_key > response_b_key as is_turned,
+        if(is_turned, response_b, response_a) as response_a,
+        if(is_turned, response_b_text, response_a_text) as response_a_text,
+        if(is_turned, response_b_key, response_a_key) as response_a_key,
+        if(is_turned, response_a, response_b) as response_b,
+        if(is_turned, response_a_text, response_b_text) as response_b_text,
+        if(is_turned, response_a_key, response_b_key) as response_b_key,
+        if(is_turned, model_b, model_a) as model_a,
+        if(is_turned, model_a, model_b) as model_b,
+        case
+            when choice = 'tie' then 0.5
+            when (choice = 'a') <> is_turned then 1.0
+            else 0.0
+        end::double as vote,  -- for response a
+
+        -- without a name, only the same words at the same time are the same vote
+        coalesce(
+            annotator_id,
+            md5(concat_ws('|', source, choice, response_a_key, reason, occurred_at, cost_usd, seconds))
+        ) as voter
+
+    from judgements
+
+),
+
+keyed as (
+
+    select
+        *,
+        md5(concat_ws('|', prompt_key, response_a_key, response_b_key)) as pair_key
+
+    from turned
+
+),
+
+decided as (
+
+    select
+        *,
+        first_value(record_uid) over last_vote as kept_record_uid,
+        first_value(vote) over last_vote as kept_vote,
+        row_number() over last_vote as vote_number
+
+    from keyed
+
+    window last_vote as (
+        partition by pair_key, voter
+        order by least(copy_number, 2), occurred_at desc nulls last, first_seen, judgement_id
+    )
+
+)
+
+select
+    * exclude (kept_record_uid, kept_vote, vote_number),
+    case
+        when copy_number > 1 then 'duplicate_of'
+        when response_a_key = response_b_key then 'void'
+        when vote_number = 1 then 'active'
+        when vote = kept_vote then 'duplicate_of'
+        else 'conflict'
+    end as status,
+    case
+        when status = 'void' then 'both sides are the same response'
+        when copy_number > 1 then 'the record was delivered before'
+        when status = 'duplicate_of' then 'the annotator gave this vote on the pair before'
+        when status = 'conflict' then 'the annotator decided otherwise later'
+    end as reason_excluded,
+    if(status in ('duplicate_of', 'conflict'), kept_record_uid, null) as pointer
+
+from decided

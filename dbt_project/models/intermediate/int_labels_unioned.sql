@@ -1,0 +1,21 @@
+-- Every record of feedback, for counting labels and what they cost.
+{% set kinds = [
+    'landing__demonstrations', 'landing__comparisons', 'landing__rankings', 'landing__ratings',
+    'landing__critiques', 'landing__rubric_scores', 'landing__trajectories', 'landing__interactions',
+    'ukp__comparisons'
+] %}
+
+{% for kind in kinds %}
+select
+    concat_ws(':', record_uid, copy_number) as label_id,
+    record_uid,
+    copy_number,
+    kind,
+    source,
+    annotator_id,
+    annotator_kind,
+    seconds,
+    cost_usd
+from {{ ref('stg_' ~ kind) }}
+{{ 'union all' if not loop.last }}
+{% endfor %}

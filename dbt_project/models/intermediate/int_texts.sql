@@ -1,0 +1,62 @@
+-- What deduplication compares: each distinct prompt, response and trajectory once, and again
+-- where an evaluation asks it. Prompts that share a hint, or a task, must share a split.
+
+with
+
+said as (
+
+    select 'prompt' as role, prompt_key as text_key, prompt_text as text, group_hint, first_seen
+    from {{ ref('int_demonstrations_unioned') }}
+    union all
+    select 'response', response_key, response_text, null, first_seen
+    from {{ ref('int_demonstrations_unioned') }}
+    union all
+    select 'prompt', prompt_key, prompt_text, group_hint, first_seen
+    from {{ ref('int_comparisons_unioned') }}
+    union all
+    select 'response', response_a_key, response_a_text, null, first_seen
+    from {{ ref('int_comparisons_unioned') }}
+    union all
+    select 'response', response_b_key, response_b_text, null, first_seen
+    from {{ ref('int_comparisons_unioned') }}
+    union all
+    select 'prompt', prompt_key, prompt_text, group_hint, first_seen
+    from {{ ref('int_ratings_unioned') }}
+    union all
+    select 'response', response_key, response_text, null, first_seen
+    from {{ ref('int_ratings_unioned') }}
+    union all
+    select 'prompt', prompt_key, prompt_text, group_hint, first_seen
+    from {{ ref('stg_landing__trajectories') }}
+    union all
+    select 'prompt', prompt_key, prompt_text, 'task ' || task_id, first_seen
+    from {{ ref('stg_landing__trajectories') }}
+    union all
+    select 'trajectory', steps_key, steps_text, null, first_seen
+    from {{ ref('stg_landing__trajectories') }}
+
+),
+
+all_texts as (
+
+    select *, null as evaluation_set from said
+    union all
+    select 'prompt', prompt_key, prompt_text, group_hint, first_seen, evaluation_set
+    from {{ ref('stg_landing__evaluation_prompts') }}
+
+)
+
+select
+    concat_ws(':', role, if(evaluation_set is not null, 'evaluation', 'training'), text_key) as text_id,
+    text_key,
+    role,
+    evaluation_set is not null as is_evaluation,
+    min(evaluation_set) as evaluation_set,
+    arg_min(text, first_seen) as text,
+    list_sort(coalesce(list(distinct group_hint) filter (group_hint is not null), []))
+        as group_hints,
+    min(first_seen) as first_seen
+
+from all_texts
+
+group by role, text_key, evaluation_set is not null

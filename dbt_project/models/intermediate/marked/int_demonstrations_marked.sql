@@ -1,0 +1,73 @@
+-- A demonstration is active unless its record came before, it overlaps an evaluation prompt, or an
+-- earlier demonstration says the same (or nearly the same) to the same (or nearly same) prompt.
+
+with
+
+matched as (
+
+    select
+        demonstrations.*,
+        prompts.group_id,
+        coalesce(prompts.overlap, responses.overlap) as overlap,
+        coalesce(prompts.evaluation_prompt_key, responses.evaluation_prompt_key)
+            as evaluation_prompt_key,
+        prompts.representative_key as prompt_leader,
+        responses.representative_key as response_leader,
+        demonstrations.copy_number > 1 as is_copy
+
+    from {{ ref('int_demonstrations_unioned') }} as demonstrations
+    left join {{ ref('int_texts_marked') }} as prompts
+        on demonstrations.prompt_key = prompts.text_key and prompts.role = 'prompt'
+    left join {{ ref('int_texts_marked') }} as responses
+        on demonstrations.response_key = responses.text_key and responses.role = 'response'
+
+),
+
+ordered as (
+
+    select
+        *,
+        first_value(record_uid) over same as first_same,
+        row_number() over same as same_number,
+        first_value(record_uid) over alike as first_alike,
+        row_number() over alike as alike_number
+
+    from matched
+
+    window
+        same as (
+            partition by is_copy, overlap is null, prompt_key, response_key
+            order by first_seen, demonstration_id
+        ),
+        alike as (
+            partition by is_copy, overlap is null, prompt_leader, response_leader
+            order by first_seen, demonstration_id
+        )
+
+)
+
+select
+    * exclude (
+        is_copy, prompt_leader, response_leader, first_same, same_number, first_alike, alike_number,
+        overlap, evaluation_prompt_key
+    ),
+    case
+        when is_copy then 'duplicate_of'
+        when overlap is not null then 'contaminated'
+        when same_number > 1 then 'duplicate_of'
+        when alike_number > 1 then 'near_duplicate'
+        else 'active'
+    end as status,
+    case status
+        when 'contaminated' then overlap
+        when 'near_duplicate' then 'an earlier demonstration is nearly the same'
+        when 'duplicate_of'
+            then if(is_copy, 'the record was delivered before', 'an earlier demonstration is the same')
+    end as reason_excluded,
+    case status
+        when 'contaminated' then evaluation_prompt_key
+        when 'near_duplicate' then first_alike
+        when 'duplicate_of' then if(is_copy, record_uid, first_same)
+    end as pointer
+
+from ordered

@@ -1,0 +1,36 @@
+-- What deduplication found about each training text, in one place.
+
+with
+
+leaks as (
+
+    select
+        text_key,
+        role,
+        min(evaluation_prompt_key) as evaluation_prompt_key,
+        arg_min(kind || ' overlap with ' || evaluation_set, evaluation_prompt_key) as overlap
+
+    from {{ ref('stg_quality__contamination') }}
+
+    group by text_key, role
+
+)
+
+select
+    texts.text_key,
+    texts.role,
+    coalesce(repeats.representative_key, texts.text_key) as representative_key,
+    coalesce(prompt_groups.group_id, texts.text_key) as group_id,
+    prompt_groups.group_id is not null as is_grouped,
+    leaks.evaluation_prompt_key,
+    leaks.overlap
+
+from {{ ref('int_texts') }} as texts
+left join {{ ref('stg_quality__near_duplicates') }} as repeats
+    on texts.text_key = repeats.text_key and texts.role = repeats.role
+left join {{ ref('stg_quality__prompt_groups') }} as prompt_groups
+    on texts.text_key = prompt_groups.prompt_key and texts.role = 'prompt'
+left join leaks
+    on texts.text_key = leaks.text_key and texts.role = leaks.role
+
+where not texts.is_evaluation

@@ -1,0 +1,47 @@
+-- Records that reached no mart, with the reason. A record that feeds several rows (a ranking, a
+-- correction) is excluded only where all of them are; what weighs most is its status.
+
+with
+
+marked as (
+
+    select record_uid, copy_number, kind, source, status, reason_excluded, pointer
+    from {{ ref('int_demonstrations_marked') }}
+    union all
+    select record_uid, copy_number, kind, source, status, reason_excluded, pointer
+    from {{ ref('int_comparisons_marked') }}
+    union all
+    select record_uid, copy_number, kind, source, status, reason_excluded, pointer
+    from {{ ref('int_ratings_marked') }}
+    union all
+    select record_uid, copy_number, kind, source, status, reason_excluded, pointer
+    from {{ ref('int_trajectories_marked') }}
+
+),
+
+ranked as (
+
+    select
+        *,
+        list_position(
+            ['active', 'contaminated', 'conflict', 'duplicate_of', 'near_duplicate', 'void'], status
+        ) as place
+
+    from marked
+
+)
+
+select
+    concat_ws(':', record_uid, copy_number) as exclusion_id,
+    record_uid,
+    kind,
+    arg_min(source, place) as source,
+    arg_min(status, place) as status,
+    arg_min(reason_excluded, place) as reason,
+    arg_min_null(pointer, place) as pointer
+
+from ranked
+
+group by record_uid, copy_number, kind
+
+having min(place) > 1

@@ -1,0 +1,1 @@
+select * exclude (raw) from {{ source('landing', 'quarantine') }}

@@ -1,0 +1,106 @@
+"""A conversation as tokens, and which of them carry loss.
+
+Prompt and response are rendered by the tokenizer's chat template as text, then tokenised apart,
+so that what training sees before the response is, token for token, what a sampler is given. The
+template must be prefix-preserving: the text of prompt and response begins with the text of the
+prompt alone.
+
+The end-of-turn token stands inside the loss (a policy that never learns it never stops), and
+nothing after it does. The template writes the begin-of-text token; the tokenizer adds none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from flywheel.errors import SettingsError
+from flywheel.records.message import Conversation
+
+# For models that bring no template of their own: base models, mostly.
+PLAIN_TEMPLATE = (
+    "{{ bos_token or '' }}{% for message in messages %}"
+    "{% if message.role == 'assistant' %}{{ message.content }}{{ eos_token }}\n"
+    "{% else %}{{ message.role | capitalize }}: {{ message.content }}\n{% endif %}"
+    "{% if loop.last and add_generation_prompt or not loop.last and "
+    "loop.nextitem.role == 'assistant' %}Assistant: {% endif %}{% endfor %}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Token ids of prompt and response; the loss is on `ids[start:]`."""
+
+    ids: list[int]
+    start: int
+
+    @property
+    def response_tokens(self) -> int:
+        """Number of tokens that carry loss."""
+        return len(self.ids) - self.start
+
+
+def render_prompt(tokenizer: Any, prompt: Conversation) -> list[int]:
+    """Token ids that a sampler continues."""
+    return _encode(tokenizer, _text(tokenizer, prompt, add_generation_prompt=True))
+
+
+def render(
+    tokenizer: Any,
+    prompt: Conversation,
+    response: Conversation,
+    *,
+    max_tokens: int,
+    stop_ids: Sequence[int],
+) -> Rendered | None:
+    """Render a prompt with its response.
+
+    A prompt that is too long loses its oldest tokens, never the response; None where the
+    response alone is longer than `max_tokens`, for the caller to count.
+
+    Raises:
+        SettingsError: The chat template is not prefix-preserving.
+    """
+    before = _text(tokenizer, prompt, add_generation_prompt=True)
+    whole = _text(tokenizer, (*prompt, *response), add_generation_prompt=False)
+    if not whole.startswith(before):
+        raise SettingsError(
+            "the chat template renders a prompt differently once its response is there "
+            f"({before[-60:]!r} against {whole[: len(before)][-60:]!r}), so the loss could not "
+            "be placed; give the model a prefix-preserving chat_template"
+        )
+    answer = _encode(tokenizer, whole[len(before) :])
+    ends = [place for place, token in enumerate(answer) if token in stop_ids]
+    answer = answer[: ends[-1] + 1] if ends else [*answer, tokenizer.eos_token_id]
+    if len(answer) > max_tokens:
+        return None
+    given = _encode(tokenizer, before)
+    given = given[max(0, len(given) + len(answer) - max_tokens) :]
+    return Rendered(ids=given + answer, start=len(given))
+
+
+def _text(tokenizer: Any, conversation: Conversation, *, add_generation_prompt: bool) -> str:
+    return str(
+        tokenizer.apply_chat_template(
+            [_as_dict(message) for message in conversation],
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+        )
+    )
+
+
+def _as_dict(message: Any) -> dict[str, Any]:
+    turn = {"content": "", **msgspec.to_builtins(message)}
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            {"type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.tool_calls
+        ]
+    if message.role == "developer":
+        turn["role"] = "system"  # older templates know no other name for it
+    return turn
+
+
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

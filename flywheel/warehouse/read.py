@@ -1,0 +1,111 @@
+"""Publish the read copy of the warehouse, and read from it.
+
+Source: locks, replaced files and names as measured in DuckDB 1.5: a reader shuts out a writer and
+a writer shuts out every reader, so readers get a file of their own, replaced in one step.
+"""
+
+import os
+import shutil
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from flywheel.errors import WarehouseError
+
+DRAFT_SUFFIX = ".warehouse-draft"
+
+
+def publish_read_copy(database: Path, copy: Path) -> None:
+    """Put a whole copy of `database` at `copy` in one step.
+
+    Both must have the same file name: views store it as the name of their catalog.
+
+    Raises:
+        WarehouseError: `database` is missing or held by another process, or the names differ.
+    """
+    if database.name != copy.name:
+        raise WarehouseError(
+            f"the read copy must be called {database.name} as the warehouse is, because views "
+            f"store that name; got {copy}"
+        )
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    with _connect(database, read_only=False) as connection:
+        connection.execute("checkpoint")  # what a crash left in the .wal is not in the file
+    for left in copy.parent.glob(f".*{DRAFT_SUFFIX}"):  # by a publisher that was killed
+        left.unlink(missing_ok=True)
+    draft = copy.with_name(f".{uuid.uuid4().hex}{DRAFT_SUFFIX}")
+    shutil.copyfile(database, draft)
+    os.replace(draft, copy)
+
+
+@contextmanager
+def open_copy(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open a warehouse to read, and close it again.
+
+    Raises:
+        WarehouseError: It is missing, or a writer in another process holds it.
+    """
+    with _connect(database, read_only=True) as connection:
+        yield connection
+
+
+def row_counts(database: Path, relations: Collection[str]) -> dict[str, int]:
+    """Rows of each relation, by its name as given; a quoted and qualified name is fine."""
+    with open_copy(database) as connection:
+        return {
+            name: connection.sql(f"select count(*) from {name}").fetchall()[0][0]
+            for name in sorted(relations)
+        }
+
+
+def read_table(database: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table or view such as `marts.fct_preferences`.
+
+    Raises:
+        WarehouseError: The warehouse is missing or locked, or has no such table or column.
+    """
+    chosen = ", ".join(f'"{name}"' for name in columns) if columns else "*"
+    with open_copy(database) as connection:
+        require(connection, table, database)
+        try:
+            return connection.sql(f"select {chosen} from {table}").to_arrow_table()
+        except duckdb.BinderException as error:
+            raise WarehouseError(f"{table} in {database} lacks a column: {error}") from error
+
+
+def require(connection: duckdb.DuckDBPyConnection, table: str, database: Path) -> list[str]:
+    """Return the columns of `table`.
+
+    Raises:
+        WarehouseError: The warehouse has no such table.
+    """
+    try:
+        return connection.sql(f"select * from {table} limit 0").columns
+    except duckdb.CatalogException:
+        raise WarehouseError(
+            f"the warehouse {database} has no table {table}; build the dbt models first "
+            "(materialize `staging_models` and `mart_models`)"
+        ) from None
+
+
+@contextmanager
+def _connect(database: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    if not database.exists():
+        raise WarehouseError(
+            f"there is no warehouse at {database}; materialize the dbt models, which make it"
+        )
+    try:
+        connection = duckdb.connect(str(database), read_only=read_only)
+    except duckdb.IOException as error:
+        if "lock" not in str(error):
+            raise WarehouseError(f"{database} is no readable warehouse: {error}") from error
+        raise WarehouseError(
+            f"another process holds the warehouse {database}; wait for its dbt build, or close the "
+            f"program that opened it. Read the copy that each dbt step publishes instead.\n{error}"
+        ) from error
+    with connection:
+        yield connection

@@ -1,0 +1,154 @@
+"""Freeze a mart into an immutable dataset: Parquet per split and a manifest.
+
+The folder appears in one rename, so a killed freeze leaves a draft and no dataset. Freezing the
+same rows again is a no-op; other rows under the same generation are refused, because something
+may have been trained on the first.
+"""
+
+import hashlib
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flywheel.datasets.manifest import DatasetManifest, file_hash
+from flywheel.errors import ManifestError, WarehouseError
+from flywheel.warehouse.read import open_copy, require
+
+SPLITS = ("train", "validation", "test")
+UNSPLIT = "test"  # a mart without a column `split` is only ever tested on
+
+
+def freeze(
+    database: Path,
+    *,
+    table: str,
+    key: str,
+    directory: Path,
+    name: str,
+    generation: str,
+    trained_through_batch: int,
+    allow_empty: bool = True,
+) -> DatasetManifest:
+    """Write the rows of `table` to `directory`, ordered by `key`, one file per split.
+
+    Raises:
+        WarehouseError: The table is missing, empty against `allow_empty`, has a null or repeated
+            key, or a split that is none of train, validation and test.
+        ManifestError: The directory holds a dataset with other rows, or a damaged one.
+    """
+    rows, content_hash = _rows(database, table, key)
+    if not rows.num_rows and not allow_empty:
+        raise WarehouseError(
+            f"{table} in {database} is empty, so there is nothing to freeze as {name} "
+            f"{generation}; land feedback and build the marts"
+        )
+    if (directory / "manifest.json").exists():
+        return _frozen_before(directory, content_hash, table)
+    draft = directory.with_name(f".{directory.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)  # left by a freeze that was killed
+    draft.mkdir(parents=True)
+    rows_by_split, files = {}, {}
+    for split, part in _split(rows, table).items():
+        path = draft / f"{split}.parquet"
+        pq.write_table(part, path, compression="zstd")
+        rows_by_split[split], files[path.name] = part.num_rows, file_hash(path)
+    manifest = DatasetManifest(
+        name=name,
+        generation=generation,
+        table=table,
+        content_hash=content_hash,
+        rows_by_split=rows_by_split,
+        files=files,
+        record_count=len(_distinct(rows, "record_uids", "record_uid")),
+        annotator_count=len(_distinct(rows, "annotator_ids", "annotator_id")),
+        cost_usd=round(sum(float(cost or 0) for cost in _column(rows, "cost_usd")), 6),
+        sources=_counted(rows, "source"),
+        licences=_counted(rows, "licence"),
+        trained_through_batch=trained_through_batch,
+    )
+    manifest.save(draft)
+    for path in (*draft.iterdir(), draft):
+        _sync(path)
+    os.rename(draft, directory)
+    _sync(directory.parent)
+    return manifest
+
+
+def groups_in_two_splits(directory: Path) -> list[str]:
+    """Groups of related prompts with rows in more than one split; empty is clean."""
+    manifest = DatasetManifest.load(directory)
+    seen: Counter[str] = Counter()
+    for file in manifest.files:
+        seen.update(set(pq.read_table(directory / file, columns=["group_id"])[0].to_pylist()))
+    return sorted(group for group, splits in seen.items() if splits > 1)
+
+
+def _rows(database: Path, table: str, key: str) -> tuple[pa.Table, str]:
+    """Rows in the order of their key, and a hash that depends on nothing but them."""
+    with open_copy(database) as connection:
+        if key not in require(connection, table, database):
+            raise WarehouseError(f"{table} in {database} has no column {key} to order its rows by")
+        rows = connection.sql(f'select * from {table} order by "{key}"').to_arrow_table()
+        hashes = connection.sql(
+            f'select sha256(to_json(t)::varchar), "{key}" from {table} t order by "{key}"'
+        ).fetchall()
+    keys = [value for _, value in hashes]
+    if None in keys or len(set(keys)) < len(keys):
+        raise WarehouseError(
+            f"{key} must name each row of {table} once, but it is null or repeats among "
+            f"{len(keys)} rows in {database}; look at the model's tests"
+        )
+    schema = f"{[(field.name, str(field.type)) for field in rows.schema]}"
+    digest = hashlib.sha256(schema.encode())
+    for row_hash, _ in hashes:
+        digest.update(row_hash.encode())
+    return rows, digest.hexdigest()
+
+
+def _frozen_before(directory: Path, content_hash: str, table: str) -> DatasetManifest:
+    manifest = DatasetManifest.load(directory)
+    manifest.verify(directory)
+    if manifest.content_hash != content_hash:
+        raise ManifestError(
+            f"{directory} was frozen with {manifest.rows} rows and content "
+            f"{manifest.content_hash[:12]}, but {table} now has content {content_hash[:12]}; "
+            "a generation never changes, start a new one"
+        )
+    return manifest
+
+
+def _split(rows: pa.Table, table: str) -> dict[str, pa.Table]:
+    if "split" not in rows.column_names:
+        return {UNSPLIT: rows}
+    found = set(rows["split"].to_pylist())
+    if not found <= set(SPLITS):
+        raise WarehouseError(f"`split` in {table} must be one of {SPLITS}, found {found}")
+    splits = rows["split"].to_numpy(zero_copy_only=False)
+    return {split: rows.filter(pa.array(splits == split, pa.bool_())) for split in SPLITS}
+
+
+def _column(rows: pa.Table, name: str) -> list[Any]:
+    return rows[name].to_pylist() if name in rows.column_names else []
+
+
+def _distinct(rows: pa.Table, listed: str, single: str) -> set[str]:
+    """Values of a column of lists and of a plain column; a table has either, both or none."""
+    found = {value for values in _column(rows, listed) for value in values or ()}
+    return found | {value for value in _column(rows, single) if value is not None}
+
+
+def _counted(rows: pa.Table, name: str) -> dict[str, int]:
+    return dict(sorted(Counter(value or "unknown" for value in _column(rows, name)).items()))
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

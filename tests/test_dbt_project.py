@@ -1,0 +1,238 @@
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from flywheel.dedup import mark
+from flywheel.layout import Layout
+from flywheel.warehouse import freeze, groups_in_two_splits, publish_read_copy, read_table
+from tests.small_lake import PROJECT, dbt, key, row, write_lake
+
+ASKED = "please tell me in a few plain words why the old lamp on my desk went dark"
+LONG = "the lamp went dark because the wire in its foot broke when the desk was moved"
+
+
+def judged(uid: str, who: str, choice: str, **more: Any) -> Mapping[str, Any]:
+    sides = {"response_a": "good", "response_b": "bad"} | more
+    return row("comparison", uid, prompt="which ?", choice=choice, annotator_id=who, **sides)
+
+
+ROWS = [
+    row("demonstration", "d1", prompt="why ?", response=LONG, annotator_id="ann", cost_usd=2.0),
+    row("demonstration", "d2", prompt="why ?", response=LONG, annotator_id="bob"),
+    row("demonstration", "d3", prompt="why ?", response=f"{LONG} again", annotator_id="bob"),
+    row("demonstration", "d4", prompt=f"{ASKED} now", response="no idea"),
+    row("demonstration", "d5", prompt="how ?", response="so", group_hint="lamps"),
+    row("demonstration", "d5", prompt="how ?", response="so", group_hint="lamps"),
+    row("evaluation_prompt", "e1", prompt=ASKED, evaluation_set="desk-v1", grader="g"),
+    row("evaluation_prompt", "e2", prompt=ASKED, evaluation_set="desk-v1", grader="g"),
+    judged("c1", "ann", "a", model_a="m1"),
+    judged("c2", "bob", "b", response_a="bad", response_b="good", model_b="m1"),
+    judged("c3", "cem", "b"),
+    judged("c4", "cem", "b"),
+    judged("c5", "ann", "a", response_b="good"),
+    row(
+        "ranking",
+        "k1",
+        prompt="which ?",
+        responses=["good", "fair", "bad"],
+        ranks=[1, 1, 2],
+        models=["m1", "m2", "m3"],
+        annotator_id="dee",
+        cost_usd=3.0,
+    ),
+    row(
+        "critique",
+        "q1",
+        prompt="how ?",
+        response="thus",
+        critique="vague",
+        corrected_response="thus and so",
+        annotator_id="eve",
+    ),
+    row("critique", "q2", prompt="how ?", response="thus", critique="vague"),
+    row("interaction", "i1", prompt="when ?", response="soon", model="m1", thumbs="down"),
+    row("interaction", "i2", prompt="when ?", response="later", edited_response="at nine"),
+    row("interaction", "i3", prompt="when ?", response="never"),
+    row("rating", "r1", prompt="how ?", response="so", rating=4, rating_min=1, rating_max=5),
+    row("rubric_score", "s1", prompt="how ?", response="so", criterion="brief", score=1, weight=2),
+    row("trajectory", "t1", prompt="do", steps="done", outcome="passed", task_id="x", trial=1),
+    row("trajectory", "t2", prompt="do", steps="done", outcome="passed", task_id="x", trial=1),
+    row("trajectory", "t3", prompt="do it", steps="did", outcome="failed", task_id="x", trial=2),
+]
+PAIR = {
+    "pair_id": "p1",
+    "topic_stance": "ban-lamps_yes",
+    "debate_title": "Ban Lamps",
+    "arg1": {"id": "a1", "text": "they burn"},
+    "arg2": {"id": "a2", "text": "they glare"},
+    "labels": [
+        {"worker_id": "w1", "value": "a1", "reason": "true", "submitted": "2016-01-31 16:59:52.0"},
+        {"worker_id": "w2", "value": "a2", "reason": "so"},
+        {"worker_id": "w3", "value": "equal", "reason": "both"},
+    ],
+}
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """The home after staging, deduplication and marts, all tests of the project passed."""
+    layout = write_lake(tmp_path_factory.mktemp("home"), ROWS, raw=[PAIR])
+    dbt(layout, "build", "--exclude", "tag:after_dedup")
+    publish_read_copy(layout.warehouse, layout.warehouse_copy)
+    mark(layout.warehouse_copy, layout, log=lambda _: None)
+    dbt(layout, "build", "--select", "tag:after_dedup")
+    publish_read_copy(layout.warehouse, layout.warehouse_copy)
+    return layout
+
+
+def rows(layout: Layout, table: str, by: str) -> dict[str, dict[str, Any]]:
+    return {one[by]: one for one in read_table(layout.warehouse_copy, table).to_pylist()}
+
+
+def pair(layout: Layout, *sides: str) -> dict[str, Any]:
+    wanted = sorted(map(key, sides))
+    (found,) = (
+        one
+        for one in rows(layout, "marts.fct_preferences", "preference_id").values()
+        if [one["response_a_key"], one["response_b_key"]] == wanted
+    )
+    return found
+
+
+def test_a_demonstration_that_repeats_or_leaks_is_left_out_with_its_reason(built: Layout) -> None:
+    kept = rows(built, "marts.fct_demonstrations", "demonstration_id")
+    assert kept.keys() == {"d1", "d5", "q1", "i2"}, "corrections are demonstrations too"
+    out = rows(built, "marts.fct_excluded", "exclusion_id")
+    assert {uid: (one["status"], one["pointer"]) for uid, one in out.items()} == {
+        "d2:1": ("duplicate_of", "d1"),
+        "d3:1": ("near_duplicate", "d1"),
+        "d4:1": ("contaminated", key(ASKED)),
+        "d5:2": ("duplicate_of", "d5"),
+        "c4:1": ("duplicate_of", "c3"),
+        "c5:1": ("void", None),
+        "t2:1": ("duplicate_of", "t1"),
+    }
+
+
+def test_a_pair_holds_the_votes_of_all_forms_whichever_way_it_was_shown(built: Layout) -> None:
+    found = pair(built, "good", "bad")
+    good_is_a = found["response_a_key"] == key("good")
+    votes = (found["votes_a"], found["votes_b"], found["ties"])
+    assert votes == ((3, 1, 0) if good_is_a else (1, 3, 0))  # ann, bob, dee against cem
+    assert (found["probability_a"] > 0.5) == good_is_a
+    assert found["is_conflict"]
+    assert found["weight"] == 1.0
+    assert found["record_uids"] == ["c1", "c2", "c3", "k1"]
+    assert found["annotator_ids"] == ["ann", "bob", "cem", "dee"]
+    assert found["model_a" if good_is_a else "model_b"] == "m1"
+
+
+def test_a_ranking_gives_its_pairs_a_share_of_weight_and_cost(built: Layout) -> None:
+    tied = pair(built, "good", "fair")
+    assert (tied["ties"], tied["probability_a"], tied["weight"]) == (1, 0.5, 0.5)
+    assert tied["cost_usd"] == 1.0
+
+
+def test_a_correction_beats_what_it_corrects(built: Layout) -> None:
+    for better, worse in (("thus and so", "thus"), ("at nine", "later")):
+        found = pair(built, better, worse)
+        assert (found["probability_a"] > 0.5) == (found["response_a_key"] == key(better))
+
+
+def test_a_raw_source_joins_the_comparisons(built: Layout) -> None:
+    found = pair(built, "they burn", "they glare")
+    assert (found["votes_a"], found["votes_b"], found["ties"]) == (1, 1, 1)
+    assert (found["source"], found["domain"]) == ("ukp_convarg1", "Ban Lamps")
+    assert not any("w1" in who for who in found["annotator_ids"]), "worker ids are hashed"
+
+
+def test_single_responses_are_rated_as_a_share_of_full_marks(built: Layout) -> None:
+    found = rows(built, "marts.fct_ratings", "rating_id")
+    scores = {
+        uid: (one["criterion"], one["score_frac"], one["weight"]) for uid, one in found.items()
+    }
+    assert scores == {
+        "r1:1": ("rating", 0.75, 1.0),
+        "s1:1": ("brief", 1.0, 2.0),
+        "i1:1": ("thumbs", 0.0, 1.0),
+    }
+
+
+def test_attempts_at_one_task_share_a_group(built: Layout) -> None:
+    found = rows(built, "marts.fct_trajectories", "trajectory_id")
+    assert found.keys() == {"t1", "t3"}
+    assert found["t1"]["group_id"] == found["t3"]["group_id"] == key("do")
+
+
+def test_an_evaluation_prompt_asked_twice_by_a_set_counts_once(built: Layout) -> None:
+    (found,) = rows(built, "marts.fct_evaluation_prompts", "evaluation_prompt_id").values()
+    assert found["record_uids"] == ["e1"]
+
+
+def test_annotators_are_trusted_by_their_agreement_and_costs_are_counted_once(
+    built: Layout,
+) -> None:
+    found = rows(built, "marts.dim_annotators", "annotator_id")
+    assert found["cem"]["accuracy_frac"] < found["ann"]["accuracy_frac"]
+    assert found["cem"]["self_consistency"] == 1.0
+    assert found["ann"]["left_share"] == 1.0
+    assert found["bob"]["left_share"] == 0.0
+    assert found["dee"]["left_share"] is None, "a ranking has no left side"
+    costs = rows(built, "marts.fct_label_costs", "label_cost_id")
+    assert costs["desk:demonstration"]["label_count"] == 5
+    assert costs["desk:demonstration"]["cost_per_label_usd"] == 2.0
+
+
+def test_an_edit_of_a_model_flows_into_the_next_frozen_dataset(
+    built: Layout, tmp_path: Path
+) -> None:
+    project, home = tmp_path / "dbt_project", Layout(tmp_path / "home")
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+    shutil.copytree(built.root, home.root)
+
+    def frozen(generation: str) -> Path:
+        directory = home.dataset("demonstration", generation)
+        freeze(
+            home.warehouse,
+            table="marts.fct_demonstrations",
+            key="demonstration_id",
+            directory=directory,
+            name="demonstration",
+            generation=generation,
+            trained_through_batch=1,
+        )
+        return directory
+
+    before = frozen("g0001")
+    model = project / "models" / "intermediate" / "marked" / "int_demonstrations_marked.sql"
+    rule = "        when annotator_id is null then 'void'\n        else 'active'"
+    model.write_text(model.read_text().replace("        else 'active'", rule))
+    select = ("--select", "int_demonstrations_marked+", "--exclude", "test_type:unit")
+    dbt(home, "build", *select, project=project)
+    after = frozen("g0002")
+    with duckdb.connect() as connection:
+        kept = connection.sql(f"select demonstration_id from '{after}/*.parquet' order by 1")
+        assert [one[0] for one in kept.fetchall()] == ["d1", "q1"]
+        assert connection.sql(f"from '{before}/*.parquet'").shape[0] == 4
+        assert read_table(home.warehouse, "marts.fct_excluded").num_rows == 8, (
+            "i2 still says a preference"
+        )
+    assert groups_in_two_splits(after) == []
+
+
+def test_only_staging_reads_sources_and_every_model_says_what_one_row_is() -> None:
+    described = "\n".join(path.read_text() for path in PROJECT.glob("models/**/*.yml"))
+    for path in PROJECT.glob("models/**/*.sql"):
+        layer = path.relative_to(PROJECT / "models").parts[0]
+        if layer != "staging":
+            assert "source(" not in path.read_text(), path
+        entry = re.search(
+            rf"- name: {path.stem}\n\s+description: (.+?)(?=\n  +\w+:|\n  - |\Z)", described, re.S
+        )
+        assert entry, f"{path.stem} has no description"
+        assert re.search(r"[Oo]ne row per", " ".join(entry[1].split())), path.stem

@@ -1,0 +1,227 @@
+import random
+import re
+from itertools import combinations
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flywheel.dedup import Report, mark, positive_control
+from flywheel.dedup.join import similar_pairs, words_of
+from flywheel.dedup.marks import TEXTS
+from flywheel.dedup.overlap import EvaluationRuns
+from flywheel.errors import SettingsError, WarehouseError
+from flywheel.lake import DERIVED
+from flywheel.layout import Layout
+
+SENTENCE = "the shop pays back the price of a broken lamp within nine days of the call"
+
+
+def brute_force(texts: list[str], threshold: float) -> list[tuple[int, int, float]]:
+    sets = [
+        {tuple(words[i : i + 3]) for i in range(max(len(words) - 2, 1))} if words else set()
+        for words in map(words_of, texts)
+    ]
+    found = []
+    for a, b in combinations(range(len(texts)), 2):
+        similarity = len(sets[a] & sets[b]) / max(len(sets[a] | sets[b]), 1)
+        if similarity >= threshold - 1e-9:
+            found.append((a, b, pytest.approx(similarity)))
+    return found
+
+
+def pairs(texts: list[str], threshold: float) -> list[tuple[int, int, float]]:
+    return [
+        (int(a), int(b), float(s)) for a, b, s in zip(*similar_pairs(texts, threshold), strict=True)
+    ]
+
+
+@st.composite
+def families(draw: st.DrawFn) -> list[str]:
+    """Texts that are copies of a few originals with a few words changed."""
+    words = st.sampled_from(["a", "b", "c", "d", "e", "f"])
+    originals = draw(st.lists(st.lists(words, max_size=30), min_size=1, max_size=4))
+    texts = []
+    for original in draw(st.lists(st.sampled_from(originals), max_size=14)):
+        copy = list(original)
+        for place in draw(st.lists(st.integers(0, 29), max_size=3)):
+            if place < len(copy):
+                copy[place] = draw(st.sampled_from(["x", "y"]))
+        texts.append(" ".join(copy))
+    return texts
+
+
+@pytest.mark.parametrize("threshold", [0.7, 0.8, 0.9])
+@settings(max_examples=60, deadline=None)
+@given(texts=families())
+def test_the_join_finds_exactly_the_pairs_of_brute_force(
+    threshold: float, texts: list[str]
+) -> None:
+    assert pairs(texts, threshold) == brute_force(texts, threshold)
+
+
+def test_the_pairs_are_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(3)
+    texts = [SENTENCE.replace(rng.choice(SENTENCE.split()), "lamp") for _ in range(60)]
+    whole = pairs(texts, 0.7)
+    monkeypatch.setattr("flywheel.dedup.join.BLOCK", 7)
+    assert len(whole) > 100
+    assert pairs(texts, 0.7) == whole
+
+
+def test_case_and_spacing_do_not_count_and_empty_texts_are_similar_to_nothing() -> None:
+    assert pairs(["Pay me  BACK", "pay me\nback", "", " ", "hi", "Hi"], 1.0) == [
+        (0, 1, 1.0),
+        (4, 5, 1.0),
+    ]
+    assert pairs([], 0.8) == []
+
+
+def test_an_evaluation_prompt_is_found_inside_a_longer_text() -> None:
+    runs = EvaluationRuns([SENTENCE, "short words"])
+    (found,) = runs.find(["nothing of the kind", f"Dear all , {SENTENCE.upper()} , bye"])
+    assert (found.text, found.item, found.covered_frac) == (1, 0, 1.0)
+    assert found.span == SENTENCE
+
+
+def test_a_run_across_two_texts_is_no_overlap() -> None:
+    words = SENTENCE.split()
+    assert EvaluationRuns([SENTENCE]).find([" ".join(words[:8]), " ".join(words[8:])]) == []
+
+
+def test_what_many_evaluation_prompts_share_is_boilerplate() -> None:
+    system = "you are a kind and careful assistant of a shop that sells lamps and chairs only"
+    prompts = [f"{system} {name} {SENTENCE.replace('lamp', name)}" for name in "uvwxyz"]
+    runs = EvaluationRuns(prompts)
+    assert runs.find([system]) == []
+    assert [o.item for o in runs.find([f"{system} and {prompts[2]}"])] == [2]
+
+
+def warehouse(root: Path, rows: list[dict[str, object]]) -> tuple[Path, Layout]:
+    table = pa.Table.from_pylist(
+        [
+            {
+                "text_id": f"{row['role']}:{row.get('evaluation_set')}:{row['text_key']}",
+                "text_key": row["text_key"],
+                "role": row["role"],
+                "is_evaluation": row.get("evaluation_set") is not None,
+                "evaluation_set": row.get("evaluation_set"),
+                "text": row["text"],
+                "group_hints": row.get("hints", []),
+                "first_seen": f"b:{number:06}",
+            }
+            for number, row in enumerate(rows)
+        ]
+    )
+    path = root / "warehouse.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.register("rows", table)
+        connection.execute(f"create schema intermediate; create table {TEXTS} as from rows")
+    return path, Layout(root)
+
+
+def derived(layout: Layout, name: str) -> list[dict[str, object]]:
+    table = pq.read_table(layout.derived(name))
+    assert table.schema.equals(DERIVED[name])
+    return table.to_pylist()
+
+
+def said(key: str, text: str, role: str = "prompt", **more: object) -> dict[str, object]:
+    return {"text_key": key, "text": text, "role": role, **more}
+
+
+def quiet_mark(path: Path, layout: Layout, threshold: float = 0.8) -> Report:
+    return mark(path, layout, threshold=threshold, log=lambda _: None)
+
+
+def test_every_repeated_text_is_similar_to_the_one_kept_for_it(tmp_path: Path) -> None:
+    words = [f"w{i}" for i in range(40)]
+    chain = [" ".join(words[i : i + 36]) for i in range(5)]  # neighbours alike, ends not
+    rows = [said(f"r{i}", text, "response") for i, text in enumerate(chain)]
+    path, layout = warehouse(tmp_path, rows)
+    report = quiet_mark(path, layout, threshold=0.9)
+    repeats = derived(layout, "near_duplicates")
+    kept = {row["text_key"]: row["representative_key"] for row in repeats}
+    assert kept == {"r1": "r0", "r3": "r2"}
+    assert all(row["jaccard"] >= 0.9 for row in repeats)
+    assert report.near_duplicates["dagster/row_count"] == 2
+
+
+def test_groups_follow_chains_and_hints_and_are_named_after_the_first(tmp_path: Path) -> None:
+    rows = [
+        said("a", SENTENCE, hints=["h"]),
+        said("b", f"{SENTENCE} please"),
+        said("c", f"{SENTENCE} please sir"),
+        said("d", "something else entirely", hints=["h"]),
+        said("e", "alone in the world"),
+        said("c2", f"{SENTENCE} please", evaluation_set="s"),
+    ]
+    path, layout = warehouse(tmp_path, rows)
+    quiet_mark(path, layout)
+    groups = {row["prompt_key"]: row["group_id"] for row in derived(layout, "prompt_groups")}
+    assert groups == {"a": "a", "b": "a", "c": "a", "d": "a", "c2": "a", "e": "e"}
+
+
+def test_exact_near_and_contained_copies_of_an_evaluation_prompt_are_marked(tmp_path: Path) -> None:
+    rows = [
+        said("e", SENTENCE, evaluation_set="desk-v1"),
+        said("e", SENTENCE),
+        said("near", f"{SENTENCE} please"),
+        said("reply", f"As you say , {SENTENCE} .", "response"),
+        said("path", f"found : {SENTENCE}", "trajectory"),
+        said("clean", "the shop pays back the price of a book"),
+    ]
+    path, layout = warehouse(tmp_path, rows)
+    quiet_mark(path, layout)
+    marks = derived(layout, "contamination")
+    assert {(m["role"], m["text_key"], m["kind"]) for m in marks} == {
+        ("prompt", "e", "exact"),
+        ("prompt", "near", "near"),
+        ("response", "reply", "contained"),
+        ("trajectory", "path", "contained"),
+    }
+    assert {m["evaluation_set"] for m in marks} == {"desk-v1"}
+    (repeat,) = derived(layout, "near_duplicates")  # of the training copy, never of the test
+    assert (repeat["text_key"], repeat["representative_key"]) == ("near", "e")
+
+
+def test_marks_are_the_same_each_time_and_an_empty_warehouse_has_none(tmp_path: Path) -> None:
+    path, layout = warehouse(tmp_path, [said("a", SENTENCE), said("b", SENTENCE + " now")])
+    quiet_mark(path, layout)
+    first = layout.derived("near_duplicates").read_bytes()
+    quiet_mark(path, layout)
+    assert layout.derived("near_duplicates").read_bytes() == first
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(f"delete from {TEXTS}")
+    assert quiet_mark(path, layout).prompt_groups["largest_group"] == 0
+
+
+@pytest.mark.parametrize("evaluation", [[], [SENTENCE, "hi", "how do lamps break ?"]])
+def test_the_positive_control_catches_all_it_plants(tmp_path: Path, evaluation: list[str]) -> None:
+    rows = [said(f"e{i}", text, evaluation_set="s") for i, text in enumerate(evaluation)]
+    path, _ = warehouse(tmp_path, [*rows, said("a", "a prompt")])
+    caught, planted = positive_control(path)
+    assert caught == planted == 6
+
+
+def test_the_positive_control_notices_a_net_with_a_hole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = warehouse(tmp_path, [said("e", SENTENCE, evaluation_set="s")])
+    with monkeypatch.context() as broken:
+        broken.setattr("flywheel.dedup.marks._edges", lambda rows, threshold: [])
+        assert positive_control(path) == (2, 3)
+    monkeypatch.setattr(EvaluationRuns, "find", lambda self, texts: [])
+    assert positive_control(path) == (2, 3)
+
+
+def test_a_threshold_out_of_range_and_a_missing_warehouse_are_refused(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    with pytest.raises(SettingsError, match=re.escape("[deduplication]")):
+        mark(tmp_path / "warehouse.duckdb", layout, threshold=0.2)
+    with pytest.raises(WarehouseError, match="materialize"):
+        mark(tmp_path / "warehouse.duckdb", layout)

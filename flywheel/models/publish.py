@@ -1,0 +1,96 @@
+"""A checkpoint on disk: written aside, hashed, described, then put in place by one rename."""
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from flywheel.errors import ManifestError
+
+FILE_NAME = "manifest.json"
+PACKAGES = ("torch", "transformers", "deepspeed", "flywheel")
+
+
+def publish(output: Path, write: Callable[[Path], object], facts: dict[str, Any]) -> dict[str, Any]:
+    """Publish a checkpoint and return its manifest.
+
+    Args:
+        output: Where it is to lie. A checkpoint already there is replaced.
+        write: Writes weights, tokenizer and configuration into the folder it is given.
+        facts: What the manifest says beside hashes and versions: kind, parents, data, settings.
+    """
+    draft = output.with_name(f".{output.name}-{uuid.uuid4().hex[:8]}.draft")
+    draft.mkdir(parents=True)
+    try:
+        write(draft)
+        files = {
+            str(path.relative_to(draft)): _sha256(path)
+            for path in sorted(draft.rglob("*"))
+            if path.is_file()
+        }
+        manifest = {
+            **facts,
+            "content_hash": content_hash(files),
+            "files": files,
+            "versions": {"python": sys.version.split()[0]} | {p: version(p) for p in PACKAGES},
+        }
+        (draft / FILE_NAME).write_text(json.dumps(manifest, indent=2) + "\n")
+        for path in draft.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        if output.exists():
+            old = output.with_name(f".{output.name}-{uuid.uuid4().hex[:8]}.old")
+            os.rename(output, old)
+            os.rename(draft, output)
+            shutil.rmtree(old)
+        else:
+            os.rename(draft, output)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return manifest
+
+
+def content_hash(files: dict[str, str]) -> str:
+    """One hash for a folder, from the hashes of its files."""
+    lines = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Read a checkpoint's manifest and hold every file against it.
+
+    Raises:
+        ManifestError: There is no manifest, or a file is missing or changed.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        raise ManifestError(f"no {FILE_NAME} in {folder}: missing or half written; train it again")
+    manifest: dict[str, Any] = json.loads(path.read_text())
+    for name, digest in manifest["files"].items():
+        if not (folder / name).exists() or _sha256(folder / name) != digest:
+            raise ManifestError(
+                f"{folder / name} is not what {FILE_NAME} says: changed or torn; train it again"
+            )
+    return manifest
+
+
+def parent_of(model: str) -> dict[str, str]:
+    """How a checkpoint names the model it started from."""
+    path = Path(model) / FILE_NAME
+    if not path.exists():
+        return {"model": model}
+    manifest = json.loads(path.read_text())
+    return {"model": model, "content_hash": manifest["content_hash"]}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,179 @@
+"""Run a recipe in a process of its own and read back what it wrote.
+
+Dagster's process never loads torch. A recipe is a module started as `python -m MODULE RUN_DIR`,
+or under torchrun on more than one device. The contract is three files in RUN_DIR: `config.json`,
+written here; `metrics.jsonl`, which grows while it works; `result.json`, its last act.
+
+The same recipe with the same settings and the same inputs is not run twice: a finished run is
+read back, an interrupted one goes on from its last checkpoint in RUN_DIR/state. Anything else
+starts anew.
+"""
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from flywheel.errors import LaunchError
+
+TAIL_LINES = 25
+PEEK_SECONDS = 2.0  # between two looks at metrics.jsonl
+PR_SET_PDEATHSIG = 1
+Log = Callable[[str], object]
+
+
+def launch(
+    recipe: str,
+    settings: Any,
+    run_dir: Path,
+    *,
+    devices: int = 1,
+    log: Log = print,
+    on_metrics: Callable[[dict[str, Any]], object] | None = None,
+) -> dict[str, Any]:
+    """Run `recipe` to its end and return its `result.json`.
+
+    Args:
+        recipe: Dotted name of the module, e.g. "flywheel.train.sft".
+        settings: The recipe's dataclass of settings.
+        run_dir: Folder of this run; created if missing.
+        devices: Accelerators, or without any processes; more than one starts torchrun.
+        log: Called with each line the recipe prints, as it prints it.
+        on_metrics: Called every few seconds with the newest row of `metrics.jsonl`.
+
+    Raises:
+        LaunchError: The recipe failed, or ended without writing `result.json`.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    config = {"settings": asdict(settings), "inputs": _inputs(asdict(settings)), "recipe": recipe}
+    if (finished := _finished(run_dir, config)) is not None:
+        log(f"{recipe} has run with these settings on these inputs; {run_dir} is read back")
+        return finished
+    _prepare(run_dir, config)
+    tail: deque[str] = deque(maxlen=TAIL_LINES)
+    started, peeked = time.monotonic(), 0.0
+    with subprocess.Popen(
+        _command(recipe, run_dir, devices),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=_environment(devices),
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                if line.startswith("step ") and on_metrics is not None:
+                    if time.monotonic() - peeked > PEEK_SECONDS:
+                        peeked = time.monotonic()
+                        on_metrics(_newest(run_dir / "metrics.jsonl"))
+                else:
+                    tail.append(line.rstrip())
+                    log(tail[-1])
+        except BaseException:
+            process.terminate()
+            raise
+    path = run_dir / "result.json"
+    if process.returncode or not path.exists():
+        last = "\n  ".join(tail) or "(no output)"
+        raise LaunchError(
+            f"{recipe} ended with status {process.returncode} and "
+            f"{'a' if path.exists() else 'no'} result in {run_dir}; last lines:\n  {last}"
+        )
+    result = dict(json.loads(path.read_text()))
+    result["process_seconds"] = round(time.monotonic() - started, 2)
+    write_json(path, result)
+    return result
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Put a JSON file in place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    os.replace(draft, path)
+
+
+def _inputs(settings: dict[str, Any]) -> dict[str, str]:
+    """Content of every folder that the settings name, so that a changed input is a new run."""
+    found = {}
+    for name, value in settings.items():
+        if name == "output" or not isinstance(value, str) or not value:
+            continue
+        for path in (Path(value) / "manifest.json", Path(value)):
+            if path.is_file():
+                found[name] = sha256(path.read_bytes()).hexdigest()
+                break
+    return found
+
+
+def _finished(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    path = run_dir / "result.json"
+    if not path.exists() or _read(run_dir / "config.json") != config:
+        return None
+    result = _read(path)
+    checkpoint = result.get("checkpoint")
+    if checkpoint:
+        manifest = _read(Path(checkpoint) / "manifest.json")
+        if manifest.get("content_hash") != result.get("content_hash"):
+            return None
+    return result
+
+
+def _prepare(run_dir: Path, config: dict[str, Any]) -> None:
+    if _read(run_dir / "config.json") != config:  # other settings: nothing of the old run counts
+        shutil.rmtree(run_dir / "state", ignore_errors=True)
+        (run_dir / "metrics.jsonl").unlink(missing_ok=True)
+    (run_dir / "result.json").unlink(missing_ok=True)  # a stale result must not pass for a new one
+    write_json(run_dir / "config.json", config)
+
+
+def _command(recipe: str, run_dir: Path, devices: int) -> list[str]:
+    starter = [sys.executable, "-m"]
+    if devices > 1:
+        starter += ["torch.distributed.run", "--standalone", f"--nproc_per_node={devices}", "-m"]
+    return [*starter, recipe, str(run_dir)]
+
+
+def _environment(devices: int) -> dict[str, str]:
+    """Unbuffered output; no compiler, no tokenizer threads; the package is found from anywhere."""
+    here = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
+    quiet = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": path}
+    quiet |= {"TORCHDYNAMO_DISABLE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    if devices > 1:
+        quiet["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // devices))
+    return os.environ | quiet
+
+
+def _die_with_parent() -> None:
+    """A training process never outlives the run that started it."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _newest(path: Path) -> dict[str, Any]:
+    """The last whole row of a growing file."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    for line in reversed(lines[-2:]):
+        try:
+            return dict(json.loads(line))
+        except ValueError:
+            continue  # still being written
+    return {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,55 @@
+"""The inside of a training process: settings in, one recipe, result out."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flywheel.errors import FlywheelError, SettingsError
+from flywheel.process.launch import write_json
+from flywheel.process.settings import build
+
+T = TypeVar("T")
+TINY_PARAMETERS = 3_000_000  # below this, a second thread costs more than it brings
+
+
+def start(recipe: Callable[[Any, Path], dict[str, Any]], settings: type[T]) -> None:
+    """Run `recipe` on the settings in `argv[1]/config.json`, then write `result.json`."""
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python -m {recipe.__module__} RUN_DIR   (with config.json in it)")
+    run_dir = Path(sys.argv[1])
+    started = time.monotonic()
+    try:
+        config = json.loads((run_dir / "config.json").read_text())
+        chosen = config.get("settings", config)
+        result = recipe(build(settings, chosen), run_dir)
+    except (OSError, ValueError, FlywheelError) as error:
+        if isinstance(error, FlywheelError) or not isinstance(error, ValueError):
+            sys.exit(f"{type(error).__name__}: {error}")
+        raise
+    if rank() == 0:
+        result["seconds"] = round(time.monotonic() - started, 2)
+        write_json(run_dir / "result.json", result)
+
+
+def rank() -> int:
+    """Which of the run's processes this is; torchrun says so."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def world() -> int:
+    """How many processes the run has."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def use_threads(parameters: int, wanted: int) -> None:
+    """Set torch's threads: few for small work, the cores divided among the processes else."""
+    import torch
+
+    if wanted < 0:
+        raise SettingsError(f"threads must be 0 (choose) or more, got {wanted}")
+    cores = max(1, (os.cpu_count() or 1) // world())
+    torch.set_num_threads(wanted or (1 if parameters < TINY_PARAMETERS else cores))

@@ -1,0 +1,99 @@
+"""Settings of each recipe: frozen dataclasses, every default with its reason.
+
+Sizes are per optimizer step and over all devices, so that the number of devices changes the
+speed of a run and not its result. `SAMPLE` holds what was measured to learn the sample world.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from flywheel.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """What every recipe has."""
+
+    output: str  # folder of the checkpoint
+    epochs: float = 1.0
+    learning_rate: float = 2e-5
+    batch: int = 64  # elements (pages, demonstrations, prompts, pairs) per optimizer step
+    micro_tokens: int = 8192  # padded tokens per backward; memory only, the result does not change
+    max_tokens: int = 1024  # of prompt and response; longer prompts lose their oldest tokens
+    warmup_steps: int = 20
+    final_lr_frac: float = 0.1  # cosine to a tenth (arXiv:2203.02155, appendix C)
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    limit: int = 0  # elements at most, a seeded choice; 0 takes all
+    held_out_limit: int = 500  # of the validation split: enough to tell a loss by
+    budget_seconds: float = 0.0  # 0 is no limit; the schedule finishes within it
+    save_seconds: float = 60.0  # how much work a kill may cost
+    lora_rank: int = 0  # 0 trains all weights
+    zero_stage: int = -1  # -1 chooses from devices and precision
+    threads: int = 0  # 0: one for tiny models (more only spin), all cores else
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "learning_rate", "batch", "micro_tokens", "max_tokens"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainSettings(RunSettings):
+    """A small Llama from scratch on a corpus of pages."""
+
+    corpus: str  # Parquet with a column `text`, one page a row
+    learning_rate: float = 1e-2  # for d = 32; 2e-3 at d = 352
+    batch: int = 8  # small batches, many steps: what learns to copy in one pass
+    hidden: int = 32
+    layers: int = 2
+    heads: int = 2
+    feed_forward: int = 88
+    rope_theta: float = 100.0  # requests are 60 tokens long
+    max_positions: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftSettings(RunSettings):
+    """Imitate demonstrations; loss on the response only."""
+
+    model: str
+    dataset: str
+    epochs: float = 2.0  # arXiv:2411.15124
+    batch: int = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardSettings(RunSettings):
+    """A scalar reward from preferences; an element is a prompt with all its pairs."""
+
+    model: str
+    dataset: str
+    epochs: float = 1.0  # more overfits (arXiv:2203.02155, appendix C.2)
+    learning_rate: float = 9e-6  # ibid.
+    batch: int = 64  # ibid.
+    max_responses: int = 9  # per element; a prompt with more is cut into several
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DpoSettings(RunSettings):
+    """Direct preference optimisation against the policy it starts from; an element is a pair."""
+
+    model: str
+    dataset: str
+    learning_rate: float = 5e-7  # full weights; LoRA wants about 1e-5
+    batch: int = 64
+    beta: float = 0.1  # arXiv:2305.18290
+    nll_weight: float = 0.0  # of the chosen response, per token: keeps its likelihood up
+    min_margin: float = 0.05  # pairs nearer to a coin toss than this teach nothing
+
+
+SAMPLE: dict[str, dict[str, Any]] = {
+    "base": {},
+    "sft": {"epochs": 5, "batch": 8, "learning_rate": 5e-3},
+    "reward": {"epochs": 4, "batch": 16, "learning_rate": 4e-3, "weight_decay": 0.05},
+    "dpo": {"epochs": 1, "batch": 32, "learning_rate": 1e-3, "beta": 0.1, "nll_weight": 0.05},
+    "evaluate": {"max_new_tokens": 40},
+    "collect": {"max_new_tokens": 40},
+}

@@ -1,0 +1,153 @@
+"""Frozen datasets as elements to train on: rendered rows, prompts with their pairs, pairs.
+
+What does not fit is counted under a reason and printed, never left out in silence.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from flywheel.datasets.manifest import read_split
+from flywheel.datasets.render import Rendered, render
+from flywheel.errors import TrainingError
+from flywheel.records.message import load
+
+E = TypeVar("E")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One response to imitate."""
+
+    text: Rendered
+    weight: float
+    record_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Places of two responses and the probability that the first is better."""
+
+    a: int
+    b: int
+    probability: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A prompt's responses, each once, and every pair among them that was judged."""
+
+    texts: list[Rendered]
+    pairs: list[Pair]
+    record_uids: tuple[str, ...]
+
+
+class Reader:
+    """Renders the rows of a dataset for one model, and counts what it drops."""
+
+    def __init__(
+        self, dataset: str, tokenizer: Any, stop_ids: Sequence[int], max_tokens: int
+    ) -> None:
+        self.dataset = Path(dataset)
+        self.dropped: Counter[str] = Counter()
+        self._tokenizer, self._stop_ids, self._max_tokens = tokenizer, stop_ids, max_tokens
+        self._rendered: dict[tuple[str, str], Rendered | None] = {}
+
+    def demonstrations(self, split: str) -> list[Row]:
+        """Rows of a demonstration dataset."""
+        rows = []
+        for row in self._rows(split):
+            text = self._render(row["prompt"], row["response"])
+            if text:
+                rows.append(Row(text, float(row["weight"] or 1.0), tuple(row["record_uids"])))
+        return rows
+
+    def groups(self, split: str, *, max_responses: int) -> list[Group]:
+        """Prompts of a preference dataset; one with many responses is cut into several."""
+        by_prompt = defaultdict(list)
+        for row in self._rows(split):
+            by_prompt[row["prompt_key"]].append(row)
+        return [group for rows in by_prompt.values() for group in self._cut(rows, max_responses)]
+
+    def pairs(self, split: str, *, min_margin: float) -> list[Group]:
+        """Pairs of a preference dataset, one group each, without those too near a coin toss."""
+        groups: list[Group] = []
+        for row in self._rows(split):
+            if abs(row["probability_a"] - 0.5) <= min_margin:
+                self.dropped["undecided pair"] += 1
+                continue
+            groups += self._cut([row], 2)
+        return groups
+
+    def _cut(self, rows: list[dict[str, Any]], most: int) -> Iterable[Group]:
+        texts: list[Rendered] = []
+        places: dict[str, int] = {}
+        pairs: list[Pair] = []
+        uids: list[str] = []
+        for row in rows:
+            keys = (row["response_a_key"], row["response_b_key"])
+            both = [self._render(row["prompt"], row[side]) for side in ("response_a", "response_b")]
+            if None in both:
+                continue
+            if len(places.keys() | set(keys)) > most:
+                yield Group(texts, pairs, tuple(uids))
+                texts, places, pairs, uids = [], {}, [], []
+            for key, text in zip(keys, both, strict=True):
+                if key not in places and text is not None:
+                    places[key] = len(texts)
+                    texts.append(text)
+            pairs.append(
+                Pair(places[keys[0]], places[keys[1]], row["probability_a"], row["weight"] or 1.0)
+            )
+            uids += row["record_uids"]
+        if pairs:
+            yield Group(texts, pairs, tuple(uids))
+
+    def _rows(self, split: str) -> list[dict[str, Any]]:
+        return list(read_split(self.dataset, split).to_pylist())
+
+    def _render(self, prompt: str, response: str) -> Rendered | None:
+        key = (prompt, response)
+        if key not in self._rendered:
+            self._rendered[key] = render(
+                self._tokenizer,
+                load(prompt),
+                load(response),
+                max_tokens=self._max_tokens,
+                stop_ids=self._stop_ids,
+            )
+        if self._rendered[key] is None:
+            self.dropped[f"response over {self._max_tokens} tokens"] += 1
+        return self._rendered[key]
+
+
+def limited(elements: Sequence[E], limit: int, seed: int) -> Sequence[E]:
+    """At most `limit` elements, chosen by the seed and kept in order; 0 takes all."""
+    if not limit or len(elements) <= limit:
+        return elements
+    chosen = np.random.default_rng(seed).permutation(len(elements))[:limit]
+    return [elements[place] for place in sorted(chosen)]
+
+
+def records_of(elements: Iterable[Row | Group]) -> set[str]:
+    """Landed records behind elements."""
+    return {uid for one in elements for uid in one.record_uids}
+
+
+def needed(rows: Sequence[Any], reader: Reader, what: str) -> Sequence[Any]:
+    """Pass rows on; an empty training split is an error that says where the rows went.
+
+    Raises:
+        TrainingError: There are none.
+    """
+    if not rows:
+        raise TrainingError(
+            f"{reader.dataset} has no {what} to train on (dropped: {dict(reader.dropped) or 'none'}"
+            f"); land more feedback, or raise max_tokens"
+        )
+    return rows

@@ -1,0 +1,84 @@
+"""The last acts of a recipe: publish the checkpoint, and say what came of the run."""
+
+import gzip
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flywheel.datasets.manifest import DatasetManifest
+from flywheel.models.publish import parent_of, publish
+from flywheel.process.worker import rank, world
+from flywheel.train.config import RunSettings
+from flywheel.train.engine import Engine, barrier
+
+RECORDS_FILE = "record_uids.txt.gz"
+
+
+def finish(
+    settings: RunSettings,
+    run_dir: Path,
+    engine: Engine,
+    *,
+    kind: str,
+    write: Callable[[Path], object],
+    record_uids: Iterable[str] = (),
+    result: dict[str, Any],
+) -> dict[str, Any]:
+    """Publish what was trained and return the run's result.
+
+    The manifest names parents, datasets and records, so that an answer can be traced to the
+    labels behind its checkpoint; the record ids lie beside it, one a line.
+    """
+    uids = sorted(record_uids)
+    output = Path(settings.output)
+    facts = {
+        "kind": kind,
+        "id": output.name,
+        "parents": [parent_of(settings.model)] if hasattr(settings, "model") else [],
+        "datasets": _datasets(settings),
+        "records": {"count": len(uids), "sha256": _hash_of(uids), "file": RECORDS_FILE},
+        "settings": asdict(settings),
+        "world": world(),
+        "zero_stage": engine.stage,
+        "result": result,
+    }
+
+    def write_all(folder: Path) -> None:
+        write(folder)
+        with (
+            (folder / RECORDS_FILE).open("wb") as file,
+            gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+        ):
+            packed.write("".join(f"{uid}\n" for uid in uids).encode())
+
+    content_hash = ""
+    with engine.gathered():
+        if rank() == 0:
+            content_hash = publish(output, write_all, facts)["content_hash"]
+            shutil.rmtree(run_dir / "state", ignore_errors=True)  # nothing is left to resume
+    barrier()
+    return {
+        **result,
+        "checkpoint": str(output),
+        "content_hash": content_hash,
+        "records": len(uids),
+        "device": str(engine.device),
+        "zero_stage": engine.stage,
+        "world": world(),
+    }
+
+
+def _datasets(settings: RunSettings) -> dict[str, str]:
+    corpus = getattr(settings, "corpus", None)
+    if corpus:
+        with Path(corpus).open("rb") as file:
+            return {"corpus": hashlib.file_digest(file, "sha256").hexdigest()}
+    manifest = DatasetManifest.load(Path(settings.dataset))  # type: ignore[attr-defined]
+    return {manifest.name: manifest.content_hash}
+
+
+def _hash_of(lines: list[str]) -> str:
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()

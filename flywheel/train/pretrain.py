@@ -1,0 +1,75 @@
+"""Pre-train a small Llama on a corpus: the base policy of the sample world.
+
+A page is one element. Every word of it carries loss, and so does its end.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+
+from flywheel.datasets.render import Rendered
+from flywheel.errors import TrainingError
+from flywheel.models.logps import ResponseLogps, pad
+from flywheel.models.small import small_llama, word_tokenizer
+from flywheel.process.worker import start, use_threads
+from flywheel.train.config import PretrainSettings
+from flywheel.train.engine import Engine
+from flywheel.train.finish import finish
+from flywheel.train.loop import Objective, Stats, fit
+
+
+def run(settings: PretrainSettings, run_dir: Path) -> dict[str, Any]:
+    """Train from scratch and publish a Hugging Face folder."""
+    pages = pq.read_table(settings.corpus, columns=["text"])["text"].to_pylist()
+    tokenizer = word_tokenizer(pages)
+    elements = [row for page in pages if (row := _page(tokenizer, page, settings.max_tokens))]
+    print(f"{len(elements)} pages, {len(pages) - len(elements)} too long, {len(tokenizer)} words")
+    if not elements:
+        raise TrainingError(f"{settings.corpus} has no page of at most {settings.max_tokens} words")
+    model = small_llama(
+        tokenizer,
+        hidden=settings.hidden,
+        layers=settings.layers,
+        heads=settings.heads,
+        feed_forward=settings.feed_forward,
+        rope_theta=settings.rope_theta,
+        max_positions=settings.max_positions,
+        seed=settings.seed,
+    )
+    use_threads(model.num_parameters(), settings.threads)
+    engine = Engine(ResponseLogps(model), settings)
+    result = fit(engine, elements, imitate(), settings, run_dir)
+
+    def write(folder: Path) -> None:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    result["parameters"] = model.num_parameters()
+    return finish(settings, run_dir, engine, kind="base_policy", write=write, result=result)
+
+
+def imitate() -> Objective[Rendered]:
+    """Mean negative log-probability per token that carries loss."""
+
+    def loss(engine: Engine, rows: Sequence[Rendered]) -> tuple[torch.Tensor, Stats]:
+        return -engine(*pad(rows, engine.device)).sum(), {}
+
+    return Objective(
+        loss=loss,
+        count=lambda row: float(row.response_tokens),
+        shape=lambda row: (1, len(row.ids)),
+        tokens=lambda row: len(row.ids),
+    )
+
+
+def _page(tokenizer: Any, page: str, max_tokens: int) -> Rendered | None:
+    ids = tokenizer(page, add_special_tokens=False)["input_ids"]
+    ids = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
+    return Rendered(ids=ids, start=1) if len(ids) <= max_tokens else None
+
+
+if __name__ == "__main__":
+    start(run, PretrainSettings)

@@ -1,0 +1,79 @@
+"""Supervised fine-tuning: imitate demonstrations, with loss on the response only."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
+from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
+from flywheel.models.lora import merged, with_lora
+from flywheel.process.worker import start, use_threads
+from flywheel.train.config import SftSettings
+from flywheel.train.data import Reader, Row, limited, needed, records_of
+from flywheel.train.engine import Engine
+from flywheel.train.finish import finish
+from flywheel.train.loop import Objective, Stats, fit, micro_batches
+
+
+def run(settings: SftSettings, run_dir: Path) -> dict[str, Any]:
+    """Fine-tune a model on a demonstration dataset and publish it."""
+    tokenizer, model = load_tokenizer(settings.model), load_causal(settings.model)
+    use_threads(model.num_parameters(), settings.threads)
+    check_head(model)
+    reader = Reader(settings.dataset, tokenizer, stop_ids_of(model, tokenizer), settings.max_tokens)
+    rows = needed(reader.demonstrations("train"), reader, "demonstration")
+    rows = limited(rows, settings.limit, settings.seed)
+    held_out = limited(reader.demonstrations("validation"), settings.held_out_limit, settings.seed)
+    print(f"{len(rows)} demonstrations, {len(held_out)} held out, dropped {dict(reader.dropped)}")
+    engine = Engine(ResponseLogps(with_lora(model, settings.lora_rank, settings.seed)), settings)
+    result = fit(engine, rows, imitate(), settings, run_dir)
+    result |= {"dropped": dict(reader.dropped), "validation_rows": len(held_out)}
+    result["validation_loss"] = nats_per_token(engine, held_out, settings.micro_tokens)
+
+    def write(folder: Path) -> None:
+        merged(model).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return finish(
+        settings,
+        run_dir,
+        engine,
+        kind="sft_policy",
+        write=write,
+        record_uids=records_of(rows),
+        result=result,
+    )
+
+
+def imitate() -> Objective[Row]:
+    """Weighted mean negative log-probability per response token."""
+
+    def loss(engine: Engine, rows: Sequence[Row]) -> tuple[torch.Tensor, Stats]:
+        texts = [row.text for row in rows]
+        sums = row_sums(engine(*pad(texts, engine.device)), texts)
+        weights = torch.tensor([row.weight for row in rows], device=sums.device)
+        return -(sums * weights).sum(), {}
+
+    return Objective(
+        loss=loss,
+        count=lambda row: row.weight * row.text.response_tokens,
+        shape=lambda row: (1, len(row.text.ids)),
+        tokens=lambda row: len(row.text.ids),
+    )
+
+
+@torch.no_grad()
+def nats_per_token(engine: Engine, rows: Sequence[Row], micro_tokens: int) -> float | None:
+    """Mean negative log-probability of held-out responses; None where there are none."""
+    total, tokens = 0.0, 0
+    for batch in micro_batches(rows, lambda row: (1, len(row.text.ids)), micro_tokens):
+        texts = [row.text for row in batch]
+        total -= float(engine(*pad(texts, engine.device)).sum())
+        tokens += sum(text.response_tokens for text in texts)
+    return total / tokens if tokens else None
+
+
+if __name__ == "__main__":
+    start(run, SftSettings)

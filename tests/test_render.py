@@ -1,0 +1,102 @@
+"""A conversation as tokens: where the loss is, how it ends, what is cut."""
+
+from pathlib import Path
+
+import pytest
+
+from flywheel.datasets.render import PLAIN_TEMPLATE, render, render_prompt
+from flywheel.errors import SettingsError
+from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
+from flywheel.records import Message
+from flywheel.records.message import prompt_of, response_of
+from tests.models_for_tests import chatml, tiny
+
+
+@pytest.fixture(scope="module", params=["words", "chatml"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    make = tiny if request.param == "words" else chatml
+    return make(tmp_path_factory.mktemp(request.param))
+
+
+def test_loss_is_on_the_response_and_its_end_and_on_nothing_else(folder: str) -> None:
+    tokenizer = load_tokenizer(folder)
+    stops = stop_ids_of(load_causal(folder), tokenizer)
+    row = render(
+        tokenizer, prompt_of("say red"), response_of("red it is ."), max_tokens=64, stop_ids=stops
+    )
+    assert row
+    assert row.ids[: row.start] == render_prompt(tokenizer, prompt_of("say red"))
+    carried = tokenizer.decode(row.ids[row.start :], skip_special_tokens=True).strip()
+    assert carried == "red it is ."
+    assert row.ids[-1] in stops
+
+
+def test_an_earlier_turn_of_the_assistant_carries_no_loss(folder: str) -> None:
+    tokenizer = load_tokenizer(folder)
+    asked = (
+        Message(role="user", content="say red"),
+        Message(role="assistant", content="red it is ."),
+        Message(role="user", content="say blue"),
+    )
+    row = render(
+        tokenizer,
+        asked,
+        response_of("blue it is ."),
+        max_tokens=64,
+        stop_ids=[tokenizer.eos_token_id],
+    )
+    assert row
+    assert "red" not in tokenizer.decode(row.ids[row.start :])
+
+
+def test_text_begins_once(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny(tmp_path))
+    ids = render_prompt(tokenizer, prompt_of("say red"))
+    assert ids.count(tokenizer.bos_token_id) == 1
+
+
+def test_a_long_prompt_loses_its_oldest_tokens_and_a_long_response_is_refused(
+    tmp_path: Path,
+) -> None:
+    tokenizer = load_tokenizer(tiny(tmp_path))
+    long = prompt_of("red " * 50 + "blue")
+    row = render(
+        tokenizer,
+        long,
+        response_of("red it is ."),
+        max_tokens=16,
+        stop_ids=[tokenizer.eos_token_id],
+    )
+    assert row and len(row.ids) == 16 and row.response_tokens == 5
+    assert tokenizer.decode(row.ids[: row.start]).endswith("blue <r>")
+    answer = response_of("red " * 20)
+    assert render(tokenizer, long, answer, max_tokens=16, stop_ids=[]) is None
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny(tmp_path))
+    tokenizer.chat_template = "{{ messages | length }}{{ messages[-1].content }}"
+    with pytest.raises(SettingsError, match="prefix-preserving"):
+        render(
+            tokenizer,
+            prompt_of("red"),
+            response_of("blue"),
+            max_tokens=16,
+            stop_ids=[tokenizer.eos_token_id],
+        )
+
+
+def test_the_plain_template_is_prefix_preserving_over_turns(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny(tmp_path))
+    tokenizer.chat_template = PLAIN_TEMPLATE
+    talk = [
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    ]
+    asked = tokenizer.apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+    answered = [*talk, {"role": "assistant", "content": "four"}]
+    whole = tokenizer.apply_chat_template(answered, tokenize=False)
+    assert whole.startswith(asked) and asked.endswith("Assistant: ")
+    first = tokenizer.apply_chat_template(talk[:1], tokenize=False, add_generation_prompt=True)
+    assert asked.startswith(first)

@@ -1,0 +1,374 @@
+"""Recipes and their loop: what they learn, what changes nothing, what a kill costs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from flywheel.errors import LaunchError, ManifestError, SettingsError, TrainingError
+from flywheel.models.load import load_causal
+from flywheel.models.logps import ResponseLogps, pad
+from flywheel.models.publish import verify
+from flywheel.process.launch import launch
+from flywheel.process.settings import build
+from flywheel.records.message import prompt_of, response_of
+from flywheel.rollout import Policy, RewardModel, sample
+from flywheel.train.config import (
+    DpoSettings,
+    PretrainSettings,
+    RewardSettings,
+    SftSettings,
+)
+from flywheel.train.loop import micro_batches
+from tests.models_for_tests import COLOURS, demonstrations, pages, preferences, tiny
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny(tmp_path_factory.mktemp("base"))
+
+
+def run(recipe: str, settings: Any, folder: Path, **options: Any) -> dict[str, Any]:
+    return launch(f"flywheel.train.{recipe}", settings, folder, log=lambda line: None, **options)
+
+
+def sft(base: str, folder: Path, **changes: Any) -> SftSettings:
+    chosen = {"epochs": 30.0, "batch": 8, "learning_rate": 1e-2, "warmup_steps": 3}
+    return SftSettings(
+        **{**chosen, **changes},
+        model=base,
+        dataset=demonstrations(folder / "demonstration"),
+        output=str(folder / "sft"),
+    )
+
+
+def weights(folder: str | Path) -> dict[str, torch.Tensor]:
+    return load_file(Path(folder) / "model.safetensors")
+
+
+@pytest.fixture(scope="module")
+def imitator(base: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("sft")
+    result = run("sft", sft(base, folder), folder / "run")
+    return result["checkpoint"], result
+
+
+def test_sft_learns_to_say_what_was_demonstrated(imitator: tuple[str, dict[str, Any]]) -> None:
+    folder, result = imitator
+    assert result["loss"] < 0.1 < result["start_loss"]
+    prompts = [prompt_of(f"say {one}") for one in COLOURS]
+    answers = sample(Policy.load(folder), prompts, temperature=0, max_new_tokens=10)
+    assert [row[0].text for row in answers] == [f"{one} it is ." for one in COLOURS]
+    assert all(row[0].ended for row in answers)
+
+
+def test_a_checkpoint_names_parents_data_records_and_proves_itself(
+    imitator: tuple[str, dict[str, Any]], base: str
+) -> None:
+    folder = Path(imitator[0])
+    manifest = verify(folder)
+    assert manifest["kind"] == "sft_policy" and manifest["parents"] == [{"model": base}]
+    assert manifest["datasets"] == {"demonstration": "0" * 64}
+    assert manifest["records"]["count"] == 4
+    copy = folder.with_name("changed")
+    subprocess.run(["cp", "-r", folder, copy], check=True)
+    with (copy / "model.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x7f")
+    with pytest.raises(ManifestError, match=r"model\.safetensors"):
+        verify(copy)
+
+
+def test_a_finished_run_is_read_back_and_not_run_again(base: str, tmp_path: Path) -> None:
+    settings = sft(base, tmp_path, epochs=1.0)
+    first = run("sft", settings, tmp_path / "run")
+    started = time.monotonic()
+    assert run("sft", settings, tmp_path / "run") == first
+    assert time.monotonic() - started < 1
+    other = run("sft", replace(settings, seed=1), tmp_path / "run")
+    assert other["content_hash"] != first["content_hash"]
+
+
+def test_lora_changes_the_published_weights_and_leaves_no_adapter(
+    base: str, tmp_path: Path
+) -> None:
+    result = run("sft", sft(base, tmp_path, lora_rank=4), tmp_path / "run")
+    assert result["loss"] < result["start_loss"] / 2
+    before, after = weights(base), weights(result["checkpoint"])
+    assert before.keys() == after.keys()
+    assert torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(before[name], after[name])
+    answers = sample(
+        Policy.load(result["checkpoint"]), [prompt_of("say red")], temperature=0, max_new_tokens=8
+    )
+    assert answers[0][0].text.startswith("red")
+
+
+def test_no_cut_into_micro_batches_changes_the_result(base: str, tmp_path: Path) -> None:
+    found = []
+    for micro_tokens in (8192, 20):
+        folder = tmp_path / str(micro_tokens)
+        settings = sft(base, folder, micro_tokens=micro_tokens, epochs=3.0)
+        found.append(weights(run("sft", settings, folder / "run")["checkpoint"]))
+    for name, value in found[0].items():
+        assert torch.allclose(value, found[1][name], atol=2e-5), name
+
+
+@pytest.mark.parametrize(("devices", "stage"), [(1, 2), (2, 0), (2, 2)])
+def test_processes_and_zero_stages_change_only_the_speed(
+    base: str, tmp_path: Path, devices: int, stage: int
+) -> None:
+    settings = sft(base, tmp_path / "plain", epochs=3.0)
+    plain = run("sft", settings, tmp_path / "plain" / "run")
+    other = sft(base, tmp_path / "other", epochs=3.0, zero_stage=stage)
+    found = run("sft", other, tmp_path / "other" / "run", devices=devices)
+    assert (found["world"], found["zero_stage"]) == (devices, stage)
+    assert found["loss"] == pytest.approx(plain["loss"], abs=1e-4)
+    two = weights(found["checkpoint"])
+    for name, value in weights(plain["checkpoint"]).items():
+        assert torch.allclose(value, two[name], atol=1e-4), name
+
+
+def test_the_engine_takes_the_step_that_plain_torch_takes(base: str, tmp_path: Path) -> None:
+    settings = sft(base, tmp_path, epochs=0.5, batch=8, warmup_steps=0, learning_rate=1e-3)
+    result = run("sft", settings, tmp_path / "run")
+    from flywheel.models.load import load_tokenizer
+    from flywheel.train.data import Reader
+    from flywheel.train.loop import _chosen
+
+    tokenizer, model = load_tokenizer(base), load_causal(base)
+    rows = Reader(settings.dataset, tokenizer, [tokenizer.eos_token_id], 64).demonstrations("train")
+    module = ResponseLogps(model)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0)
+    texts = [row.text for row in _chosen(rows, 0, 8, settings)]
+    logps = module(*pad(texts, "cpu"))
+    (-logps.sum() / len(logps)).backward()
+    torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+    optimizer.step()
+    assert result["steps"] == 1
+    published = weights(result["checkpoint"])
+    for name, value in model.state_dict().items():
+        if name in published:
+            assert torch.allclose(value, published[name], atol=1e-6), name
+
+
+def test_a_reward_model_finds_the_planted_preference(
+    imitator: tuple[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    settings = RewardSettings(
+        model=imitator[0],
+        dataset=preferences(tmp_path / "preference"),
+        output=str(tmp_path / "reward"),
+        epochs=20.0,
+        batch=4,
+        learning_rate=5e-3,
+    )
+    result = run("reward", settings, tmp_path / "run")
+    assert result["validation_accuracy_frac"] == 1.0
+    reward = RewardModel.load(result["checkpoint"])
+    prompts = [prompt_of("say red")] * 2
+    right, wrong = reward.score(
+        prompts, [response_of("red it is ."), response_of("no , it is not .")]
+    )
+    assert right is not None and wrong is not None
+    # soft labels of 0.9: the gap settles near log(0.9 / 0.1), and preferred responses near 0
+    assert right - wrong == pytest.approx(2.2, abs=0.8)
+    assert right == pytest.approx(0.0, abs=0.5)
+
+
+def test_dpo_moves_towards_what_was_preferred(base: str, tmp_path: Path) -> None:
+    settings = DpoSettings(
+        model=base,
+        dataset=preferences(tmp_path / "preference"),
+        output=str(tmp_path / "policy"),
+        epochs=10.0,
+        batch=8,
+        learning_rate=3e-3,
+        beta=0.3,
+    )
+    result = run("dpo", settings, tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    # policy = reference: every pair's cross-entropy is log 2, and no margin
+    assert rows[0]["loss"] == pytest.approx(0.693147, abs=1e-5)
+    assert rows[0]["margin"] == pytest.approx(0.0, abs=1e-5)
+    assert rows[-1]["margin"] > 0.5 and result["validation_accuracy_frac"] == 1.0
+
+
+def test_pretraining_brings_its_own_tokenizer(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": pages() * 40}), tmp_path / "corpus.parquet")
+    settings = PretrainSettings(
+        corpus=str(tmp_path / "corpus.parquet"),
+        output=str(tmp_path / "base"),
+        hidden=16,
+        epochs=2.0,
+    )
+    result = run("pretrain", settings, tmp_path / "run")
+    assert result["loss"] < result["start_loss"] / 2
+    policy = Policy.load(result["checkpoint"])
+    answers = sample(policy, [prompt_of("say blue")], temperature=0, max_new_tokens=8)
+    assert answers[0][0].text == "blue it is ."
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from flywheel.train import {module}
+def stop(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
+{patch}
+sys.argv = ["sft", sys.argv[1]]
+from flywheel.process.worker import start
+from flywheel.train.config import SftSettings
+from flywheel.train.sft import run
+start(run, SftSettings)
+"""
+PLACES = {
+    "between two saves": (
+        "loop",
+        "old = loop.learning_rate\n"
+        "loop.learning_rate = lambda s, step, share: stop() if step == 7 else old(s, step, share)",
+    ),
+    "inside a save": (
+        "state",
+        "old, seen = state._synced_hash, []\n"
+        "def torn(path):\n"
+        "    seen.append(path)\n"
+        "    return stop() if len(seen) == 14 else old(path)\n"
+        "state._synced_hash = torn",
+    ),
+    "before the rename of the checkpoint": ("finish", "finish.publish = stop"),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_killed_run_goes_on_to_the_same_weights(base: str, tmp_path: Path, place: str) -> None:
+    whole = sft(base, tmp_path / "whole", epochs=6.0, save_seconds=0.0)
+    expected = run("sft", whole, tmp_path / "whole" / "run")
+    settings = sft(base, tmp_path / "cut", epochs=6.0, save_seconds=0.0)
+    run_dir = tmp_path / "cut" / "run"
+    run_dir.mkdir(parents=True)
+    from flywheel.process.launch import _inputs, _prepare
+
+    config = {"settings": asdict_of(settings), "inputs": _inputs(asdict_of(settings))}
+    _prepare(run_dir, {**config, "recipe": "flywheel.train.sft"})
+    module, patch = PLACES[place]
+    script = KILLED.format(module=module, patch=patch)
+    killed = subprocess.run(
+        [sys.executable, "-c", script, str(run_dir)], capture_output=True, text=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    assert not (run_dir / "result.json").exists()
+
+    result = run("sft", settings, run_dir)
+    assert result["resumed_at"] > 0
+    after = weights(result["checkpoint"])
+    for name, value in weights(expected["checkpoint"]).items():
+        assert torch.equal(value, after[name]), name
+    steps = [json.loads(line)["step"] for line in (run_dir / "metrics.jsonl").open()]
+    assert steps == list(range(1, expected["steps"] + 1))
+
+
+def asdict_of(settings: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(settings)
+
+
+def test_a_torn_save_is_skipped_for_the_one_before(tmp_path: Path) -> None:
+    from flywheel.train import state
+
+    for step in (1, 2):
+        state.save(tmp_path, step, {}, lambda folder: (folder / "w").write_text("x" * 100) and None)
+    (tmp_path / "step-00000002" / "w").write_text("x")
+    told: list[str] = []
+    found = state.newest(tmp_path, told.append)
+    assert found and found[1]["step"] == 1
+    assert "damaged checkpoint" in told[0]
+
+
+def test_a_budget_ends_the_run_with_its_schedule(base: str, tmp_path: Path) -> None:
+    settings = sft(base, tmp_path, epochs=100000.0, budget_seconds=1.0)
+    result = run("sft", settings, tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert result["steps"] < result["steps_planned"]
+    assert rows[-1]["learning_rate"] < 0.2 * settings.learning_rate
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(
+    base: str, tmp_path: Path
+) -> None:
+    settings = sft(base, tmp_path, learning_rate=1e30, clip=1e30)
+    with pytest.raises(LaunchError, match=r"(?s)loss of step .* lower learning_rate"):
+        run("sft", settings, tmp_path / "run")
+
+
+def test_a_crash_shows_the_last_lines_of_the_recipe(tmp_path: Path) -> None:
+    settings = SftSettings(model=str(tmp_path / "no"), dataset="d", output=str(tmp_path / "o"))
+    with pytest.raises(LaunchError, match=r"(?s)status 1 and no result.*no model in"):
+        run("sft", settings, tmp_path / "run")
+
+
+def test_training_dies_with_the_run_that_started_it(base: str, tmp_path: Path) -> None:
+    settings = sft(base, tmp_path, epochs=1000000.0)
+    script = (
+        "import sys, pickle, pathlib; from flywheel.process.launch import launch;"
+        "s = pickle.load(open(sys.argv[1], 'rb'));"
+        "launch('flywheel.train.sft', s, pathlib.Path(sys.argv[2]), log=print)"
+    )
+    import pickle
+
+    (tmp_path / "s").write_bytes(pickle.dumps(settings))
+    parent = subprocess.Popen([sys.executable, "-c", script, tmp_path / "s", tmp_path / "run"])
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    parent.kill()
+    parent.wait()
+    time.sleep(1)
+    size = metrics.stat().st_size
+    time.sleep(1)
+    assert metrics.stat().st_size == size
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"epoch": 1}, "no setting 'epoch'"),
+        ({"epochs": "1"}, "epochs must be a float"),
+        ({"seed": True}, "seed must be a int"),
+        ({"learning_rate": float("nan")}, "learning_rate must be"),
+        ({"batch": 0}, "batch must be positive"),
+        ({}, "needs .*model"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_by_name(chosen: dict, message: str) -> None:
+    inputs = {"output": "o", "dataset": "d"} | ({"model": "m"} if chosen else {})
+    with pytest.raises(SettingsError, match=message):
+        build(SftSettings, chosen, **inputs)
+
+
+def test_micro_batches_hold_every_element_once_within_the_budget() -> None:
+    sizes = [3, 9, 4, 4, 7, 1]
+    batches = micro_batches(sizes, lambda size: (1, size), 10)
+    assert sorted(one for batch in batches for one in batch) == sorted(sizes)
+    assert all(len(batch) == 1 or len(batch) * max(batch) <= 10 for batch in batches)
+
+
+def test_an_empty_split_is_an_error_that_says_so(base: str, tmp_path: Path) -> None:
+    from flywheel.train.data import Reader, needed
+
+    reader = Reader(demonstrations(tmp_path / "d"), None, [], 64)
+    with pytest.raises(TrainingError, match="land more feedback"):
+        needed([], reader, "demonstration")

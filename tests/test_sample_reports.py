@@ -1,0 +1,70 @@
+"""The reports over seeds: hand values of the intervals, and claims that fail when they should."""
+
+import json
+from typing import Any
+
+import pytest
+
+from flywheel.sample.deliver import compose
+from flywheel.sample.measure import Estimate, average, evaluation_requests, pool, wins
+from flywheel.sample.seeds import claims
+
+
+def estimate(value: float, half: float = 0.02) -> Estimate:
+    return Estimate(value=value, low=value - half, high=value + half)
+
+
+def test_a_win_counts_one_and_a_tie_half() -> None:
+    found = wins([1.0, 0.5, 0.2, 0.9], [0.5, 0.5, 0.4, 0.1])
+    assert found.value == pytest.approx(2.5 / 4)
+
+
+def test_the_interval_of_a_mean_by_hand() -> None:
+    found = average([0.0, 1.0] * 50)  # standard deviation .5025, error .05025
+    assert found.value == 0.5
+    assert found.high - found.value == pytest.approx(1.96 * 0.05025, rel=1e-3)
+
+
+def test_pooling_takes_the_wider_of_prompts_and_seeds() -> None:
+    alike = pool([estimate(0.6)] * 4)  # seeds agree: .02 / 2 remains of the prompts' error
+    assert alike.high - alike.value == pytest.approx(0.01)
+    apart = pool([estimate(0.5), estimate(0.7)])  # sd .1414, t(1) 12.706
+    assert apart.high - apart.value == pytest.approx(12.706 * 0.1414 / 2**0.5, rel=1e-3)
+    assert pool([estimate(0.6)]).high == pytest.approx(0.62)
+
+
+def test_the_evaluation_prompts_of_a_seed_are_those_delivered() -> None:
+    delivered = compose(seed=7, scale=1.0)[0]["evaluation_prompts.jsonl"].splitlines()
+    asked = [one.text for one in evaluation_requests(7)]
+    assert asked == [json.loads(line)["prompt"] for line in delivered]
+    assert len(set(asked)) == 600
+
+
+def turn(
+    *, over_base: float, over_sft: float, accuracy: float, caught: bool = True
+) -> dict[str, Any]:
+    def win(value: float) -> dict[str, Any]:
+        return {"win_rate": value, "ci": [value - 0.02, value + 0.02]}
+
+    return {
+        "policy": {"versus": {"base": win(over_base), "sft": win(over_sft)}},
+        "reward_model": {
+            "accuracy": accuracy,
+            "ci": [accuracy - 0.02, accuracy + 0.02],
+            "longest_wins": 0.47,
+            "longest_wins_ci": [0.45, 0.49],
+        },
+        "faults": [{"passed": caught}],
+    }
+
+
+def verdicts(turns: list[dict[str, Any]], sft: float) -> list[bool | None]:
+    gold = {name: estimate(sft) for name in ("base_policy", "sft_policy", "policy")}
+    return [one.passed for one in claims(turns, [gold] * len(turns))]
+
+
+def test_claims_hold_on_good_turns_and_fail_one_by_one() -> None:
+    good = [turn(over_base=0.9, over_sft=0.64, accuracy=0.67)] * 3
+    assert verdicts(good, sft=0.77) == [True, True, True, None, None, None, True, True]
+    weak = [turn(over_base=0.66, over_sft=0.505, accuracy=0.48, caught=False)] * 3
+    assert verdicts(weak, sft=0.895) == [False, False, False, None, None, None, False, False]

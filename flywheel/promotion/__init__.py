@@ -1,1 +1,32 @@
 """The gate, the ledger and the champion."""
+
+from flywheel.promotion.alerts import alert
+from flywheel.promotion.gate import Decision, GateSettings, decide
+from flywheel.promotion.ledger import Entry, Ledger
+from flywheel.promotion.succession import (
+    Champion,
+    approve,
+    champion,
+    decide_and_record,
+    history,
+    latest_decision,
+    reject,
+    rollback,
+)
+
+__all__ = [
+    "Champion",
+    "Decision",
+    "Entry",
+    "GateSettings",
+    "Ledger",
+    "alert",
+    "approve",
+    "champion",
+    "decide",
+    "decide_and_record",
+    "history",
+    "latest_decision",
+    "reject",
+    "rollback",
+]

@@ -1,0 +1,111 @@
+"""Fill the annotation queue of a generation: `python -m flywheel.collect.run RUN_DIR`.
+
+Candidates answer prompts of the training split only: a prompt that is tested on is never asked.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from flywheel.collect.queue import choose
+from flywheel.collect.settings import QueueSettings
+from flywheel.datasets.manifest import read_split
+from flywheel.process.worker import start, use_threads
+from flywheel.records.message import Conversation, load
+from flywheel.rollout import Policy, Response, RewardModel, sample
+
+
+def run(settings: QueueSettings, run_dir: Path) -> dict[str, Any]:
+    """Sample candidates, score them, and write what should be judged."""
+    reward = RewardModel.load(settings.reward_model)
+    use_threads(reward.module.backbone.num_parameters(), 0)
+    prompts, keys = _prompts(settings)
+    sampled = _candidates(settings, prompts)
+    flat = [(place, who) for place, found in enumerate(sampled) for who in found]
+    values = reward.score(
+        [prompts[place] for place, _ in flat],
+        [response.conversation for _, (response, _) in flat],
+    )
+    candidates: list[list[tuple[Response, str]]] = [[] for _ in prompts]
+    scores: list[list[float]] = [[] for _ in prompts]
+    for (place, who), value in zip(flat, values, strict=True):
+        if value is not None:  # too long to be scored: not asked about
+            candidates[place].append(who)
+            scores[place].append(value)
+    able = [place for place, found in enumerate(candidates) if len(found) > 1]
+    chosen = choose(
+        [scores[place] for place in able],
+        length=settings.length,
+        random_frac=settings.random_frac,
+        seed=settings.seed,
+    )
+    lines = []
+    for one in chosen:
+        place = able[one.place]
+        lines.append(
+            {
+                "queue_id": f"{settings.generation}-{keys[place][:16]}",
+                "prompt": msgspec.to_builtins(prompts[place]),
+                "responses": [response.text for response, _ in candidates[place]],
+                "models": [model for _, model in candidates[place]],
+                "scores": [round(score, 4) for score in scores[place]],
+                "reason": one.reason,
+                "probability": one.probability,
+                "uncertainty": round(one.uncertainty, 4),
+            }
+        )
+    path = Path(settings.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    os.replace(draft, path)
+    return {
+        "queue": str(path),
+        "lines": len(lines),
+        "random": sum(one.reason == "random" for one in chosen),
+        "prompts_considered": len(prompts),
+        "too_long": sum(value is None for value in values),
+        "without_two_answers": len(prompts) - len(able),
+    }
+
+
+def _prompts(settings: QueueSettings) -> tuple[list[Conversation], list[str]]:
+    """Distinct prompts of the training split, in an order that the seed mixes."""
+    import numpy as np
+
+    rows = read_split(Path(settings.preference_dataset), "train").to_pylist()
+    distinct = sorted({row["prompt_key"]: row["prompt"] for row in rows}.items())
+    order = np.random.default_rng(settings.seed).permutation(len(distinct))[: settings.prompts]
+    return [load(distinct[place][1]) for place in order], [distinct[place][0] for place in order]
+
+
+def _candidates(
+    settings: QueueSettings, prompts: list[Conversation]
+) -> list[list[tuple[Response, str]]]:
+    """Different answers to each prompt, with who gave them."""
+    found: list[dict[str, tuple[Response, str]]] = [{} for _ in prompts]
+    share = settings.candidates // 2
+    for name, folder, count in (
+        ("policy", settings.policy, settings.candidates - share),
+        ("sft", settings.sft, share),
+    ):
+        rows = sample(
+            Policy.load(folder),
+            prompts,
+            samples=count,
+            temperature=settings.temperature,
+            max_new_tokens=settings.max_new_tokens,
+            seed=settings.seed + len(name),
+        )
+        for seen, row in zip(found, rows, strict=True):
+            for one in row:
+                if one.text:
+                    seen.setdefault(one.text, (one, f"{name}:{settings.generation}"))
+    return [list(seen.values()) for seen in found]
+
+
+if __name__ == "__main__":
+    start(run, QueueSettings)

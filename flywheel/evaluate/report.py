@@ -1,0 +1,148 @@
+"""One page to look at: the numbers with their intervals, and answers side by side."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from flywheel.evaluate.graders import Asked
+from flywheel.evaluate.policies import Answers
+
+SHOWN = 20  # pairs of answers at each end
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
+h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2.2rem}
+table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.35rem .6rem;
+border-bottom:1px solid #ddd;vertical-align:top}th{font-weight:600;color:#555}
+td.n{white-space:nowrap;font-variant-numeric:tabular-nums}.note{color:#666}
+.win{background:#eef7ee}.loss{background:#fbefee}pre{white-space:pre-wrap;margin:0;font:inherit}
+"""
+
+
+def write_report(
+    path: Path, result: dict[str, Any], asked: list[Asked], answers: dict[str, Answers]
+) -> None:
+    """Write the page; it needs no other file and no network."""
+    policy, reward = result["policy"], result["reward_model"]
+    opponent = policy["opponent"]
+    rates = [
+        (f"challenger preferred over {name}", one["win_rate"], one["ci"], 0.5)
+        for name, one in policy["versus"].items()
+    ]
+    rates += [
+        (f"greedy: challenger preferred over {name}", one["win_rate"], one["ci"], 0.5)
+        for name, one in policy["greedy"]["versus"].items()
+    ]
+    rates += [
+        (
+            "reward model orders held-out pairs as annotators do",
+            reward["accuracy"],
+            reward["ci"],
+            0.5,
+        ),
+        (
+            "the longer response is preferred",
+            reward["longest_wins"],
+            reward["longest_wins_ci"],
+            0.5,
+        ),
+    ]
+    simulated = (
+        "<p class=note>The annotators of this world are simulated, and what scores the answers is "
+        "a program.</p>"
+        if result["simulated"]
+        else ""
+    )
+    ceiling = reward["annotator_ceiling"]
+    told = (
+        f"two annotators agree on {ceiling:.1%} of the {reward['annotator_ceiling_pairs']} pairs "
+        f"that both decided"
+        if ceiling is not None
+        else "no pair was judged by two annotators, so their ceiling is not known"
+    )
+    reward_slices = reward["by_domain"] | reward["by_length"]
+    page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>Generation {escape(result["generation"])}</title>
+<style>{STYLE}</style></head><body>
+<h1>Generation {escape(result["generation"])}</h1>{simulated}
+<p>{policy["prompts"]} prompts that nothing was trained on, graded by {escape(policy["grader"])};
+{reward["pairs"]} held-out pairs; {told}. Bars are 95 % intervals, the line is one half.</p>
+<table>{"".join(_rate(*one) for one in rates)}</table>
+<h2>Means</h2>
+<table><tr><th></th>{"".join(f"<th>{escape(n)}</th>" for n in policy["mean_score"])}</tr>
+{_means("score", policy["mean_score"])}{_means("greedy score", policy["greedy"]["mean_score"])}
+{_means("tokens", policy["mean_tokens"])}</table>
+{_demonstrations(result["demonstrations"])}
+{_slices("Slices of the win rate", policy["by_domain"], "win_rate", "prompts")}
+{_slices("Slices of the reward model", reward_slices, "accuracy", "pairs")}
+{_sides(asked, answers, opponent)}
+</body></html>
+"""
+    path.write_text(page, encoding="utf-8", errors="backslashreplace")
+
+
+def _rate(name: str, value: float, ci: list[float], line: float) -> str:
+    left, width = 200 * ci[0], max(2.0, 200 * (ci[1] - ci[0]))
+    return (
+        f"<tr><td>{escape(name)}</td><td class=n>{value:.3f} ({ci[0]:.3f} to {ci[1]:.3f})</td>"
+        f'<td><svg width="200" height="16" role="img" aria-label="{ci[0]:.2f} to {ci[1]:.2f}">'
+        f'<rect width="200" height="16" fill="#f2f2f2"/>'
+        f'<rect x="{left:.1f}" y="4" width="{width:.1f}" height="8" fill="#3b6ea5"/>'
+        f'<line x1="{200 * line}" x2="{200 * line}" y2="16" stroke="#c33"/></svg></td></tr>'
+    )
+
+
+def _means(name: str, values: dict[str, float]) -> str:
+    return (
+        f"<tr><td>{name}</td>{''.join(f'<td class=n>{v:.3f}</td>' for v in values.values())}</tr>"
+    )
+
+
+def _demonstrations(found: dict[str, Any] | None) -> str:
+    """How well held-out demonstrations are predicted; lower is better."""
+    if found is None:
+        return ""
+    rows = ""
+    for name in ("base", "sft", "policy"):
+        low, high = found.get(f"{name}_minus_base_ci", (0.0, 0.0))
+        difference = "" if name == "base" else f"{low:+.3f} to {high:+.3f}"
+        rows += f"<tr><td>{name}</td>{_cell(f'{found[name]:.3f}')}{_cell(difference)}</tr>"
+    return (
+        f"<h2>Held-out demonstrations</h2><table><tr><th>{found['rows']} demonstrations</th>"
+        f"<th>nats per token</th><th>minus the base's, 95 % interval</th></tr>{rows}</table>"
+    )
+
+
+def _slices(title: str, found: dict[str, Any], value: str, count: str) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td>{_cell(f'{one[value]:.3f}')}{_cell(str(one[count]))}</tr>"
+        for name, one in found.items()
+    )
+    return (
+        f"<h2>{title}</h2><table><tr><th></th><th>{value}</th><th>{count}</th></tr>{rows}</table>"
+    )
+
+
+def _sides(asked: list[Asked], answers: dict[str, Answers], opponent: str) -> str:
+    """Where the challenger lost most, then where it won most."""
+    mine, other = answers["policy"], answers[opponent]
+    order = sorted(range(len(asked)), key=lambda place: mine.scores[place] - other.scores[place])
+    shown = order[:SHOWN] + order[SHOWN:][-SHOWN:]
+    rows = []
+    for place in shown:
+        difference = mine.scores[place] - other.scores[place]
+        kind = "win" if difference > 0 else "loss" if difference < 0 else ""
+        cells = [f"<td><pre>{escape(asked[place].prompt[-1].content)}</pre></td>"]
+        for side in (mine, other):
+            cells.append(f"<td><pre>{escape(side.responses[place].text)}</pre></td>")
+            cells.append(_cell(f"{side.scores[place]:.2f}"))
+        rows.append(f"<tr class={kind or 'tie'}>{''.join(cells)}</tr>")
+    return (
+        f"<h2>Side by side: the worst and the best for the challenger</h2><table><tr>"
+        f"<th>prompt</th><th>challenger</th><th></th><th>{escape(opponent)}</th><th></th></tr>"
+        f"{''.join(rows)}</table>"
+    )
+
+
+def _cell(number: str) -> str:
+    return f"<td class=n>{number}</td>"

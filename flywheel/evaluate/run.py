@@ -1,0 +1,151 @@
+"""Evaluate one generation in a process of its own: `python -m flywheel.evaluate.run RUN_DIR`.
+
+Reads only the test split and the evaluation prompts. Decides nothing: the gate does.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flywheel.datasets.manifest import read_split
+from flywheel.errors import EvaluationError
+from flywheel.evaluate.graders import BY_REWARD, Asked
+from flywheel.evaluate.policies import Answers, answer_all, compare
+from flywheel.evaluate.report import write_report
+from flywheel.evaluate.reward import measure_reward
+from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.evaluate.stats import rate
+from flywheel.process.worker import start, use_threads
+from flywheel.records.message import load
+from flywheel.rollout import Policy, RewardModel, response_nll
+
+SIMULATED = "sample"  # sources of the sample world begin so
+
+
+def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
+    """Measure reward model, policies and demonstrations; write samples and the report."""
+    reward = RewardModel.load(settings.reward_model)
+    use_threads(reward.module.backbone.num_parameters(), settings.threads)
+    pairs = read_split(Path(settings.preference_dataset), "test")
+    result: dict[str, Any] = {"reward_model": measure_reward(pairs, reward, settings)}
+    print(f"reward model: {result['reward_model']['accuracy']:.3f}", flush=True)
+
+    asked, sources = prompts_of(settings)
+    if "source" in pairs.column_names:  # the annotators whose preferences are predicted
+        sources |= set(pairs["source"].drop_null().to_pylist())
+    names = {"base": settings.base, "sft": settings.sft, "policy": settings.policy}
+    if settings.champion:
+        names["champion"] = settings.champion
+    answers, used = answer_all(names, asked, reward, settings, settings.temperature)
+    greedy, greedy_used = answer_all(
+        {name: names[name] for name in names if name != "champion"}, used, reward, settings, 0.0
+    )
+    policy = compare(answers, used, settings)
+    policy["grader"] = asked[0].grader if len({one.grader for one in asked}) == 1 else "several"
+    policy["greedy"] = compare(greedy, greedy_used, settings)
+    result |= {
+        "policy": policy,
+        "demonstrations": demonstration_loss(settings),
+        "simulated": any(source.startswith(SIMULATED) for source in sources),
+        "generation": settings.generation,
+    }
+    _write_samples(run_dir / "samples.parquet", used, answers, greedy)
+    write_report(run_dir / "report.html", result, used, answers)
+    return result
+
+
+def prompts_of(settings: EvaluateSettings) -> tuple[list[Asked], set[str]]:
+    """The prompts to test on, and the sources they come from.
+
+    Those that were landed as evaluation prompts; where there are none, the test split's
+    demonstrations, graded by the reward model, which is weaker and is said so in `grader`.
+
+    Raises:
+        EvaluationError: There is neither.
+    """
+    rows = read_split(Path(settings.evaluation_dataset), "test").to_pylist()
+    grader = None
+    if not rows:
+        rows = read_split(Path(settings.demonstration_dataset), "test").to_pylist()
+        rows = list({row["prompt_key"]: row for row in rows}.values())
+        grader = BY_REWARD
+    if not rows:
+        raise EvaluationError(
+            "there is no evaluation prompt and no demonstration in the test split; land "
+            "evaluation prompts, or more demonstrations"
+        )
+    asked = [
+        Asked(
+            key=row["prompt_key"],
+            prompt=load(row["prompt"]),
+            grader=grader or row["grader"],
+            reference=row.get("reference"),
+            domain=row.get("domain") or "",
+        )
+        for row in sorted(rows, key=lambda row: row["prompt_key"])
+    ]
+    return asked[: settings.prompt_limit], {row["source"] or "" for row in rows}
+
+
+def demonstration_loss(settings: EvaluateSettings) -> dict[str, Any] | None:
+    """Nats per token of held-out demonstrations under base, SFT and policy; None without any."""
+    rows = read_split(Path(settings.demonstration_dataset), "test").to_pylist()
+    rows = rows[: settings.demonstration_limit]
+    if not rows:
+        return None
+    prompts, responses = ([load(row[name]) for row in rows] for name in ("prompt", "response"))
+    per_token: dict[str, list[float | None]] = {}
+    for name in ("base", "sft", "policy"):
+        found = response_nll(
+            Policy.load(getattr(settings, name)), prompts, responses, max_tokens=settings.max_tokens
+        )
+        per_token[name] = [one[0] / one[1] if one else None for one in found]
+    kept = [
+        p for p in range(len(rows)) if all(per_token[name][p] is not None for name in per_token)
+    ]
+    if not kept:
+        return None
+    keys = [rows[place]["prompt_key"] for place in kept]
+    values = {name: [per_token[name][place] or 0.0 for place in kept] for name in per_token}
+    options = {"resamples": settings.resamples, "seed": settings.seed}
+    fell = {
+        name: rate(
+            [b - a for a, b in zip(values["base"], values[name], strict=True)], keys, **options
+        )
+        for name in ("sft", "policy")
+    }
+    return {
+        **{name: sum(one) / len(one) for name, one in values.items()},
+        "rows": len(kept),
+        "too_long": len(rows) - len(kept),
+        "sft_minus_base_ci": fell["sft"].ci,
+        "policy_minus_base_ci": fell["policy"].ci,
+    }
+
+
+def _write_samples(
+    path: Path, asked: list[Asked], sampled: dict[str, Answers], greedy: dict[str, Answers]
+) -> None:
+    rows = [
+        {
+            "prompt_key": one.key,
+            "prompt": one.prompt[-1].content,
+            "domain": one.domain,
+            "policy": name,
+            "greedy": is_greedy,
+            "response": answers.responses[place].text,
+            "score": answers.scores[place],
+            "tokens": answers.responses[place].token_count,
+            "ended": answers.responses[place].ended,
+        }
+        for is_greedy, found in ((False, sampled), (True, greedy))
+        for name, answers in found.items()
+        for place, one in enumerate(asked[: len(answers.scores)])
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+if __name__ == "__main__":
+    start(run, EvaluateSettings)

@@ -1,0 +1,42 @@
+"""Settings of an evaluation."""
+
+from dataclasses import dataclass
+
+from flywheel.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateSettings:
+    """What is compared, on what, and how much of it."""
+
+    generation: str
+    base: str  # folders or hub names of the policies
+    sft: str
+    policy: str  # the challenger
+    reward_model: str
+    champion: str = ""  # empty where there is none yet
+    evaluation_dataset: str
+    preference_dataset: str
+    demonstration_dataset: str
+    prompt_limit: int = 600  # a win rate of 0.54 is told from 0.5 with about this many
+    pair_limit: int = 5000
+    demonstration_limit: int = 500
+    temperature: float = 1.0  # what is trained; greedy answers are reported beside it
+    max_new_tokens: int = 256
+    max_tokens: int = 1024
+    resamples: int = 2000  # of the bootstrap
+    budget_seconds: float = 0.0  # of sampling, shared by the policies; fewer prompts where short
+    threads: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "prompt_limit",
+            "pair_limit",
+            "demonstration_limit",
+            "max_new_tokens",
+            "max_tokens",
+            "resamples",
+        ):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -1,0 +1,245 @@
+"""The champion: who holds the title, and how it changes hands.
+
+The ledger decides; `champion.json` is what others read. It is rewritten in one step after every
+entry, and made again from the ledger where a kill came between the two. Both happen under the
+ledger's lock, so that a late reader never puts an old champion back.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flywheel.errors import PromotionError
+from flywheel.lake.files import sync
+from flywheel.layout import Layout
+from flywheel.promotion.gate import Decision
+from flywheel.promotion.ledger import Entry, Ledger, file_sha256
+
+POINTER = "champion.json"
+GATE = ("PROMOTE", "HOLD", "REJECT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Champion:
+    """The checkpoint in use."""
+
+    generation: str
+    checkpoint: str
+    content_hash: str
+
+
+def champion(layout: Layout) -> Champion | None:
+    """Who holds the title now.
+
+    Raises:
+        PromotionError: The ledger was edited.
+    """
+    ledger = Ledger(layout)
+    holder = _holder(ledger.entries())
+    if _pointed(layout) == _pointer(holder):
+        return holder
+    with ledger.appending() as (entries, _):  # a kill came between, or somebody is writing now
+        holder = _holder(entries)
+        _point(layout, holder)
+    return holder
+
+
+def decide_and_record(
+    layout: Layout,
+    generation: str,
+    decision: Decision,
+    *,
+    content_hash: str,
+    human_approval: bool,
+    by: str = "gate",
+) -> Entry:
+    """Enter the gate's decision; a promotion takes effect at once unless a person is asked.
+
+    The same decision on the same evidence is entered once, so a step that runs again neither
+    asks a person twice nor undoes a rollback. Another decision on it (settings changed) is new.
+    """
+    evidence = layout.evaluation(generation) / "result.json"
+    sha = file_sha256(evidence)
+    with Ledger(layout).appending() as (entries, append):
+        last = _last(entries, generation)
+        said = (decision.decision, sha, content_hash)
+        if last and (last.action, last.evidence_sha256, last.content_hash) == said:
+            return last
+        awaiting = decision.decision == "PROMOTE" and human_approval
+        promoted = decision.decision == "PROMOTE" and not awaiting
+        entry = append(
+            action=decision.decision,
+            generation=generation,
+            reasons=decision.reasons,
+            by=by,
+            awaiting=awaiting,
+            champion=generation if promoted else _title(entries),
+            checkpoint=_below(layout, generation),
+            content_hash=content_hash,
+            evidence=str(evidence.relative_to(layout.root)),
+            evidence_sha256=sha,
+        )
+        _point(layout, _holder(entries))
+    return entry
+
+
+def approve(layout: Layout, generation: str, *, by: str, reason: str = "") -> Entry:
+    """Say yes to a challenger that waits.
+
+    Raises:
+        PromotionError: It does not wait for anybody.
+    """
+    return _verdict(layout, generation, "APPROVE", by, reason)
+
+
+def reject(layout: Layout, generation: str, *, by: str, reason: str = "") -> Entry:
+    """Say no to a challenger that waits.
+
+    Raises:
+        PromotionError: It does not wait for anybody.
+    """
+    return _verdict(layout, generation, "DECLINE", by, reason)
+
+
+def rollback(layout: Layout, *, by: str, reason: str) -> Entry:
+    """Give the title back to the champion before this one, never to one that was rolled back.
+
+    Raises:
+        PromotionError: There is no champion, there was none before it, or nobody is named.
+    """
+    _named(by)
+    with Ledger(layout).appending() as (entries, append):
+        reigns = _reigns(entries)
+        if not reigns:
+            raise PromotionError("there is no champion to roll back")
+        if len(reigns) == 1:
+            raise PromotionError(f"{reigns[0].generation} is the first champion: none is before it")
+        back = reigns[-2]
+        entry = append(
+            action="ROLLBACK",
+            generation=back.generation,
+            reasons=[reason],
+            by=by,
+            awaiting=False,
+            champion=back.generation,
+            checkpoint=back.checkpoint,
+            content_hash=back.content_hash,
+            evidence=back.evidence,
+            evidence_sha256=back.evidence_sha256,
+        )
+        _point(layout, _holder(entries))
+    return entry
+
+
+def latest_decision(layout: Layout, generation: str) -> dict[str, Any] | None:
+    """What was last said of a generation, {decision, reasons, awaiting, by, at}, or None."""
+    entry = _last(Ledger(layout).entries(), generation, actions=(*GATE, "APPROVE", "DECLINE"))
+    if entry is None:
+        return None
+    return {
+        "decision": entry.action,
+        "reasons": entry.reasons,
+        "awaiting": entry.awaiting,
+        "by": entry.by,
+        "at": entry.at,
+    }
+
+
+def history(layout: Layout) -> list[Entry]:
+    """Every decision, oldest first."""
+    return Ledger(layout).entries()
+
+
+def _verdict(layout: Layout, generation: str, action: str, by: str, reason: str) -> Entry:
+    _named(by)
+    with Ledger(layout).appending() as (entries, append):
+        last = _last(entries, generation, actions=(*GATE, "APPROVE", "DECLINE"))
+        if last is None or not last.awaiting:
+            found = f"its last entry is {last.action}" if last else "nothing was decided on it"
+            waiting = sorted({e.generation for e in entries if e.awaiting})
+            raise PromotionError(
+                f"{generation} does not wait for a person: {found}; "
+                f"promotions that waited so far: {', '.join(waiting) or 'none'}"
+            )
+        entry = append(
+            action=action,
+            generation=generation,
+            reasons=[reason] if reason else [],
+            by=by,
+            awaiting=False,
+            champion=generation if action == "APPROVE" else _title(entries),
+            checkpoint=last.checkpoint,
+            content_hash=last.content_hash,
+            evidence=last.evidence,
+            evidence_sha256=last.evidence_sha256,
+        )
+        _point(layout, _holder(entries))
+    return entry
+
+
+def _named(by: str) -> None:
+    if not by.strip():
+        raise PromotionError("a person's decision needs a name in `by`, got none")
+
+
+def _title(entries: list[Entry]) -> str | None:
+    return entries[-1].champion if entries else None
+
+
+def _reigns(entries: list[Entry]) -> list[Entry]:
+    """Champions one on top of the other, in the order in which they took the title.
+
+    A rollback takes champions off the top until the one that it names is there.
+    """
+    reigns: list[Entry] = []
+    for entry in entries:
+        if entry.action == "ROLLBACK":
+            while reigns and reigns[-1].generation != entry.generation:
+                reigns.pop()
+            reigns = reigns or [entry]
+        elif entry.action in ("PROMOTE", "APPROVE") and not entry.awaiting:
+            if reigns and reigns[-1].generation == entry.generation:
+                reigns.pop()  # confirmed on new evidence: no second reign
+            reigns.append(entry)
+    return reigns
+
+
+def _holder(entries: list[Entry]) -> Champion | None:
+    reigns = _reigns(entries)
+    if not reigns:
+        return None
+    top = reigns[-1]
+    return Champion(
+        generation=top.generation, checkpoint=top.checkpoint, content_hash=top.content_hash
+    )
+
+
+def _last(entries: list[Entry], generation: str, actions: tuple[str, ...] = GATE) -> Entry | None:
+    found = [e for e in entries if e.generation == generation and e.action in actions]
+    return found[-1] if found else None
+
+
+def _below(layout: Layout, generation: str) -> str:
+    return str(layout.checkpoint("policy", generation).relative_to(layout.root))
+
+
+def _pointer(holder: Champion | None) -> str:
+    return json.dumps(asdict(holder) if holder else None, indent=2) + "\n"
+
+
+def _pointed(layout: Layout) -> str:
+    path = layout.registry / POINTER
+    return path.read_text() if path.exists() else _pointer(None)
+
+
+def _point(layout: Layout, holder: Champion | None) -> None:
+    """Rewrite the pointer; the caller holds the ledger."""
+    if _pointed(layout) == _pointer(holder):
+        return
+    path = layout.registry / POINTER
+    draft = path.with_name(f".{POINTER}.draft")
+    draft.write_text(_pointer(holder))
+    sync(draft)
+    os.replace(draft, path)
+    sync(path.parent)

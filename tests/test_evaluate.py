@@ -1,0 +1,225 @@
+"""Evaluation: rates and intervals, graders that refuse, one run from datasets to report."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flywheel.datasets.manifest import read_split
+from flywheel.errors import EvaluationError
+from flywheel.evaluate.graders import Asked, exact, numeric_answer, refund_desk, score_all
+from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.evaluate.stats import agreement, outcomes, rate
+from flywheel.process.launch import launch
+from flywheel.records.message import dump, prompt_of, response_of
+from flywheel.rollout import Response
+from tests.models_for_tests import COLOURS, freeze, reward_of, tiny
+
+
+def test_a_rate_is_the_mean_and_its_interval_holds_it() -> None:
+    found = rate([1.0, 0.0, 1.0, 1.0], list("abcd"))
+    assert found.value == 0.75 and found.low <= 0.75 <= found.high
+    assert (found.count, found.clusters) == (4, 4)
+
+
+def test_no_variation_is_no_interval() -> None:
+    assert rate([1.0] * 9, range(9)).ci == [1.0, 1.0]
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    generator, covered = np.random.default_rng(1), 0
+    for trial in range(200):
+        found = rate(generator.random(150) < 0.6, range(150), resamples=400, seed=trial)
+        covered += found.low <= 0.6 <= found.high
+    assert 180 <= covered <= 199  # 190 expected
+
+
+def test_answers_to_one_prompt_are_not_counted_as_independent() -> None:
+    values = list(np.random.default_rng(0).random(40) < 0.5)
+    apart = rate(values * 5, range(200))
+    together = rate(values * 5, list(range(40)) * 5)
+    assert together.high - together.low > 1.8 * (apart.high - apart.low)
+
+
+def test_nothing_to_average_is_an_error_and_not_zero() -> None:
+    with pytest.raises(EvaluationError, match="got 0 and 0"):
+        rate([], [])
+    with pytest.raises(EvaluationError, match="got 2 and 1"):
+        rate([1.0, 0.0], ["a"])
+
+
+def test_a_score_that_is_not_a_number_is_an_error_and_not_a_defeat() -> None:
+    for broken in (float("nan"), float("inf")):
+        with pytest.raises(EvaluationError, match="1 of 4 are not"):
+            outcomes([1.0, broken], [0.0, 1.0])
+        with pytest.raises(EvaluationError, match="1 of 2 are not"):
+            rate([1.0, broken], "ab")
+
+
+def test_a_tie_is_half_a_win() -> None:
+    assert outcomes([1.0, 0.0, 0.3], [0.0, 1.0, 0.3]) == [1.0, 0.0, 0.5]
+
+
+def test_agreement_is_counted_on_pairs_that_two_decided() -> None:
+    # 3:0 always agree; 2:1 agree in 1 of 3 pairs of votes; single votes say nothing
+    assert agreement([3, 2, 1], [0, 1, 0]) == (pytest.approx((1 + 1 / 3) / 2), 2)
+    assert agreement([1], [0]) == (None, 0)
+
+
+def asked(grader: str, reference: str | None = None, prompt: str = "how much?") -> Asked:
+    return Asked("k", prompt_of(prompt), grader, reference, "")
+
+
+def said(text: str, *, ended: bool = True) -> Response:
+    return Response(text, len(text.split()), ended, -1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference", "score"),
+    [
+        ("so 3 * 4 = 12\n#### 12", "#### 12", 1.0),
+        ("it is 1,200 dollars", "1200", 1.0),
+        ("#### -3.50", "-3.5", 1.0),
+        ("12 and then 13", "12", 0.0),
+        ("that is 20-12", "12", 1.0),
+        ("that is -12", "12", 0.0),
+        ("nothing", "12", 0.0),
+    ],
+)
+def test_the_last_number_is_the_answer(text: str, reference: str, score: float) -> None:
+    assert numeric_answer(asked("numeric_answer", reference), said(text)) == score
+
+
+def test_exact_forgives_white_space_only() -> None:
+    assert exact(asked("exact", "Oslo"), said(" Oslo\n")) == 1.0
+    assert exact(asked("exact", "Oslo"), said("oslo")) == 0.0
+
+
+def test_the_desk_grades_its_own_requests() -> None:
+    prompt = (
+        "#chat bought one sealed bike for $ 4 8 , 0 5 days ago . "
+        "cid paid $ 4 0 . basic . i am bob ."
+    )
+    right = "dear bob , your bike refund is $ 4 8 . thank you ."
+    assert refund_desk(asked("refund_desk", prompt=prompt), said(right)) == pytest.approx(1.0)
+    assert refund_desk(asked("refund_desk", prompt=prompt), said("no .")) < 0.2
+
+
+def test_a_grader_that_cannot_grade_raises(tmp_path: Path) -> None:
+    from flywheel.rollout import RewardModel
+
+    tiny(tmp_path / "base")
+    reward = RewardModel.load(reward_of(tmp_path / "base", tmp_path / "reward"))
+    for one, message in (
+        (asked("numeric_answer"), "needs a reference"),
+        (asked("numeric_answer", "none"), "holds no number"),
+        (asked("exact"), "needs a reference"),
+        (asked("refund_desk"), "own requests only"),
+        (asked("oracle"), "no grader 'oracle'"),
+    ):
+        with pytest.raises(EvaluationError, match=message):
+            score_all([one], [said("12")], reward)
+
+
+def datasets(folder: Path, **changes: Any) -> dict[str, str]:
+    evil = "<script>alert(1)</script>"
+    prompts = [
+        {
+            "prompt": dump(prompt_of(f"say {one} {evil if one == 'red' else ''}")),
+            "prompt_key": one,
+            "group_id": one,
+            "grader": "exact",
+            "reference": f"{one} it is .",
+            "domain": "colours",
+            "source": "test",
+        }
+        for one in COLOURS
+    ]
+    pairs = [
+        {
+            "prompt": dump(prompt_of(f"say {one}")),
+            "prompt_key": one,
+            "group_id": one,
+            "response_a": dump(response_of(f"{one} it is .")),
+            "response_b": dump(response_of("no")),
+            "probability_a": 0.9,
+            "votes_a": 2,
+            "votes_b": 0,
+            "domain": None,
+        }
+        for one in COLOURS
+    ]
+    pairs.append({**pairs[0], "probability_a": 0.5, "votes_a": 1, "votes_b": 1})
+    demonstrations = [
+        {
+            "prompt": dump(prompt_of(f"say {one}")),
+            "response": dump(response_of(f"{one} it is .")),
+            "prompt_key": one,
+            "domain": None,
+            "source": "test",
+        }
+        for one in COLOURS
+    ]
+    return {
+        "evaluation_dataset": freeze(folder / "evaluation", test=prompts),
+        "preference_dataset": freeze(folder / "preference", test=pairs),
+        "demonstration_dataset": freeze(folder / "demonstration", test=demonstrations),
+    }
+
+
+def read_pairs(found: dict[str, str]) -> list[dict[str, Any]]:
+    return read_split(Path(found["preference_dataset"]), "test").to_pylist()
+
+
+def evaluated(folder: Path, **inputs: str) -> dict[str, Any]:
+    base = tiny(folder / "base")
+    settings = EvaluateSettings(
+        generation="g0001",
+        base=base,
+        sft=tiny(folder / "sft", seed=1),
+        policy=tiny(folder / "policy", seed=2),
+        champion=tiny(folder / "champion", seed=3),
+        reward_model=reward_of(folder / "base", folder / "reward"),
+        max_new_tokens=6,
+        resamples=200,
+        **inputs,
+    )
+    return launch("flywheel.evaluate.run", settings, folder / "run", log=lambda line: None)
+
+
+def test_one_evaluation_from_datasets_to_report(tmp_path: Path) -> None:
+    result = evaluated(tmp_path, **datasets(tmp_path))
+    reward, policy = result["reward_model"], result["policy"]
+    assert reward["pairs"] == 4 and reward["longest_wins"] == 1.0
+    assert reward["annotator_ceiling"] == 1.0
+    assert (reward["undecided"], reward["too_long"]) == (1, 0)
+    assert policy["opponent"] == "champion" and policy["prompts"] == 4
+    assert set(policy["versus"]) == {"base", "sft", "champion"}
+    assert policy["grader"] == "exact" and not result["simulated"]
+    assert result["demonstrations"]["rows"] == 4
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "&lt;script&gt;alert" in page and "<script>" not in page
+    assert "Held-out demonstrations" in page and "simulated" not in page
+    assert (tmp_path / "run" / "samples.parquet").exists()
+
+
+def test_without_evaluation_prompts_the_reward_model_grades_and_it_is_said(tmp_path: Path) -> None:
+    found = datasets(tmp_path)
+    found["evaluation_dataset"] = freeze(tmp_path / "none", test=[])
+    pairs = [{**row, "source": "sample-desk"} for row in read_pairs(found)]
+    found["preference_dataset"] = freeze(tmp_path / "simulated", test=pairs)
+    result = evaluated(tmp_path, **found)
+    assert result["policy"]["grader"] == "reward_model"
+    assert result["simulated"]  # the prompts are not, those who judged are
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "graded by reward_model" in page and "annotators of this world are simulated" in page
+
+
+def test_no_held_out_pair_is_an_error_that_says_what_to_land(tmp_path: Path) -> None:
+    from flywheel.errors import LaunchError
+
+    found = datasets(tmp_path)
+    found["preference_dataset"] = freeze(tmp_path / "none", test=[])
+    with pytest.raises(LaunchError, match="land more comparisons"):
+        evaluated(tmp_path, **found)

@@ -1,0 +1,338 @@
+"""The gate, the ledger and the champion: decisions, tampering, kills, two at once."""
+
+import http.server
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flywheel.errors import PromotionError
+from flywheel.layout import Layout
+from flywheel.promotion import (
+    Decision,
+    GateSettings,
+    Ledger,
+    alert,
+    approve,
+    champion,
+    decide,
+    decide_and_record,
+    history,
+    latest_decision,
+    reject,
+    rollback,
+)
+
+PROMOTE = Decision(decision="PROMOTE", reasons=["better"])
+HOLD = Decision(decision="HOLD", reasons=["undecided"])
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    policy = {
+        "opponent": "champion",
+        "win_rate": 0.6,
+        "ci": [0.55, 0.65],
+        "prompts": 300,
+        "mean_response_tokens": 20.0,
+        "opponent_response_tokens": 20.0,
+        "ended_frac": 1.0,
+        "grader": "refund_desk",
+        "versus": {"sft": {"win_rate": 0.55, "ci": [0.5, 0.6]}},
+    }
+    reward = {"accuracy": 0.65, "ci": [0.6, 0.7], "longest_wins": 0.5}
+    return {"policy": {**policy, **changes}, "reward_model": reward}
+
+
+@pytest.mark.parametrize(
+    ("changes", "decision", "reason"),
+    [
+        ({}, "PROMOTE", "lower bound 0.550 is above 0.5"),
+        ({"win_rate": 0.4, "ci": [0.35, 0.45]}, "REJECT", "worse than champion"),
+        ({"versus": {"sft": {"win_rate": 0.4, "ci": [0.3, 0.49]}}}, "HOLD", "SFT policy"),
+        ({"versus": {"sft": {"win_rate": 0.5, "ci": [0.4, 0.5]}}}, "PROMOTE", "lower bound"),
+        ({"win_rate": 0.55, "ci": [0.5, 0.6]}, "HOLD", "0.500 is not above 0.5"),
+        ({"win_rate": 0.45, "ci": [0.4, 0.5]}, "HOLD", "undecided against champion"),
+        ({"win_rate": 0.9, "ci": [0.8, 0.95], "ended_frac": 0.79}, "REJECT", "79% of answers"),
+        ({"ended_frac": 0.8, "mean_response_tokens": 30.0}, "PROMOTE", "lower bound"),
+        ({"ended_frac": 0.5}, "REJECT", "50% of answers end"),
+        ({"mean_response_tokens": 31.0}, "REJECT", "1.5 times"),
+        ({"win_rate": 0.52, "ci": [0.48, 0.56]}, "HOLD", "about 1200 prompts would settle it"),
+        ({"win_rate": 0.5, "ci": [0.45, 0.55]}, "HOLD", "undecided against champion"),
+        ({"prompts": 10}, "HOLD", "10 prompts decide nothing"),
+    ],
+)
+def test_the_gate_gives_its_numbers(changes: dict, decision: str, reason: str) -> None:
+    found = decide(result(**changes), GateSettings())
+    assert found.decision == decision
+    assert any(reason in one for one in found.reasons), found.reasons
+
+
+@pytest.mark.parametrize("grader", ["reward_model", "refund_desk"])
+def test_a_reward_model_worse_than_length_stops_a_promotion(grader: str) -> None:
+    facts = result(grader=grader)
+    facts["reward_model"] = {"accuracy": 0.42, "ci": [0.4, 0.45], "longest_wins": 0.5}
+    found = decide(facts, GateSettings())
+    assert found.decision == "REJECT" and "upper bound 0.450 below 0.500" in found.reasons[0]
+    facts["reward_model"]["ci"] = [0.4, 0.5]
+    assert decide(facts, GateSettings()).decision == "PROMOTE"
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path)
+
+
+def enter(layout: Layout, generation: str, decision: Decision = PROMOTE, **options: Any) -> Any:
+    folder = layout.evaluation(generation)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps(options.pop("evidence", generation)))
+    chosen = {"content_hash": f"hash of {generation}", "human_approval": False} | options
+    return decide_and_record(layout, generation, decision, **chosen)
+
+
+def holder(layout: Layout) -> str | None:
+    now = champion(layout)
+    return now.generation if now else None
+
+
+def test_a_promotion_changes_the_champion_and_a_hold_does_not(layout: Layout) -> None:
+    assert holder(layout) is None
+    enter(layout, "g0001")
+    enter(layout, "g0002", HOLD)
+    assert holder(layout) == "g0001"
+    pointer = json.loads((layout.registry / "champion.json").read_text())
+    assert pointer["content_hash"] == "hash of g0001"
+
+
+def test_the_same_decision_on_the_same_evidence_is_entered_once(layout: Layout) -> None:
+    first = enter(layout, "g0001")
+    assert enter(layout, "g0001") == first
+    assert len(history(layout)) == 1
+    enter(layout, "g0001", HOLD, evidence="measured again")
+    assert [one.action for one in history(layout)] == ["PROMOTE", "HOLD"]
+
+
+def test_other_settings_on_the_same_evidence_are_a_new_decision(layout: Layout) -> None:
+    enter(layout, "g0001", HOLD)
+    assert holder(layout) is None
+    enter(layout, "g0001")
+    assert holder(layout) == "g0001"
+
+
+def test_a_step_that_runs_again_does_not_undo_a_rollback(layout: Layout) -> None:
+    enter(layout, "g0001")
+    enter(layout, "g0002")
+    rollback(layout, by="ada", reason="complaints")
+    enter(layout, "g0002")
+    assert holder(layout) == "g0001"
+
+
+def test_a_person_decides_where_one_is_asked(layout: Layout) -> None:
+    enter(layout, "g0001")
+    enter(layout, "g0002", human_approval=True)
+    enter(layout, "g0003", human_approval=True)
+    assert holder(layout) == "g0001"
+    assert latest_decision(layout, "g0002")["awaiting"]  # type: ignore[index]
+    approve(layout, "g0002", by="ada", reason="read 50 answers")
+    assert holder(layout) == "g0002"
+    reject(layout, "g0003", by="bob", reason="rude")
+    assert holder(layout) == "g0002"
+    with pytest.raises(PromotionError, match="its last entry is DECLINE"):
+        approve(layout, "g0003", by="ada")
+    with pytest.raises(PromotionError, match="nothing was decided"):
+        approve(layout, "g0009", by="ada")
+
+
+def test_rollback_goes_to_the_champion_before_and_no_further(layout: Layout) -> None:
+    with pytest.raises(PromotionError, match="no champion"):
+        rollback(layout, by="ada", reason="r")
+    for generation in ("g0001", "g0002", "g0003"):
+        enter(layout, generation)
+    rollback(layout, by="ada", reason="complaints")
+    assert holder(layout) == "g0002"
+    rollback(layout, by="ada", reason="more complaints")
+    assert holder(layout) == "g0001"
+    with pytest.raises(PromotionError, match="first champion"):
+        rollback(layout, by="ada", reason="r")
+    enter(layout, "g0004")
+    assert holder(layout) == "g0004"
+
+
+def test_rollback_never_returns_to_what_was_rolled_back(layout: Layout) -> None:
+    enter(layout, "g0001")
+    enter(layout, "g0002")
+    rollback(layout, by="ada", reason="g0002 is rude")
+    enter(layout, "g0003")
+    rollback(layout, by="ada", reason="so is g0003")
+    assert holder(layout) == "g0001"
+
+
+def test_rollback_goes_by_who_reigned_before_and_not_by_name(layout: Layout) -> None:
+    enter(layout, "g0001")
+    enter(layout, "g0002", human_approval=True)
+    enter(layout, "g0003")
+    approve(layout, "g0002", by="ada", reason="read late")
+    enter(layout, "g0002", evidence="measured again")  # confirmed: no second reign
+    rollback(layout, by="ada", reason="complaints")
+    assert holder(layout) == "g0003"
+
+
+def test_a_person_has_a_name(layout: Layout) -> None:
+    enter(layout, "g0001", human_approval=True)
+    for act in (
+        lambda: approve(layout, "g0001", by=" "),
+        lambda: reject(layout, "g0001", by=""),
+        lambda: rollback(layout, by="", reason="r"),
+    ):
+        with pytest.raises(PromotionError, match="needs a name"):
+            act()
+
+
+def test_a_changed_or_missing_entry_is_found(layout: Layout) -> None:
+    for generation in ("g0001", "g0002", "g0003"):
+        enter(layout, generation)
+    path = layout.registry / "ledger.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    for edited in (
+        [lines[0], lines[1].replace("better", "best"), lines[2]],
+        [lines[0], lines[2]],
+        [lines[1], lines[0], lines[2]],
+    ):
+        path.write_text("".join(edited))
+        with pytest.raises(PromotionError, match=r"line . of .*ledger"):
+            champion(layout)
+
+
+def test_a_line_torn_by_a_kill_is_no_entry_and_heals(layout: Layout) -> None:
+    enter(layout, "g0001")
+    path = layout.registry / "ledger.jsonl"
+    with path.open("a") as file:
+        file.write('{"number": 2, "act')
+    assert holder(layout) == "g0001"
+    enter(layout, "g0002")
+    assert [one.number for one in Ledger(layout).entries()] == [1, 2]
+
+
+def test_a_kill_between_ledger_and_pointer_heals(layout: Layout) -> None:
+    enter(layout, "g0001")
+    script = (
+        "import os, signal, sys; from pathlib import Path; from flywheel.layout import Layout;"
+        "import flywheel.promotion.succession as c; from flywheel.promotion import Decision;"
+        "c._point = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
+        "layout = Layout(Path(sys.argv[1])); f = layout.evaluation('g0002'); f.mkdir(parents=True);"
+        "(f / 'result.json').write_text('2');"
+        "c.decide_and_record(layout, 'g0002', Decision(decision='PROMOTE', reasons=[]),"
+        " content_hash='h', human_approval=False)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(layout.root)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    pointer = layout.registry / "champion.json"
+    assert json.loads(pointer.read_text())["generation"] == "g0001"
+    assert holder(layout) == "g0002"
+    assert json.loads(pointer.read_text())["generation"] == "g0002"
+
+
+def test_readers_beside_a_writer_never_leave_an_old_pointer(layout: Layout) -> None:
+    enter(layout, "g0000")
+    script = (
+        "import sys; from pathlib import Path; from flywheel.layout import Layout;"
+        "from flywheel.promotion import champion\n"
+        "layout = Layout(Path(sys.argv[1]))\n"
+        "while not (layout.root / 'stop').exists(): champion(layout)\n"
+    )
+    readers = [subprocess.Popen([sys.executable, "-c", script, str(layout.root)]) for _ in range(2)]
+    pointer = layout.registry / "champion.json"
+    try:
+        for number in range(1, 60):
+            enter(layout, f"g{number:04d}")
+            assert json.loads(pointer.read_text())["generation"] == f"g{number:04d}"
+    finally:
+        (layout.root / "stop").touch()
+    assert [one.wait() for one in readers] == [0, 0]
+    assert json.loads(pointer.read_text())["generation"] == "g0059"
+
+
+def test_two_processes_append_without_losing_an_entry(layout: Layout) -> None:
+    script = (
+        "import sys; from pathlib import Path; from flywheel.layout import Layout;"
+        "from flywheel.promotion import Decision, decide_and_record\n"
+        "layout = Layout(Path(sys.argv[1]))\n"
+        "for n in range(20):\n"
+        "    g = f'g{sys.argv[2]}{n:03d}'; f = layout.evaluation(g); f.mkdir(parents=True)\n"
+        "    (f / 'result.json').write_text(g)\n"
+        "    decide_and_record(layout, g, Decision(decision='HOLD', reasons=[]),"
+        " content_hash=g, human_approval=False)\n"
+    )
+    both = [
+        subprocess.Popen([sys.executable, "-c", script, str(layout.root), side]) for side in "12"
+    ]
+    assert [one.wait() for one in both] == [0, 0]
+    assert len({one.generation for one in Ledger(layout).entries()}) == 40
+
+
+def test_an_alert_is_written_and_posted_and_a_dead_webhook_raises_nothing(layout: Layout) -> None:
+    heard: list[bytes] = []
+
+    class Listener(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *arguments: Any) -> None:
+            return
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/"
+    alert(layout, {"run": 1}, webhook=url)
+    server.shutdown()
+    server.server_close()
+    alert(layout, {"run": 2}, webhook=url)
+    lines = [json.loads(line) for line in (layout.registry / "alerts.jsonl").open()]
+    assert json.loads(heard[0]) == {"run": 1}
+    assert lines[0]["webhook"] == 204 and lines[1]["webhook"].startswith("failed")
+
+
+def test_a_webhook_that_talks_nonsense_raises_nothing(layout: Layout) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            caller, _ = server.accept()
+            with caller:
+                caller.recv(65536)
+                caller.sendall(b"nonsense\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        alert(layout, {"run": 1}, webhook=f"http://127.0.0.1:{server.getsockname()[1]}/")
+    alert(layout, {"run": 2}, webhook="no address")
+    lines = [json.loads(line) for line in (layout.registry / "alerts.jsonl").open()]
+    assert [line["webhook"][:6] for line in lines] == ["failed", "failed"]
+
+
+def test_a_full_disk_leaves_the_ledger_whole(layout: Layout) -> None:
+    enter(layout, "g0001")
+    before = (layout.registry / "ledger.jsonl").read_bytes()
+    script = (
+        "import resource, signal, sys; from pathlib import Path;"
+        "from flywheel.layout import Layout;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) + 10}, {len(before) + 10}));"
+        "import flywheel.promotion as p; L = Layout(Path(sys.argv[1]));"
+        "p.decide_and_record(L, 'g0001', p.Decision(decision='HOLD', reasons=['x' * 500]),"
+        " content_hash='other', human_approval=False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(layout.root)], check=False, capture_output=True
+    )
+    assert done.returncode == 1 and b"File too large" in done.stderr
+    assert len(Ledger(layout).entries()) == 1
+    enter(layout, "g0002")
+    assert os.path.exists(layout.registry / "champion.json") and holder(layout) == "g0002"

@@ -1,0 +1,180 @@
+"""When things happen by themselves: landing, the nightly build, retraining, alerts, freshness.
+
+Sensors and schedules start running with the daemon (`make ui` starts it). What they decide on is
+kept in files and in the event log, never in a process: a restart forgets nothing.
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from assets.partitions import add, generations, name_after, ordered
+from assets.resources import Home
+from flywheel.datasets.manifest import DatasetManifest
+from flywheel.errors import ManifestError
+from flywheel.ingest import pending_files, read_batches
+from flywheel.promotion import alert
+
+RUNNING = dg.DefaultSensorStatus.RUNNING
+STATUS = dg.DagsterRunStatus
+UNFINISHED = [
+    STATUS.QUEUED,
+    STATUS.NOT_STARTED,
+    STATUS.STARTING,
+    STATUS.STARTED,
+    STATUS.CANCELING,
+]
+JUDGEMENTS = ("comparison", "ranking", "rating", "critique", "rubric_score", "interaction")
+
+land_inbox = dg.define_asset_job(
+    "land_inbox",
+    selection=dg.AssetSelection.groups("landing"),
+    description="Take in whatever lies in the inbox.",
+)
+rebuild_warehouse = dg.define_asset_job(
+    "rebuild_warehouse",
+    selection=dg.AssetSelection.groups("staging", "intermediate", "quality", "marts"),
+    description="dbt, deduplication, dbt: from what landed to the marts.",
+)
+turn = dg.define_asset_job(
+    "turn",
+    selection=dg.AssetSelection.all(),
+    description="One whole turn of the wheel: a new generation from landing to promotion.",
+)
+
+
+@dg.sensor(job=land_inbox, minimum_interval_seconds=120, default_status=RUNNING)
+def new_files_in_the_inbox(
+    context: dg.SensorEvaluationContext, home: Home
+) -> dg.RunRequest | dg.SkipReason:
+    """Land new files within minutes of their delivery."""
+    if context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED), limit=1):
+        return dg.SkipReason("a run is in flight")
+    pending = pending_files(home.layout)
+    if not pending:
+        return dg.SkipReason("nothing new in the inbox")
+    newest = max(path.stat().st_mtime_ns for path in pending)
+    return dg.RunRequest(run_key=f"{len(pending)}-{newest}")
+
+
+def fresh_judgements(home: Home, known: list[str]) -> tuple[int, int, int]:
+    """Judgements landed since the newest generation's dataset was frozen.
+
+    Returns:
+        New judgements, the batch number they count from, and the newest batch number.
+    """
+    seen = 0
+    for generation in reversed(known):
+        try:
+            manifest = DatasetManifest.load(home.layout.dataset("preference", generation))
+        except ManifestError:
+            continue  # a generation that never froze its data used none
+        seen = manifest.trained_through_batch
+        break
+    batches = read_batches(home.layout)
+    rows = sum(
+        batch.rows_by_kind.get(kind, 0)
+        for batch in batches
+        if batch.number > seen
+        for kind in JUDGEMENTS
+    )
+    return rows, seen, max((batch.number for batch in batches), default=0)
+
+
+def request_turn(known: list[str], cursor: str | None = None) -> dg.SensorResult:
+    """Ask for the generation after `known`: a new partition and a run of it."""
+    generation = name_after(known)
+    return dg.SensorResult(
+        dynamic_partitions_requests=[generations.build_add_request([generation])],
+        run_requests=[dg.RunRequest(run_key=generation, partition_key=generation)],
+        cursor=cursor,
+    )
+
+
+@dg.sensor(job=turn, minimum_interval_seconds=60, default_status=RUNNING)
+def enough_new_feedback(
+    context: dg.SensorEvaluationContext, home: Home
+) -> dg.SensorResult | dg.SkipReason:
+    """Start a generation once enough judgements have landed since the last one.
+
+    The cursor holds the newest batch a turn was *asked* for, so that a failed run is re-executed
+    by a person or its retry policy and not started again at every tick.
+    """
+    if context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED), limit=1):
+        return dg.SkipReason("a run is in flight")
+    needed = int(home.settings("automation").get("min_new_judgements", 500))
+    known = ordered(context.instance)
+    rows, seen, newest = fresh_judgements(home, known)
+    if newest <= int(context.cursor or 0) or rows < needed:
+        return dg.SkipReason(f"{rows} of {needed} new judgements since batch {seen}")
+    return request_turn(known, cursor=str(newest))
+
+
+@dg.schedule(
+    job=rebuild_warehouse,
+    cron_schedule="0 2 * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+)
+def nightly_build(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+    """Rebuild the warehouse every night at 02:00 UTC."""
+    return dg.RunRequest(run_key=f"nightly-{context.scheduled_execution_time:%Y-%m-%d}")
+
+
+@dg.schedule(job=turn, cron_schedule="0 4 * * 0", default_status=dg.DefaultScheduleStatus.RUNNING)
+def weekly_turn(context: dg.ScheduleEvaluationContext, home: Home) -> dg.RunRequest | dg.SkipReason:
+    """Take a turn every Sunday at 04:00 UTC where anything at all landed since the last one."""
+    known = ordered(context.instance)
+    rows, seen, _ = fresh_judgements(home, known)
+    if known and not rows:
+        return dg.SkipReason(f"no judgement has landed since batch {seen}")
+    generation = name_after(known)
+    add(context.instance, generation)
+    return dg.RunRequest(
+        run_key=f"weekly-{context.scheduled_execution_time:%Y-%m-%d}", partition_key=generation
+    )
+
+
+@dg.run_failure_sensor(default_status=RUNNING, minimum_interval_seconds=30)
+def alert_on_failure(context: dg.RunFailureSensorContext, home: Home) -> None:
+    """Tell people that a run failed: one line in alerts.jsonl, and a webhook where one is set."""
+    steps = [event.step_key for event in context.get_step_failure_events()]
+    alert(
+        home.layout,
+        {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "run_id": context.dagster_run.run_id,
+            "job": context.dagster_run.job_name,
+            "steps": steps,
+            "message": context.failure_event.message,
+        },
+        webhook=home.settings("automation").get("alert_webhook"),
+    )
+    context.log.error(json.dumps({"failed_steps": steps}))
+
+
+FRESH = {
+    "landing": dg.FreshnessPolicy.time_window(
+        warn_window=timedelta(days=2), fail_window=timedelta(days=7)
+    ),
+    "marts": dg.FreshnessPolicy.time_window(
+        warn_window=timedelta(hours=36), fail_window=timedelta(days=3)
+    ),
+    "promotion": dg.FreshnessPolicy.time_window(
+        warn_window=timedelta(days=8), fail_window=timedelta(days=15)
+    ),
+}
+OWNERS = {
+    "landing": "team:data-platform",
+    "staging": "team:data-platform",
+    "intermediate": "team:data-platform",
+    "quality": "team:data-quality",
+    "marts": "team:data-platform",
+}
+
+
+def with_policy(spec: dg.AssetSpec) -> dg.AssetSpec:
+    """Give one asset its owner and its freshness policy, by group."""
+    group = spec.group_name or ""
+    spec = spec.replace_attributes(owners=[OWNERS.get(group, "team:post-training")])
+    return dg.apply_freshness_policy(spec, FRESH[group]) if group in FRESH else spec

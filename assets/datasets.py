@@ -1,0 +1,135 @@
+"""Frozen datasets: one immutable, content-hashed snapshot of a mart per generation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from assets.keys import (
+    FCT_DEMONSTRATIONS,
+    FCT_EVALUATION_PROMPTS,
+    FCT_PREFERENCES,
+    FCT_TRAJECTORIES,
+)
+from assets.partitions import generations
+from assets.resources import Home
+from flywheel.datasets.manifest import DatasetManifest
+from flywheel.errors import FlywheelError
+from flywheel.ingest import latest_batch_number
+from flywheel.warehouse import freeze, groups_in_two_splits
+
+DATASETS = {
+    # name: (mart, key, what trains or tests on it)
+    "demonstration": (
+        FCT_DEMONSTRATIONS,
+        "demonstration_id",
+        "Responses to imitate; trains the SFT policy. One row per demonstration.",
+    ),
+    "preference": (
+        FCT_PREFERENCES,
+        "preference_id",
+        "Pairs with the probability that one is better; trains reward models and DPO policies. "
+        "One row per unordered pair of responses.",
+    ),
+    "trajectory": (
+        FCT_TRAJECTORIES,
+        "trajectory_id",
+        "Attempts of agents with their outcome. One row per trajectory.",
+    ),
+    "evaluation": (
+        FCT_EVALUATION_PROMPTS,
+        "evaluation_prompt_id",
+        "Prompts that are only tested on. One row per prompt and evaluation set.",
+    ),
+}
+
+
+def dataset_key(name: str) -> dg.AssetKey:
+    """Key of the frozen dataset `name`."""
+    return dg.AssetKey(["datasets", f"{name}_dataset"])
+
+
+def _checks(name: str) -> Sequence[dg.AssetCheckSpec]:
+    key = dataset_key(name)
+    intact = dg.AssetCheckSpec(
+        "matches_its_manifest",
+        asset=key,
+        blocking=True,
+        description="The files on disk hash to what their manifest says.",
+    )
+    if name == "evaluation":
+        return [intact]
+    return [
+        intact,
+        dg.AssetCheckSpec(
+            "splits_share_no_group",
+            asset=key,
+            blocking=True,
+            description="No group of related prompts is both trained on and tested on.",
+        ),
+    ]
+
+
+def _dataset(name: str, mart: dg.AssetKey, row_key: str, description: str) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=dataset_key(name),
+        deps=[mart],
+        check_specs=_checks(name),
+        partitions_def=generations,
+        group_name="datasets",
+        kinds={"duckdb", "parquet"},
+        pool="warehouse",
+        description=description + " Never changed once written: new feedback makes a new "
+        "generation.",
+    )
+    def snapshot(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
+        layout, generation = home.layout, context.partition_key
+        directory = layout.dataset(name, generation)
+        manifest = freeze(
+            layout.warehouse_copy,
+            table=".".join(mart.path),
+            key=row_key,
+            directory=directory,
+            name=name,
+            generation=generation,
+            trained_through_batch=latest_batch_number(layout),
+        )
+        try:
+            manifest.verify(directory)
+            problem = ""
+        except FlywheelError as error:
+            problem = str(error)
+        results = [dg.AssetCheckResult(check_name="matches_its_manifest", passed=not problem)]
+        if name != "evaluation":
+            leaked = groups_in_two_splits(directory)
+            results.append(
+                dg.AssetCheckResult(
+                    check_name="splits_share_no_group",
+                    passed=not leaked,
+                    metadata={"leaked": len(leaked), "examples": leaked[:10]},
+                )
+            )
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(manifest.content_hash),
+            metadata=_metadata(manifest, str(directory)),
+            check_results=results,
+        )
+
+    return snapshot
+
+
+def _metadata(manifest: DatasetManifest, directory: str) -> dict[str, Any]:
+    return {
+        "dagster/row_count": manifest.rows,
+        "dagster/uri": directory,
+        "rows_by_split": dg.MetadataValue.json(manifest.rows_by_split),
+        "records": manifest.record_count,
+        "annotators": manifest.annotator_count,
+        "cost_usd": manifest.cost_usd,
+        "sources": dg.MetadataValue.json(manifest.sources),
+        "licences": dg.MetadataValue.json(manifest.licences),
+        "trained_through_batch": manifest.trained_through_batch,
+    }
+
+
+datasets = [_dataset(name, *facts) for name, facts in DATASETS.items()]

@@ -1,0 +1,50 @@
+"""The code location: everything Dagster loads, assembled in one place."""
+
+import warnings
+
+import dagster as dg
+from dagster_dbt import DbtCliResource
+
+from assets import (
+    automation,
+    collection,
+    datasets,
+    evaluation,
+    landing,
+    promotion,
+    quality,
+    training,
+    transform,
+)
+from assets.resources import Devices, Home
+
+assembled = dg.Definitions(
+    assets=dg.load_assets_from_modules(
+        [landing, transform, quality, datasets, training, evaluation, promotion, collection]
+    ),
+    jobs=[
+        automation.land_inbox,
+        automation.rebuild_warehouse,
+        automation.turn,
+        promotion.judge_challenger,
+        promotion.rollback_champion,
+    ],
+    sensors=[
+        automation.new_files_in_the_inbox,
+        automation.enough_new_feedback,
+        automation.alert_on_failure,
+    ],
+    schedules=[automation.nightly_build, automation.weekly_turn],
+    resources={
+        "dbt": DbtCliResource(project_dir=transform.project),
+        "devices": Devices(),
+        "home": Home(),
+    },
+    executor=dg.in_process_executor,  # training has processes of its own; platform.md, 3.6
+)
+with warnings.catch_warnings():
+    warnings.simplefilter(
+        "ignore", dg.PreviewWarning
+    )  # pinned, and tests/test_definitions.py looks
+    defs = assembled.map_asset_specs(func=automation.with_policy)
+del assembled  # Dagster wants one Definitions object in this module

@@ -1,0 +1,213 @@
+"""Take a turn from a program: the same job that the UI and the schedules run, in this process."""
+
+import fcntl
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+import dagster as dg
+
+from assets.automation import land_inbox, turn
+from assets.partitions import add, name_after, ordered
+from assets.promotion import STARTED_AT
+from assets.resources import PROJECT, Home
+from flywheel.datasets.manifest import DatasetManifest
+from flywheel.errors import FlywheelError, ManifestError, SettingsError
+from flywheel.ingest import latest_batch_number
+from flywheel.layout import Layout
+from flywheel.promotion import latest_decision
+
+TRAINING_SHARE = 0.18  # of a budget, for each of SFT, reward model and DPO
+SAMPLING_SHARE = 0.08  # at each of two temperatures; the rest is loading, scoring and dbt
+Progress = Callable[[str, str], None]  # step, what it does: "started", "done", "failed"
+
+
+@contextmanager
+def instance_of(layout: Layout) -> Iterator[dg.DagsterInstance]:
+    """Open Dagster's storage; made once, under a lock, since two first openings ruin it."""
+    home = layout.dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        shutil.copyfile(PROJECT / "dagster.yaml", home / "dagster.yaml")
+    with (home / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        instance = dg.DagsterInstance.from_config(str(home))
+        instance.get_runs(limit=1)
+    with instance:
+        yield instance
+
+
+@contextmanager
+def only_one(layout: Layout, what: str) -> Iterator[None]:
+    """Refuse to drive two turns of one home at once; a killed one leaves no lock behind.
+
+    Raises:
+        SettingsError: Another process drives this home.
+    """
+    path = layout.root / "turn.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise SettingsError(
+                f"cannot {what}: another process ({lock.read() or 'starting'}) is at work in "
+                f"{layout.root}; wait for it to end, or use another home (FLYWHEEL_HOME)"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{what}, since {time.strftime('%H:%M:%S')}")
+        lock.flush()
+        yield
+
+
+def next_generation(layout: Layout, instance: dg.DagsterInstance) -> str:
+    """The newest generation where its turn was cut off and nothing landed since; else a new one."""
+    known = ordered(instance)
+    if not known or latest_decision(layout, known[-1]):
+        return name_after(known)
+    try:
+        frozen = DatasetManifest.load(layout.dataset("preference", known[-1]))
+    except ManifestError:
+        return known[-1]
+    fresh = latest_batch_number(layout) > frozen.trained_through_batch
+    return name_after(known) if fresh else known[-1]
+
+
+def take_turn(
+    home: Home,
+    *,
+    generation: str | None = None,
+    base_model: str | None = None,
+    seed: int | None = None,
+    budget_minutes: float | None = None,
+    started_at: float | None = None,
+    progress: Progress = lambda step, state: None,
+) -> str:
+    """Run the job `turn` for one generation to its end and return the generation.
+
+    Raises:
+        FlywheelError: A step failed; the message is that of the step.
+    """
+    layout = home.layout
+    with only_one(layout, "take a turn"), instance_of(layout) as instance:
+        generation = generation or next_generation(layout, instance)
+        add(instance, generation)
+        _run(
+            turn.name,
+            instance,
+            progress,
+            resources=home,
+            partition_key=generation,
+            tags={STARTED_AT: str(started_at or time.time())},
+            run_config=_run_config(base_model, seed, budget_minutes),
+        )
+    return generation
+
+
+def land_now(
+    home: Home,
+    paths: list[str],
+    *,
+    file_format: str = "auto",
+    source: str | None = None,
+    progress: Progress = lambda step, state: None,
+) -> None:
+    """Run the job `land_inbox` on `paths` (none: the inbox), as its sensor would.
+
+    Raises:
+        FlywheelError: Landing failed; the message says why.
+    """
+    config = {"paths": paths, "format": file_format, "source": source}
+    with instance_of(home.layout) as instance:
+        _run(
+            land_inbox.name,
+            instance,
+            progress,
+            resources=home,
+            run_config={"ops": {"landing": {"config": config}}},
+        )
+
+
+def _run_config(
+    base_model: str | None, seed: int | None, budget_minutes: float | None
+) -> dict[str, Any]:
+    """Knobs of the steps. A budget goes to three stages of training and two rounds of sampling."""
+    training: dict[str, Any] = {"seed": seed}
+    sampling: dict[str, Any] = {"seed": seed}
+    if budget_minutes:
+        training["budget_seconds"] = 60 * budget_minutes * TRAINING_SHARE
+        sampling["budget_seconds"] = 60 * budget_minutes * SAMPLING_SHARE
+    steps = {f"training__{name}": training for name in ("sft_policy", "reward_model", "policy")}
+    steps["training__base_policy"] = {"base_model": base_model, "seed": seed}
+    steps["evaluation__held_out_evaluation"] = sampling
+    return {"ops": {name: {"config": config} for name, config in steps.items()}}
+
+
+def _run(
+    job: str,
+    instance: dg.DagsterInstance,
+    progress: Progress,
+    *,
+    resources: Home,
+    run_config: dict[str, Any],
+    **arguments: Any,
+) -> None:
+    from assets.definitions import defs
+
+    config = {**run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    run_id = str(uuid.uuid4())
+    ended = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(instance, run_id, progress, ended))
+    watcher.start()
+    try:
+        with (resources.layout.root / "dbt.log").open("a") as log, redirect_stdout(log):
+            result = defs.resolve_job_def(job).execute_in_process(
+                instance=instance,
+                run_id=run_id,
+                raise_on_error=False,
+                run_config=config,  # the event log has it all; the terminal shows progress
+                resources={**(defs.resources or {}), "home": resources},
+                **arguments,
+            )
+    finally:
+        ended.set()
+        watcher.join()
+    if not result.success:
+        raise FlywheelError(_failure(result, run_id))
+
+
+def _watch(
+    instance: dg.DagsterInstance, run_id: str, progress: Progress, ended: threading.Event
+) -> None:
+    """Tell `progress` of each step as the event log does."""
+    states = {
+        dg.DagsterEventType.STEP_START: "started",
+        dg.DagsterEventType.STEP_SUCCESS: "done",
+        dg.DagsterEventType.STEP_FAILURE: "failed",
+    }
+    cursor = None
+    while True:
+        last = ended.wait(0.5)
+        page = instance.get_records_for_run(run_id, cursor=cursor, of_type=set(states))
+        cursor = page.cursor
+        for record in page.records:
+            event = record.event_log_entry.get_dagster_event()
+            progress(str(event.step_key), states[event.event_type])
+        if last:
+            return
+
+
+def _failure(result: dg.ExecuteInProcessResult, run_id: str) -> str:
+    """What the first failed step said, innermost cause last."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error and error.cause:
+                error = error.cause
+            return f"step {event.step_key} failed: {error.message.strip() if error else '?'}"
+    return f"run {run_id} failed before its first step; see `make ui`"

@@ -1,0 +1,113 @@
+"""Evaluation: the challenger, the champion and the reward model on what nothing was trained on."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from assets.datasets import dataset_key
+from assets.partitions import generations
+from assets.resources import Devices, Home
+from assets.training import BASE_POLICY, POLICY, REWARD_MODEL, SFT_POLICY
+from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.process.launch import launch
+from flywheel.process.settings import build
+from flywheel.promotion import champion
+from flywheel.train import config as recipes
+from flywheel.train.base import base_of
+
+HELD_OUT = dg.AssetKey(["evaluation", "held_out_evaluation"])
+
+BEATS_LENGTH = dg.AssetCheckSpec(
+    "reward_model_beats_longest_wins",
+    asset=HELD_OUT,
+    description="The reward model's interval on held-out pairs lies above 'the longer wins'.",
+)
+
+
+class EvaluationKnobs(dg.Config):
+    """What is worth changing from the launchpad. Empty means: as settings.toml says."""
+
+    prompt_limit: int | None = Field(default=None, description="Evaluation prompts at most.")
+    budget_seconds: float | None = Field(
+        default=None, description="Sampling at one temperature stops after this long."
+    )
+    seed: int | None = Field(default=None, description="Seed of sampling and of the bootstrap.")
+
+
+@dg.asset(
+    key=HELD_OUT,
+    deps=[
+        BASE_POLICY,
+        SFT_POLICY,
+        REWARD_MODEL,
+        POLICY,
+        dataset_key("evaluation"),
+        dataset_key("preference"),
+        dataset_key("demonstration"),
+    ],
+    check_specs=[BEATS_LENGTH],
+    partitions_def=generations,
+    group_name="evaluation",
+    kinds={"pytorch"},
+    pool="accelerators",
+    description="How good the reward model and the challenger are on held-out prompts, with "
+    "intervals, baselines and a page of answers side by side. One result per generation.",
+)
+def held_out_evaluation(
+    context: dg.AssetExecutionContext, config: EvaluationKnobs, home: Home, devices: Devices
+) -> dg.MaterializeResult:
+    """Sample, grade and compare; nothing is decided here."""
+    layout, generation = home.layout, context.partition_key
+    directory = layout.evaluation(generation)
+    base = base_of(layout, generation)
+    holder = champion(layout)
+    chosen = {
+        **(recipes.SAMPLE["evaluate"] if base.is_sample else {}),
+        **home.settings("evaluate"),
+        **config.model_dump(exclude_none=True),
+    }
+    settings = build(
+        EvaluateSettings,
+        chosen,
+        generation=generation,
+        base=base.model,
+        sft=str(layout.checkpoint("sft_policy", generation)),
+        policy=str(layout.checkpoint("policy", generation)),
+        reward_model=str(layout.checkpoint("reward_model", generation)),
+        champion=str(layout.root / holder.checkpoint)
+        if holder and holder.generation != generation
+        else "",
+        evaluation_dataset=str(layout.dataset("evaluation", generation)),
+        preference_dataset=str(layout.dataset("preference", generation)),
+        demonstration_dataset=str(layout.dataset("demonstration", generation)),
+    )
+    result = launch("flywheel.evaluate.run", settings, directory, log=context.log.info)
+    return _described(result, directory)
+
+
+def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
+    reward, policy = result["reward_model"], result["policy"]
+    above = reward["ci"][0] > reward["longest_wins_ci"][1]
+    return dg.MaterializeResult(
+        metadata={
+            "reward_model_accuracy": reward["accuracy"],
+            "longest_wins": reward["longest_wins"],
+            "win_rate": policy["win_rate"],
+            "win_rate_low": policy["ci"][0],
+            "mean_response_tokens": policy["mean_response_tokens"],
+            "reward_model": dg.MetadataValue.json(reward),
+            "policy": dg.MetadataValue.json(policy),
+            "demonstrations": dg.MetadataValue.json(result["demonstrations"] or {}),
+            "report": dg.MetadataValue.url((directory / "report.html").as_uri()),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=BEATS_LENGTH.name,
+                passed=above,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={"ci": reward["ci"], "longest_wins_ci": reward["longest_wins_ci"]},
+            )
+        ],
+    )

@@ -1,0 +1,42 @@
+"""Names shared between Python assets and dbt models: the whole contract with dbt_project."""
+
+import dagster as dg
+
+PLURALS = {
+    "demonstration": "demonstrations",
+    "comparison": "comparisons",
+    "ranking": "rankings",
+    "rating": "ratings",
+    "critique": "critiques",
+    "rubric_score": "rubric_scores",
+    "trajectory": "trajectories",
+    "interaction": "interactions",
+    "evaluation_prompt": "evaluation_prompts",
+}
+
+LANDED = {kind: dg.AssetKey(["landing", plural]) for kind, plural in PLURALS.items()}
+QUARANTINE = dg.AssetKey(["landing", "quarantine"])
+RAW = dg.AssetKey(["landing", "raw_sources"])
+
+INT_TEXTS = dg.AssetKey(["intermediate", "int_texts"])
+
+NEAR_DUPLICATES = dg.AssetKey(["quality", "near_duplicates"])
+PROMPT_GROUPS = dg.AssetKey(["quality", "prompt_groups"])
+CONTAMINATION = dg.AssetKey(["quality", "contamination"])
+
+FCT_DEMONSTRATIONS = dg.AssetKey(["marts", "fct_demonstrations"])
+FCT_PREFERENCES = dg.AssetKey(["marts", "fct_preferences"])
+FCT_TRAJECTORIES = dg.AssetKey(["marts", "fct_trajectories"])
+FCT_EVALUATION_PROMPTS = dg.AssetKey(["marts", "fct_evaluation_prompts"])
+FCT_EXCLUDED = dg.AssetKey(["marts", "fct_excluded"])
+DIM_ANNOTATORS = dg.AssetKey(["marts", "dim_annotators"])
+
+DBT_KEYS = [
+    INT_TEXTS,
+    FCT_DEMONSTRATIONS,
+    FCT_PREFERENCES,
+    FCT_TRAJECTORIES,
+    FCT_EVALUATION_PROMPTS,
+    FCT_EXCLUDED,
+    DIM_ANNOTATORS,
+]

@@ -1,0 +1,172 @@
+"""Landing: whatever lies in the inbox becomes typed records, quarantined lines or raw sources."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from assets.keys import LANDED, QUARANTINE, RAW
+from assets.resources import Home
+from flywheel.ingest import BatchManifest, land, landing_counts, quarantine_reasons
+from flywheel.quality import build_data_docs, expectations, judge
+
+DESCRIPTIONS = {
+    "demonstration": "Responses written to be imitated. One row per demonstration.",
+    "comparison": "Choices between two responses, in the order shown. One row per choice.",
+    "ranking": "Orders of K responses to one prompt, ties allowed. One row per ranking.",
+    "rating": "Numbers given to a response on a stated scale. One row per rating.",
+    "critique": "What is wrong with a response, often with the correction. One row per critique.",
+    "rubric_score": "Answers to one criterion of a rubric. One row per criterion and response.",
+    "trajectory": "What agents did, step by step, and how it ended. One row per attempt.",
+    "interaction": "Served turns with thumbs or edits. One row per turn.",
+    "evaluation_prompt": "Prompts that are only ever tested on. One row per prompt and set.",
+}
+
+BALANCED = dg.AssetCheckSpec(
+    "every_line_accounted_for",
+    asset=QUARANTINE,
+    blocking=True,
+    description="Lines of every batch = rows landed + rows quarantined + blank lines.",
+)
+WITHIN_LIMIT = dg.AssetCheckSpec(
+    "quarantine_share_within_limit",
+    asset=QUARANTINE,
+    blocking=True,
+    description="No batch lost more than the set share of its lines to quarantine.",
+)
+EXPECTATIONS = [
+    dg.AssetCheckSpec(one.name, asset=LANDED[kind], description=one.description)
+    for kind in LANDED
+    for one in expectations(kind)
+]
+
+
+class LandingKnobs(dg.Config):
+    """What is worth changing from the launchpad; `[landing]` in settings.toml holds the rest."""
+
+    paths: list[str] = Field(default=[], description="Files or folders; none means the inbox.")
+    format: str = Field(default="auto", description="Format of all of them; auto looks inside.")
+    source: str | None = Field(
+        default=None, description="Name of the source; none takes the folder's name."
+    )
+    quarantine_limit: float | None = Field(
+        default=None, description="Largest share of a batch's lines that may be quarantined."
+    )
+
+
+@dg.multi_asset(
+    name="landing",
+    specs=[
+        *(
+            dg.AssetSpec(key, description=DESCRIPTIONS[kind], kinds={"parquet"})
+            for kind, key in LANDED.items()
+        ),
+        dg.AssetSpec(
+            QUARANTINE,
+            description="What could not be taken in, with file, line, offset, reason and the "
+            "bytes themselves. One row per line or row refused.",
+            kinds={"parquet", "greatexpectations"},
+        ),
+        dg.AssetSpec(
+            RAW,
+            description="Tables in no known format, landed untouched; a staging model gives each "
+            "its meaning. One row per row delivered.",
+            kinds={"parquet"},
+        ),
+    ],
+    check_specs=[BALANCED, WITHIN_LIMIT, *EXPECTATIONS],
+    group_name="landing",
+)
+def landing(
+    context: dg.AssetExecutionContext, config: LandingKnobs, home: Home
+) -> Iterator[dg.MaterializeResult]:
+    """Read every new file of the inbox, judge its rows, and append what passes to the lake."""
+    layout = home.layout
+    settings = home.settings("landing") | config.model_dump(exclude_none=True, exclude={"paths"})
+    paths = [Path(path) for path in config.paths] or [layout.inbox]
+    batches = land(paths, layout, judge=judge, log=context.log.info, **settings)
+    docs = build_data_docs(layout)
+    counts = landing_counts(layout)
+    for kind, key in LANDED.items():
+        yield dg.MaterializeResult(
+            asset_key=key,
+            metadata={
+                "dagster/row_count": counts.get(kind, 0),
+                "new_rows": sum(batch.rows_by_kind.get(kind, 0) for batch in batches),
+                "folder": dg.MetadataValue.path(layout.landing(kind)),
+                "data_docs": dg.MetadataValue.url(docs.as_uri()),
+            },
+            check_results=_outcomes(kind, key, batches),
+        )
+    yield dg.MaterializeResult(
+        asset_key=QUARANTINE,
+        metadata=_quarantine_metadata(quarantine_reasons(layout), batches),
+        check_results=_batch_checks(batches),
+    )
+    yield dg.MaterializeResult(
+        asset_key=RAW, metadata={"folder": dg.MetadataValue.path(layout.lake / "raw")}
+    )
+
+
+def _outcomes(
+    kind: str, key: dg.AssetKey, batches: list[BatchManifest]
+) -> list[dg.AssetCheckResult]:
+    """One result per expectation, summed over the batches of this run."""
+    results = []
+    for one in expectations(kind):
+        seen = [
+            found
+            for batch in batches
+            for found in batch.expectations
+            if (found.kind, found.name) == (kind, one.name)
+        ]
+        results.append(
+            dg.AssetCheckResult(
+                check_name=one.name,
+                asset_key=key,
+                passed=all(found.passed for found in seen),
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata={
+                    "checked": sum(found.checked for found in seen),
+                    "failed": sum(found.failed for found in seen),
+                    "batches": len(seen),
+                },
+            )
+        )
+    return results
+
+
+def _batch_checks(batches: list[BatchManifest]) -> list[dg.AssetCheckResult]:
+    unbalanced = [one for one in batches if one.lines != one.rows + one.quarantined + one.blanks]
+    blocked = [one for one in batches if one.blocked]
+    return [
+        dg.AssetCheckResult(
+            check_name=spec.name,
+            asset_key=QUARANTINE,
+            passed=not bad,
+            metadata={
+                "batches": len(batches),
+                "bad_batches": dg.MetadataValue.json([one.file for one in bad]),
+            },
+        )
+        for spec, bad in ((BALANCED, unbalanced), (WITHIN_LIMIT, blocked))
+    ]
+
+
+def _quarantine_metadata(
+    reasons: dict[str, int], batches: list[BatchManifest]
+) -> dict[str, dg.MetadataValue | int]:
+    rows = "\n".join(
+        f"| {one.file} | {one.format} | {one.lines} | {one.rows} | {one.quarantined} "
+        f"| {one.blanks} |"
+        for one in batches
+    )
+    return {
+        "dagster/row_count": sum(reasons.values()),
+        "by_reason": dg.MetadataValue.json(reasons),
+        "new_batches": dg.MetadataValue.md(
+            "| file | format | lines | rows | quarantined | blank |\n|---|---|--:|--:|--:|--:|\n"
+            + rows
+        ),
+    }

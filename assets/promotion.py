@@ -1,0 +1,163 @@
+"""Promotion: the gate, the champion, what a turn came to, and what a person may decide."""
+
+import time
+
+import dagster as dg
+from pydantic import Field
+
+from assets.evaluation import HELD_OUT
+from assets.partitions import generations
+from assets.resources import Home
+from flywheel.process.launch import write_json
+from flywheel.process.settings import build
+from flywheel.promotion import (
+    GateSettings,
+    approve,
+    champion,
+    decide,
+    decide_and_record,
+    history,
+    reject,
+    rollback,
+)
+from flywheel.turn import evaluation_of, summarize
+
+GATE_DECISION = dg.AssetKey(["promotion", "gate_decision"])
+TURN_RESULT = dg.AssetKey(["promotion", "turn_result"])
+STARTED_AT = "flywheel/started_at"
+
+
+@dg.asset(
+    key=GATE_DECISION,
+    deps=[HELD_OUT],
+    partitions_def=generations,
+    group_name="promotion",
+    kinds={"json"},
+    description="PROMOTE, HOLD or REJECT with reasons, entered into the append-only ledger; the "
+    "champion changes with it, or waits for a person. One decision per generation.",
+)
+def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
+    """Judge the challenger by its evaluation and write the decision down."""
+    layout, generation = home.layout, context.partition_key
+    settings = build(GateSettings, home.settings("gate"))
+    result = evaluation_of(layout, generation)
+    entry = decide_and_record(
+        layout,
+        generation,
+        decide(result, settings),
+        content_hash=result["policy_content_hash"],
+        human_approval=settings.human_approval,
+    )
+    holder = champion(layout)
+    context.log.info(f"{entry.action}: {'; '.join(entry.reasons)}")
+    return dg.MaterializeResult(
+        metadata={
+            "decision": entry.action,
+            "reasons": dg.MetadataValue.md("\n".join(f"- {one}" for one in entry.reasons)),
+            "awaits_a_person": entry.awaiting,
+            "champion": holder.generation if holder else "none yet",
+            "ledger": dg.MetadataValue.md(_ledger_table(home)),
+        }
+    )
+
+
+@dg.asset(
+    key=TURN_RESULT,
+    deps=[GATE_DECISION, dg.AssetKey(["collection", "annotation_queue"])],
+    partitions_def=generations,
+    group_name="promotion",
+    kinds={"json"},
+    description="What one turn of the wheel came to, as `turn.json`. One result per generation.",
+)
+def turn_result(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
+    """Gather the numbers of this generation into one file."""
+    layout, generation = home.layout, context.partition_key
+    started = float(context.run.tags.get(STARTED_AT) or _run_start(context))
+    summary = summarize(
+        layout,
+        generation,
+        started_at=started,
+        total_seconds=time.time() - started,
+        seconds_by_stage=_seconds_by_stage(context),
+    )
+    write_json(layout.turn_result, summary)
+    return dg.MaterializeResult(
+        metadata={
+            "turn": dg.MetadataValue.json(summary),
+            "dagster/uri": str(layout.turn_result),
+            "seconds": summary["seconds"]["total"],
+            "orchestration_frac": summary["orchestration_frac"],
+        }
+    )
+
+
+class Verdict(dg.Config):
+    """A person's word on a challenger that waits."""
+
+    generation: str = Field(description="Which challenger, e.g. g0002.")
+    verdict: str = Field(description="'approve' or 'reject'.")
+    by: str = Field(description="Who decides.")
+    reason: str = Field(default="", description="Why.")
+
+
+class Back(dg.Config):
+    """Who takes the title back, and why."""
+
+    by: str = Field(description="Who decides.")
+    reason: str = Field(description="Why.")
+
+
+@dg.op
+def carry_out_verdict(context: dg.OpExecutionContext, config: Verdict, home: Home) -> None:
+    """Enter a person's verdict into the ledger."""
+    verdicts = {"approve": approve, "reject": reject}
+    if config.verdict not in verdicts:
+        raise dg.Failure(f"verdict must be approve or reject, got {config.verdict!r}")
+    entry = verdicts[config.verdict](
+        home.layout, config.generation, by=config.by, reason=config.reason
+    )
+    context.log.info(f"{entry.action} by {entry.by}; the champion is {entry.champion or 'nobody'}")
+
+
+@dg.op
+def give_title_back(context: dg.OpExecutionContext, config: Back, home: Home) -> None:
+    """Make the previous champion the champion again."""
+    entry = rollback(home.layout, by=config.by, reason=config.reason)
+    context.log.info(f"the champion is {entry.champion}")
+
+
+@dg.job(description="Say yes or no to a challenger that waits for a person.")
+def judge_challenger() -> None:
+    """One op."""
+    carry_out_verdict()
+
+
+@dg.job(description="Make the previous champion the champion again.")
+def rollback_champion() -> None:
+    """One op."""
+    give_title_back()
+
+
+def _ledger_table(home: Home) -> str:
+    rows = "\n".join(
+        f"| {one.number} | {one.at} | {one.action} | {one.generation} | {one.by} "
+        f"| {one.champion or ''} | {'; '.join(one.reasons)} |"
+        for one in history(home.layout)
+    )
+    return "| | at | what | generation | by | champion | why |\n|--|--|--|--|--|--|--|\n" + rows
+
+
+def _run_start(context: dg.AssetExecutionContext) -> float:
+    stats = context.instance.get_run_stats(context.run.run_id)
+    return float(stats.start_time or time.time())
+
+
+def _seconds_by_stage(context: dg.AssetExecutionContext) -> dict[str, float]:
+    """Seconds of the steps of this run so far, by the group of what they make."""
+    groups = {"staging_models": "staging", "mart_models": "marts", "duplicates": "quality"}
+    seconds: dict[str, float] = {}
+    for one in context.instance.get_run_step_stats(context.run.run_id):
+        if one.start_time and one.end_time:
+            stage = groups.get(one.step_key, one.step_key.split("__")[0])
+            seconds[stage] = seconds.get(stage, 0.0) + one.end_time - one.start_time
+    return seconds

@@ -1,0 +1,62 @@
+"""Where things are and how they are set. Everything from outside enters the system here."""
+
+import os
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from flywheel.errors import SettingsError
+from flywheel.layout import Layout
+
+_CHECKOUT = Path(__file__).parent.parent
+PROJECT = _CHECKOUT if (_CHECKOUT / "dbt_project").is_dir() else Path.cwd()  # installed by pip
+HOME = Path(os.environ.get("FLYWHEEL_HOME") or PROJECT / "var").resolve()
+BIN = Path(sys.executable).parent
+if str(BIN) not in os.environ.get("PATH", "").split(os.pathsep):  # called without `make`
+    os.environ["PATH"] = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
+SETTINGS_FILE = "settings.toml"
+
+
+class Home(dg.ConfigurableResource):
+    """One root folder for data, models and decisions, and the settings that lie in it.
+
+    `settings.toml` in that folder holds a team's choices, one table a stage (`[landing]`,
+    `[base]`, `[sft]`, `[reward]`, `[dpo]`, `[evaluate]`, `[gate]`, `[automation]`), so that the
+    UI, the schedule and the command line all train alike. What it does not name keeps the
+    default of the stage's settings class.
+    """
+
+    root: str = str(HOME)
+
+    @property
+    def layout(self) -> Layout:
+        """Every path below the root."""
+        return Layout(Path(self.root))
+
+    def settings(self, stage: str) -> dict[str, Any]:
+        """Return the table of one stage in `settings.toml`; empty where there is none.
+
+        Raises:
+            SettingsError: The file is not TOML, or the stage is not a table.
+        """
+        path = Path(self.root) / SETTINGS_FILE
+        if not path.exists():
+            return {}
+        try:
+            table = tomllib.loads(path.read_text()).get(stage, {})
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(
+                f"{path} is not valid TOML: {error}; repair or delete it"
+            ) from error
+        if not isinstance(table, dict):
+            raise SettingsError(f"[{stage}] in {path} must be a table of settings; repair it")
+        return table
+
+
+class Devices(dg.ConfigurableResource):
+    """The accelerators (or, without any, the processes) that training may use."""
+
+    count: int = int(os.environ.get("FLYWHEEL_DEVICES") or 1)

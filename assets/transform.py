@@ -1,0 +1,131 @@
+"""The dbt project as Dagster assets: one asset per model, one check per dbt test.
+
+Two steps with deduplication between them: `staging_models` conforms what landed (staging and
+intermediate), `mart_models` concludes from it and from the marks of deduplication (everything
+tagged `after_dedup`). Each step ends by publishing the read copy of the warehouse.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import (
+    DagsterDbtCliRuntimeError,
+    DagsterDbtTranslator,
+    DbtCliResource,
+    DbtProject,
+    dbt_assets,
+)
+
+from assets.resources import PROJECT, Home
+from flywheel.lake import ensure
+from flywheel.layout import Layout
+from flywheel.warehouse import publish_read_copy, row_counts
+
+project = DbtProject(project_dir=PROJECT / "dbt_project")
+project.prepare_if_dev()
+if not project.manifest_path.exists():  # a fresh checkout: parse once, a few seconds
+    project.preparer.prepare(project)
+
+AFTER_DEDUP = "tag:after_dedup"
+
+
+class LayerTranslator(DagsterDbtTranslator):
+    """Key and group by layer, so that the UI shows staging, intermediate and marts."""
+
+    def get_asset_spec(
+        self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
+    ) -> dg.AssetSpec:
+        """The spec of one dbt node; sources keep the edge to the asset that lands them."""
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        node = self.get_resource_props(manifest, unique_id)
+        if node["resource_type"] == "source":
+            return spec
+        layer = node["fqn"][1]
+        is_marked = "after_dedup" in node["tags"] and layer != "marts"
+        return spec.replace_attributes(
+            key=dg.AssetKey([layer, node["name"]]),
+            group_name="quality" if is_marked else layer,  # so that groups read left to right
+            description=node["description"] or None,
+            kinds={"dbt", "duckdb", node["config"]["materialized"]},
+        )
+
+
+def build(
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, home: Home
+) -> Iterator[dg.Output | dg.AssetMaterialization | dg.AssetCheckResult | Any]:
+    """Run one `dbt build`, publish the read copy, and yield its events with row counts.
+
+    What was built before a failure is reported before the failure is raised.
+    """
+    layout = home.layout
+    prepare_environment(layout)
+    invocation = dbt.cli(["build"], context=context, target_path=_target(context))
+    events: list[Any] = []
+    stored: dict[int, str] = {}
+    failure: DagsterDbtCliRuntimeError | None = None
+    try:
+        events.extend(invocation.stream())
+    except DagsterDbtCliRuntimeError as error:
+        failure = error
+    for event in events:
+        if isinstance(event, dg.Output):
+            node = invocation.manifest["nodes"][event.metadata["unique_id"].value]
+            if node["config"]["materialized"] in ("table", "incremental"):
+                stored[id(event)] = node["relation_name"]
+    counts: dict[str, int] = {}
+    if layout.warehouse.exists() and not failure:
+        publish_read_copy(layout.warehouse, layout.warehouse_copy)
+        counts = row_counts(layout.warehouse_copy, set(stored.values()))
+    for event in events:
+        name = stored.get(id(event))
+        if name in counts:
+            event = event.with_metadata({**event.metadata, "dagster/row_count": counts[name]})
+        yield event
+    if failure:
+        raise failure
+
+
+def prepare_environment(layout: Layout) -> None:
+    """Point dbt at this home's lake and warehouse, and make what it expects to find there."""
+    ensure(layout)
+    layout.warehouse.parent.mkdir(parents=True, exist_ok=True)
+    os.environ["FLYWHEEL_LAKE"] = str(layout.lake)
+    os.environ["FLYWHEEL_WAREHOUSE"] = str(layout.warehouse)
+
+
+def _target(context: dg.AssetExecutionContext) -> Path:
+    """One target folder a step, so that dbt's parse cache is warm and runs do not pile up."""
+    return project.project_dir / "target" / context.op.name
+
+
+@dbt_assets(
+    manifest=project.manifest_path,
+    project=project,
+    exclude=AFTER_DEDUP,
+    name="staging_models",
+    dagster_dbt_translator=LayerTranslator(),
+    pool="warehouse",
+)
+def staging_models(
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, home: Home
+) -> Iterator[Any]:
+    """Conform what landed: staging and intermediate models, with their tests."""
+    yield from build(context, dbt, home)
+
+
+@dbt_assets(
+    manifest=project.manifest_path,
+    project=project,
+    select=AFTER_DEDUP,
+    name="mart_models",
+    dagster_dbt_translator=LayerTranslator(),
+    pool="warehouse",
+)
+def mart_models(
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, home: Home
+) -> Iterator[Any]:
+    """Conclude: everything that needs the marks of deduplication, up to the marts."""
+    yield from build(context, dbt, home)

@@ -1,0 +1,237 @@
+"""The command line: each command is a thin call of what the Dagster UI calls too.
+
+The environment is read here and in `assets/resources.py`, nowhere else: FLYWHEEL_HOME is the
+root of data and models (`var` by default). With --json the last thing on stdout is one JSON
+document and everything else goes to stderr.
+"""
+
+import argparse
+import getpass
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flywheel.errors import FlywheelError
+
+if TYPE_CHECKING:
+    from assets.resources import Home
+
+STARTED = time.time()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 when it did what was asked, 1 with the reason on stderr otherwise."""
+    arguments = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that locks and children go too
+    try:
+        answer = arguments.command(arguments)
+    except (FlywheelError, OSError) as error:
+        print(f"flywheel: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nflywheel: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    if arguments.json and answer is not None:
+        print(json.dumps(answer, indent=2, default=str))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its options."""
+    top = argparse.ArgumentParser(prog="flywheel", description=__doc__.splitlines()[0])
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable[..., Any], help_text: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=help_text, description=help_text)
+        one.add_argument("--json", action="store_true", help="print one JSON document")
+        one.set_defaults(command=command)
+        return one
+
+    run = add("run", take_sample_turn, "deliver the sample feedback and take one whole turn")
+    run.add_argument("--seed", type=int, default=0, help="of the sample world and of training")
+
+    one = add("land", land, "take files in: typed records, quarantine, raw sources")
+    one.add_argument("paths", nargs="*", metavar="PATH", help="files or folders (default: inbox)")
+    one.add_argument("--format", default="auto", help="name of a reader (default: look inside)")
+    one.add_argument("--source", help="name of the source (default: the folder's name)")
+
+    turn = add("turn", take_turn, "take one turn of the wheel on what has landed")
+    turn.add_argument("--base-model", help="Hugging Face folder or hub name, or 'sample'")
+    turn.add_argument("--generation", help="e.g. g0002 (default: the next, or the one cut off)")
+    turn.add_argument("--seed", type=int, help="of initialization and of order")
+
+    turn.add_argument(
+        "--budget-minutes", type=float, help="fit training and sampling into about this long"
+    )
+
+    add("status", status, "what landed, what is quarantined and why, generations, champion")
+
+    for name, text in (
+        ("approve", "say yes to a challenger that waits for a person"),
+        ("reject", "say no to a challenger that waits for a person"),
+    ):
+        one = add(name, judge, text)
+        one.add_argument("generation")
+        one.add_argument("--by", default=getpass.getuser(), help="who decides")
+        one.add_argument("--reason", default="", help="why")
+        one.set_defaults(verdict=name)
+
+    back = add("rollback", roll_back, "make the previous champion the champion again")
+    back.add_argument("--by", default=getpass.getuser(), help="who decides")
+    back.add_argument("--reason", required=True, help="why")
+
+    model = add("fetch-model", fetch, "write SmolLM2-135M-Instruct as a Hugging Face folder")
+    model.add_argument("folder", type=Path, nargs="?", default=Path("var/models/smollm2"))
+
+    ui = add("ui", open_ui, "serve the Dagster UI on loopback, with schedules and sensors")
+    ui.add_argument("--port", type=int, default=3000)
+    return top
+
+
+def home() -> "Home":
+    """The home that every command works in."""
+    from assets.resources import Home
+
+    return Home()
+
+
+def take_sample_turn(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Deliver the sample world, or let its annotators answer the queue, and take a turn."""
+    from flywheel.sample import answer_queues, deliver
+
+    layout = home().layout
+    deliver(layout, seed=arguments.seed)
+    answer_queues(layout)
+    return _turn(arguments, base_model="sample")
+
+
+def take_turn(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Take a turn on what has landed."""
+    return _turn(
+        arguments,
+        generation=arguments.generation,
+        base_model=arguments.base_model,
+        budget_minutes=arguments.budget_minutes,
+    )
+
+
+def _turn(arguments: argparse.Namespace, **options: Any) -> dict[str, Any]:
+    from flywheel import screen
+
+    with screen.progress(quiet=arguments.json) as progress:
+        from assets import drive
+
+        where = home()
+        drive.take_turn(
+            where, seed=arguments.seed, started_at=STARTED, progress=progress, **options
+        )
+    result: dict[str, Any] = json.loads(where.layout.turn_result.read_text())
+    if not arguments.json:
+        screen.show_turn(result, where.layout)
+    return result
+
+
+def land(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Take files in and say what became of every line."""
+    from flywheel import screen
+    from flywheel.ingest import read_batches
+
+    missing = [path for path in arguments.paths if not Path(path).exists()]
+    if missing:
+        raise FlywheelError(f"no such file or folder: {', '.join(missing)}")
+    where = home()
+    before = len(read_batches(where.layout))
+    failure: FlywheelError | None = None
+    try:
+        with screen.progress(quiet=arguments.json) as progress:
+            from assets import drive
+
+            drive.land_now(
+                where,
+                [str(Path(path).resolve()) for path in arguments.paths],
+                file_format=arguments.format,
+                source=arguments.source,
+                progress=progress,
+            )
+    except FlywheelError as error:
+        failure = error  # say first what landed
+    batches = read_batches(where.layout)[before:]
+    if not arguments.json:
+        screen.show_batches(batches)
+    if failure:
+        raise failure
+    return {"batches": [screen.batch_facts(batch) for batch in batches]}
+
+
+def status(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Say what is there, from the files alone."""
+    from flywheel import screen
+    from flywheel.turn import status_of
+
+    facts = status_of(home().layout)
+    if not arguments.json:
+        screen.show_status(facts)
+    return facts
+
+
+def judge(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Carry out a person's verdict on a waiting challenger."""
+    from flywheel.promotion import approve, reject
+
+    act = approve if arguments.verdict == "approve" else reject
+    entry = act(home().layout, arguments.generation, by=arguments.by, reason=arguments.reason)
+    return _said(arguments, entry)
+
+
+def roll_back(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Make the previous champion the champion again."""
+    from flywheel.promotion import rollback
+
+    return _said(arguments, rollback(home().layout, by=arguments.by, reason=arguments.reason))
+
+
+def _said(arguments: argparse.Namespace, entry: Any) -> dict[str, Any]:
+    from flywheel.promotion import champion
+
+    now = champion(home().layout)
+    facts = {"entry": entry, "champion": now.generation if now else None}
+    if not arguments.json:
+        print(f"champion is now {facts['champion'] or 'nobody'}")
+    return facts
+
+
+def fetch(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Bring a small real model."""
+    from flywheel.models.fetch import fetch_smollm2
+
+    return {
+        "folder": str(
+            fetch_smollm2(arguments.folder, log=lambda line: print(line, file=sys.stderr))
+        )
+    }
+
+
+def open_ui(arguments: argparse.Namespace) -> None:
+    """Become `dagster dev`, on loopback only."""
+    from assets.drive import instance_of
+    from assets.resources import PROJECT
+
+    where = home().layout
+    where.inbox.mkdir(parents=True, exist_ok=True)
+    with instance_of(where):
+        pass  # made once, before webserver and daemon open it together
+    os.environ["DAGSTER_HOME"] = str(where.dagster_home)
+    os.environ["FLYWHEEL_HOME"] = str(where.root)
+    os.chdir(PROJECT)
+    dagster = str(Path(sys.executable).with_name("dagster"))
+    flags = ["dev", "-h", "127.0.0.1", "-p", str(arguments.port), "-w", "workspace.yaml"]
+    os.execv(dagster, [dagster, *flags])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""What a person sees on the terminal: progress while it works, one screen when it is done."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from flywheel.ingest import BatchManifest
+from flywheel.layout import Layout
+
+DOING = {
+    "landing": "landing feedback",
+    "staging_models": "dbt: staging and intermediate",
+    "duplicates": "duplicates, groups, leaks",
+    "mart_models": "dbt: marts",
+    "datasets": "freezing datasets",
+    "training__base_policy": "pre-training or adopting the base",
+    "training__sft_policy": "imitating demonstrations (SFT)",
+    "training__reward_model": "fitting the reward model",
+    "training__policy": "preference optimisation (DPO)",
+    "evaluation": "evaluating on held-out prompts",
+    "promotion": "the gate",
+    "collection": "choosing what to judge next",
+}
+Step = Callable[[str, str], None]
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Step]:
+    """Show one line a step with its seconds; on stderr, so that stdout stays for results."""
+    columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"))
+    console = Console(stderr=True, quiet=quiet)
+    with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
+        loading = bar.add_task("loading the project", total=1)
+        tasks: dict[str, Any] = {}
+
+        def step(name: str, state: str) -> None:
+            bar.update(loading, completed=1)
+            label = next((text for key, text in DOING.items() if name.startswith(key)), name)
+            if state == "started" and label not in tasks:
+                tasks[label] = bar.add_task(label, total=1)
+            elif state == "done" and label in tasks:
+                bar.update(tasks[label], completed=1)
+            elif state == "failed" and label in tasks:
+                bar.update(tasks[label], description=f"[red]{label}: failed")
+            if not console.is_terminal and state != "started":
+                console.print(f"{state}: {label} ({name})")
+
+        yield step
+
+
+def show_turn(turn: dict[str, Any], layout: Layout) -> None:
+    """One screen: what came in, what was learned, what was decided."""
+    console = Console()
+    console.rule(f"[bold]generation {turn['generation']}")
+    _facts(console, _turn_facts(turn))
+    if turn["faults"]:
+        _show_faults(console, turn["faults"])
+    if turn["simulated"]:
+        console.print("[dim]The annotators of this world are simulated; the gold is a program.[/]")
+    report = layout.evaluation(turn["generation"]) / "report.html"
+    console.print(f"answers side by side: {report}", soft_wrap=True)
+    console.print(f"as JSON: {layout.turn_result}    look around: make ui", soft_wrap=True)
+
+
+def _show_faults(console: Console, faults: list[dict[str, Any]]) -> None:
+    """What was planted in the sample feedback, two faults a row."""
+    table = Table(*("planted fault", "caught", "where") * 2, box=None, padding=(0, 1), style="dim")
+    cells = [(one["fault"], f"{one['caught']}/{one['planted']}", one["where"]) for one in faults]
+    for left, right in zip(cells[::2], [*cells[1::2], ("", "", "")], strict=False):
+        table.add_row(*left, *right)
+    console.print(table)
+
+
+def _turn_facts(turn: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    landed = ", ".join(f"{count} {plural(kind)}" for kind, count in turn["landed"].items() if count)
+    yield "landed", landed
+    reasons = turn["quarantined"]["by_reason"]
+    why = ", ".join(f"{count} {reason}" for reason, count in list(reasons.items())[:6])
+    yield "quarantined", f"{turn['quarantined']['total']} lines ({why})"
+    if turn["excluded"]:
+        yield "kept out", ", ".join(f"{count} {name}" for name, count in turn["excluded"].items())
+    reward, policy = turn["reward_model"], turn["policy"]
+    if reward:
+        ceiling = reward.get("annotator_ceiling")
+        yield (
+            "reward model",
+            f"right on {_share(reward['accuracy'], reward['ci'])} of {reward['pairs']} held-out "
+            f"pairs; longest wins {reward['longest_wins']:.0%}"
+            + (f"; two annotators agree {ceiling:.0%}" if ceiling is not None else ""),
+        )
+    if policy:
+        yield (
+            "challenger",
+            f"preferred over {policy['opponent']} {_share(policy['win_rate'], policy['ci'])} "
+            f"on {policy['prompts']} prompts",
+        )
+        for name, one in (policy.get("versus") or {}).items():
+            if one and name != policy["opponent"]:
+                yield "", f"over {name} {_share(one['win_rate'], one['ci'])}"
+    if turn["faults"]:
+        caught = sum(one["passed"] for one in turn["faults"])
+        missed = [one["fault"] for one in turn["faults"] if not one["passed"]]
+        yield (
+            "planted faults",
+            f"{caught} of {len(turn['faults'])} kinds caught"
+            + (f"; [red]missed: {', '.join(missed)}[/]" if missed else ""),
+        )
+    gate = turn["gate"]
+    if gate:
+        yield "gate", f"[bold]{gate['decision']}[/]: {'; '.join(gate['reasons'])}"
+    yield "champion", str(turn["champion"] or "none yet")
+    seconds = turn["seconds"]
+    slowest = sorted(seconds["by_stage"].items(), key=lambda item: -item[1])
+    yield (
+        "time",
+        f"{seconds['total']:.0f} s ({', '.join(f'{name} {s:.0f}' for name, s in slowest)}); "
+        f"outside training and sampling {turn['orchestration_frac']:.0%}",
+    )
+
+
+def plural(kind: str) -> str:
+    """Name of many records of a kind."""
+    name = kind.replace("_", " ")
+    return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
+
+
+def _share(value: float, interval: Sequence[float]) -> str:
+    return f"{value:.0%} ({interval[0]:.0%} to {interval[1]:.0%})"
+
+
+def _facts(console: Console, facts: Iterator[tuple[str, str]]) -> None:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column()
+    for name, text in facts:
+        table.add_row(name, text)
+    console.print(table)
+
+
+def batch_facts(batch: BatchManifest) -> dict[str, Any]:
+    """What became of one file, as plain data."""
+    names = ("batch_id", "file", "format", "lines", "rows", "quarantined", "blanks", "blocked")
+    return {name: getattr(batch, name) for name in names} | {"rows_by_kind": batch.rows_by_kind}
+
+
+def show_batches(batches: Sequence[BatchManifest]) -> None:
+    """A table of what became of each file."""
+    console = Console()
+    if not batches:
+        console.print("nothing new: everything there has landed before")
+        return
+    table = Table("file", "format", "lines", "rows", "quarantined", "blank", "")
+    for one in batches:
+        numbers = (one.lines, one.rows, one.quarantined, one.blanks)
+        blocked = "[red]blocked[/]" if one.blocked else ""
+        table.add_row(one.file, one.format, *map(str, numbers), blocked)
+    console.print(table)
+
+
+def show_status(facts: dict[str, Any]) -> None:
+    """One screen of what stands."""
+    console = Console()
+
+    def lines() -> Iterator[tuple[str, str]]:
+        yield "home", facts["home"]
+        kinds = ", ".join(f"{n} {plural(kind)}" for kind, n in facts["landed"].items() if n)
+        yield "landed", f"{kinds or 'nothing'} in {facts['batches']} batches"
+        yield "quarantined", str(facts["quarantined"]["total"])
+        for reason, count in facts["quarantined"]["by_reason"].items():
+            yield "", f"{count} {reason}"
+        for one in facts["generations"]:
+            gate = one["gate"]
+            verdict = f"{gate['decision']}: {'; '.join(gate['reasons'])}" if gate else "not judged"
+            yield one["generation"], verdict
+        yield "champion", facts["champion"] or "none yet"
+
+    _facts(console, lines())

@@ -1,0 +1,140 @@
+"""What one turn came to, and what stands now, read from the files that the steps left behind.
+
+`var/turn.json` is `summarize` written down. Its fields:
+
+* `generation`, `simulated` (whether the annotators are those of the sample world);
+* `landed`: records by kind; `quarantined`: {total, by_reason}; `excluded`: rows by reason;
+* `datasets`: rows by split of each frozen dataset;
+* `reward_model`: {accuracy, ci, annotator_ceiling, longest_wins, pairs, ...};
+* `policy`: {opponent, win_rate, ci, prompts, mean_response_tokens, versus, ...};
+* `demonstrations`: nats per token of held-out demonstrations under base, SFT and policy;
+* `faults`: the faults planted in the sample world and how many of each were caught;
+* `gate`: {decision, reasons}; `champion`: generation of the champion, null where there is none;
+* `seconds`: {total, by_stage, training_and_sampling}; `orchestration_frac`: the share of the
+  total in which no training or sampling process ran.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flywheel.datasets.manifest import DatasetManifest
+from flywheel.errors import EvaluationError, ManifestError
+from flywheel.ingest import landing_counts, quarantine_reasons, read_batches
+from flywheel.layout import Layout
+from flywheel.promotion import champion, latest_decision
+from flywheel.warehouse import read_table
+
+DATASETS = ("demonstration", "preference", "trajectory", "evaluation")
+RUNS = ("base_policy", "sft_policy", "reward_model", "policy", "annotation_queue")
+
+
+def evaluation_of(layout: Layout, generation: str) -> dict[str, Any]:
+    """The result of a generation's evaluation, with the hash of the checkpoint it judged.
+
+    Raises:
+        EvaluationError: The generation was not evaluated.
+    """
+    result = _read(layout.evaluation(generation) / "result.json")
+    if not result:
+        raise EvaluationError(f"{generation} has no evaluation; materialize held_out_evaluation")
+    manifest = _read(layout.checkpoint("policy", generation) / "manifest.json")
+    return result | {"policy_content_hash": manifest.get("content_hash", "")}
+
+
+def summarize(
+    layout: Layout,
+    generation: str,
+    *,
+    started_at: float,
+    total_seconds: float,
+    seconds_by_stage: dict[str, float],
+) -> dict[str, Any]:
+    """Gather what one generation came to; see the module's docstring for the fields."""
+    folder = layout.evaluation(generation)
+    evaluation = _read(folder / "result.json")
+    results = [layout.run(name, generation) / "result.json" for name in RUNS]
+    working = sum(
+        float(_read(path).get("process_seconds", 0.0))
+        for path in (*results, folder / "result.json")
+        if path.exists() and path.stat().st_mtime >= started_at  # read back otherwise, not run
+    )
+    holder = champion(layout)
+    return {
+        "generation": generation,
+        "simulated": bool(evaluation.get("simulated", False)),
+        "landed": landing_counts(layout),
+        "quarantined": _quarantined(layout),
+        "excluded": excluded_counts(layout),
+        "datasets": _datasets(layout, generation),
+        "reward_model": evaluation.get("reward_model"),
+        "policy": evaluation.get("policy"),
+        "demonstrations": evaluation.get("demonstrations"),
+        "gate": latest_decision(layout, generation),
+        "champion": holder.generation if holder else None,
+        "faults": _faults(layout),
+        "seconds": {
+            "total": round(total_seconds, 1),
+            "by_stage": {name: round(value, 1) for name, value in seconds_by_stage.items()},
+            "training_and_sampling": round(working, 1),
+        },
+        "orchestration_frac": round(1 - working / total_seconds, 3) if total_seconds else None,
+    }
+
+
+def status_of(layout: Layout) -> dict[str, Any]:
+    """What landed, what is quarantined and why, the generations and the champion."""
+    folder = layout.artifacts / "datasets" / "preference"
+    generations = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    holder = champion(layout)
+    return {
+        "home": str(layout.root),
+        "landed": landing_counts(layout),
+        "batches": len(read_batches(layout)),
+        "quarantined": _quarantined(layout),
+        "generations": [
+            {
+                "generation": name,
+                "datasets": _datasets(layout, name),
+                "gate": latest_decision(layout, name),
+            }
+            for name in generations
+        ],
+        "champion": holder.generation if holder else None,
+    }
+
+
+def excluded_counts(layout: Layout) -> dict[str, int]:
+    """Landed rows that no mart uses, by status."""
+    rows = read_table(layout.warehouse_copy, "marts.fct_excluded", ["status"])
+    counts = rows["status"].value_counts().to_pylist()
+    return {one["values"]: one["counts"] for one in sorted(counts, key=lambda one: -one["counts"])}
+
+
+def _faults(layout: Layout) -> list[dict[str, Any]]:
+    """What became of the faults planted in the sample world; empty elsewhere."""
+    if not (layout.root / "sample" / "planted.json").exists():
+        return []
+    from flywheel.sample.check import check_faults
+
+    return [asdict(one) for one in check_faults(layout)]
+
+
+def _quarantined(layout: Layout) -> dict[str, Any]:
+    reasons = quarantine_reasons(layout)
+    return {"total": sum(reasons.values()), "by_reason": reasons}
+
+
+def _datasets(layout: Layout, generation: str) -> dict[str, dict[str, int]]:
+    found = {}
+    for name in DATASETS:
+        try:
+            found[name] = DatasetManifest.load(layout.dataset(name, generation)).rows_by_split
+        except ManifestError:
+            continue  # not frozen (yet) in this generation
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text())) if path.exists() else {}

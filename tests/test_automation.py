@@ -1,0 +1,136 @@
+"""Schedules, sensors and policies, with a moved clock and files of their own."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from assets import automation
+from assets.definitions import defs
+from assets.partitions import add, generations
+from assets.resources import Home
+from flywheel.errors import SettingsError
+from flywheel.ingest import land
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    (tmp_path / "inbox").mkdir()
+    return Home(root=str(tmp_path))
+
+
+def deliver(home: Home, count: int, name: str = "a") -> None:
+    lines = [
+        json.dumps(
+            {
+                "kind": "comparison",
+                "prompt": f"question {name} {number}",
+                "response_a": "yes",
+                "response_b": "no",
+                "choice": "a",
+            }
+        )
+        for number in range(count)
+    ]
+    (home.layout.inbox / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def settle(home: Home, needed: int) -> None:
+    (home.layout.root / "settings.toml").write_text(
+        f"[automation]\nmin_new_judgements = {needed}\n"
+    )
+
+
+def ask_sensor(home: Home, instance: dg.DagsterInstance, cursor: str | None = None) -> object:
+    context = dg.build_sensor_context(
+        instance=instance, cursor=cursor, resources={"home": home}, definitions=defs
+    )
+    return automation.enough_new_feedback(context)
+
+
+def test_the_inbox_sensor_asks_once_for_each_delivery(home: Home) -> None:
+    instance = dg.DagsterInstance.ephemeral()
+    context = dg.build_sensor_context(instance=instance, resources={"home": home})
+    assert isinstance(automation.new_files_in_the_inbox(context), dg.SkipReason)
+    deliver(home, 3)
+    first = automation.new_files_in_the_inbox(context)
+    again = automation.new_files_in_the_inbox(context)
+    assert first.run_key == again.run_key  # the daemon starts one run a key
+    land([home.layout.inbox], home.layout, log=lambda line: None)
+    assert isinstance(automation.new_files_in_the_inbox(context), dg.SkipReason)
+
+
+def test_a_turn_starts_at_the_set_number_of_judgements_and_not_before(home: Home) -> None:
+    instance = dg.DagsterInstance.ephemeral()
+    settle(home, 10)
+    deliver(home, 9, "few")
+    land([home.layout.inbox], home.layout, log=lambda line: None)
+    skipped = ask_sensor(home, instance)
+    assert isinstance(skipped, dg.SkipReason) and "9 of 10" in skipped.skip_message
+
+    deliver(home, 1, "more")
+    land([home.layout.inbox], home.layout, log=lambda line: None)
+    fired = ask_sensor(home, instance)
+    assert isinstance(fired, dg.SensorResult)
+    (request,) = fired.run_requests
+    assert request.partition_key == "g0001"
+    # asked for once: a run that failed is not started again at every tick
+    assert isinstance(ask_sensor(home, instance, cursor=fired.cursor), dg.SkipReason)
+
+
+def test_the_weekly_turn_waits_for_feedback_once_there_is_a_generation(home: Home) -> None:
+    instance = dg.DagsterInstance.local_temp(home.root)
+    sunday = datetime(2030, 1, 6, 4, tzinfo=UTC)
+    context = dg.build_schedule_context(
+        instance=instance, scheduled_execution_time=sunday, resources={"home": home}
+    )
+    first = automation.weekly_turn(context)
+    assert first.partition_key == "g0001"
+    assert instance.get_dynamic_partitions(generations.name) == ["g0001"]
+    assert isinstance(automation.weekly_turn(context), dg.SkipReason)
+
+
+def test_schedules_fire_at_their_hours(home: Home) -> None:
+    assert automation.nightly_build.cron_schedule == "0 2 * * *"
+    assert automation.weekly_turn.cron_schedule == "0 4 * * 0"
+    context = dg.build_schedule_context(
+        scheduled_execution_time=datetime(2030, 1, 1, 2, tzinfo=UTC)
+    )
+    assert automation.nightly_build(context).run_key == "nightly-2030-01-01"
+
+
+def test_freshness_policies_follow_the_groups() -> None:
+    by_group: dict[str, set[bool]] = {}
+    for spec in defs.resolve_all_asset_specs():
+        by_group.setdefault(spec.group_name or "", set()).add(spec.freshness_policy is not None)
+    assert all(by_group[group] == {True} for group in automation.FRESH)
+
+
+def test_a_failed_run_is_told_in_the_alerts(home: Home) -> None:
+    @dg.op
+    def breaks() -> None:
+        raise RuntimeError("no disk")
+
+    @dg.job
+    def fails() -> None:
+        breaks()
+
+    instance = dg.DagsterInstance.ephemeral()
+    result = fails.execute_in_process(instance=instance, raise_on_error=False)
+    context = dg.build_run_status_sensor_context(
+        sensor_name="alert_on_failure",
+        dagster_event=result.get_run_failure_event(),
+        dagster_instance=instance,
+        dagster_run=result.dagster_run,
+        resources={"home": home},
+    ).for_run_failure()
+    automation.alert_on_failure(context)
+    (line,) = (home.layout.registry / "alerts.jsonl").read_text().splitlines()
+    assert json.loads(line)["steps"] == ["breaks"]
+
+
+def test_a_generation_has_a_plain_name() -> None:
+    with pytest.raises(SettingsError, match="g0001"):
+        add(dg.DagsterInstance.ephemeral(), "latest")

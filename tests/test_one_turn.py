@@ -1,0 +1,165 @@
+"""One whole turn of the wheel through the command line, with little training, and what follows it.
+
+Whether the models are any good is a claim for `make run`, `make seeds` and `make bench`; here
+every stage does its real work on the full delivery, with seconds of training instead of minutes.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SETTINGS = """\
+[train]
+budget_seconds = 12
+[evaluate]
+prompt_limit = 40
+[gate]
+human_approval = true
+"""
+
+
+def command(home: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "flywheel.cli", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"FLYWHEEL_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def flywheel(home: Path, *arguments: str) -> dict:
+    process = command(home, *arguments, "--json")
+    out, errors = process.communicate(timeout=900)
+    assert process.returncode == 0, errors[-4000:]
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "settings.toml").write_text(SETTINGS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def turn(home: Path) -> dict:
+    return flywheel(home, "run")
+
+
+def test_a_turn_writes_what_it_prints(turn: dict, home: Path) -> None:
+    assert turn == json.loads((home / "turn.json").read_text())
+    assert turn["generation"] == "g0001"
+
+
+def test_every_kind_of_feedback_lands_and_every_line_is_accounted_for(turn: dict) -> None:
+    assert all(turn["landed"].values()), turn["landed"]
+    assert turn["quarantined"]["total"] == sum(turn["quarantined"]["by_reason"].values()) > 0
+
+
+def test_every_planted_fault_is_caught(turn: dict) -> None:
+    assert turn["faults"]
+    missed = [one for one in turn["faults"] if not one["passed"]]
+    assert not missed
+
+
+def test_the_reward_model_and_the_policy_are_measured_with_intervals(turn: dict) -> None:
+    reward, policy = turn["reward_model"], turn["policy"]
+    assert reward["ci"][0] <= reward["accuracy"] <= reward["ci"][1]
+    assert 0 <= reward["longest_wins"] <= 1 and reward["pairs"] > 0
+    assert policy["ci"][0] <= policy["win_rate"] <= policy["ci"][1]
+    assert policy["prompts"] > 0 and policy["mean_response_tokens"] > 0
+
+
+def test_time_is_told_by_stage(turn: dict) -> None:
+    seconds = turn["seconds"]
+    assert {"landing", "staging", "marts", "datasets", "training", "evaluation"} <= set(
+        seconds["by_stage"]
+    )
+    assert 0 < turn["orchestration_frac"] < 1
+    assert sum(seconds["by_stage"].values()) <= seconds["total"] + 1
+
+
+def test_no_champion_without_a_person_where_a_person_is_asked_for(turn: dict) -> None:
+    assert turn["champion"] is None
+
+
+def test_status_says_what_stands(turn: dict, home: Path) -> None:
+    facts = flywheel(home, "status")
+    assert facts["landed"] == turn["landed"]
+    assert [one["generation"] for one in facts["generations"]] == ["g0001"]
+
+
+def test_landing_the_same_delivery_again_lands_nothing(turn: dict, home: Path) -> None:
+    assert flywheel(home, "land") == {"batches": []}
+
+
+def test_every_checkpoint_names_its_parents_and_its_records(turn: dict, home: Path) -> None:
+    for kind in ("base_policy", "sft_policy", "reward_model", "policy"):
+        folder = home / "artifacts" / "checkpoints" / kind / "g0001"
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["content_hash"] and manifest["settings"]
+        assert kind == "base_policy" or manifest["parents"]
+
+
+def test_taking_the_same_turn_again_changes_nothing(turn: dict, home: Path) -> None:
+    ledger = (home / "registry" / "ledger.jsonl").read_bytes()
+    again = flywheel(home, "turn", "--generation", "g0001")
+    assert (home / "registry" / "ledger.jsonl").read_bytes() == ledger
+    for part in ("reward_model", "policy", "gate", "datasets"):
+        assert again[part] == turn[part]
+
+
+def test_a_second_turn_at_the_same_time_is_refused(home: Path) -> None:
+    import fcntl
+
+    with (home / "turn.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = command(home, "turn")
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "is at work in" in errors and "FLYWHEEL_HOME" in errors
+
+
+STEPS = [
+    "landing",
+    "staging_models",
+    "duplicates",
+    "mart_models",
+    "datasets__preference_dataset",
+    "training__base_policy",
+    "training__sft_policy",
+    "training__reward_model",
+    "training__policy",
+    "evaluation__held_out_evaluation",
+    "promotion__gate_decision",
+]
+
+
+@pytest.mark.slow
+def test_a_turn_killed_in_every_step_heals_at_the_next_command(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(SETTINGS)
+    killed = []
+    for step in STEPS:
+        process = command(tmp_path, "run")
+        assert process.stderr
+        for line in process.stderr:
+            if re.search(rf"started: .*\({step}\)", line):
+                time.sleep(0.3)
+                process.send_signal(signal.SIGKILL)
+                killed.append(step)
+                break
+        process.wait()
+    assert killed == STEPS
+    turn = flywheel(tmp_path, "run")
+    assert turn["generation"] == "g0001"
+    assert all(one["passed"] for one in turn["faults"])

@@ -64,7 +64,7 @@ class Reader:
         for row in self._rows(split):
             text = self._render(row["prompt"], row["response"])
             if text:
-                rows.append(Row(text, float(row["weight"] or 1.0), tuple(row["record_uids"])))
+                rows.append(Row(text, row["weight"], tuple(row["record_uids"])))
         return rows
 
     def groups(self, split: str, *, max_responses: int) -> list[Group]:
@@ -102,14 +102,22 @@ class Reader:
                     places[key] = len(texts)
                     texts.append(text)
             pairs.append(
-                Pair(places[keys[0]], places[keys[1]], row["probability_a"], row["weight"] or 1.0)
+                Pair(places[keys[0]], places[keys[1]], row["probability_a"], row["weight"])
             )
             uids += row["record_uids"]
         if pairs:
             yield Group(texts, pairs, tuple(uids))
 
     def _rows(self, split: str) -> list[dict[str, Any]]:
-        return list(read_split(self.dataset, split).to_pylist())
+        """Rows with their weight, 1 where none is given; those of weight 0 are only counted."""
+        rows = []
+        for row in read_split(self.dataset, split).to_pylist():
+            row["weight"] = 1.0 if row["weight"] is None else float(row["weight"])
+            if row["weight"] > 0:
+                rows.append(row)
+            else:
+                self.dropped["weight 0"] += 1
+        return rows
 
     def _render(self, prompt: str, response: str) -> Rendered | None:
         key = (prompt, response)

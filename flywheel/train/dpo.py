@@ -18,6 +18,7 @@ from torch import Tensor
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
 from flywheel.models.lora import merged, with_lora
+from flywheel.models.publish import parent_of
 from flywheel.process.worker import rank, start, use_threads, world
 from flywheel.train.config import DpoSettings
 from flywheel.train.data import Group, Reader, limited, needed, records_of
@@ -114,7 +115,7 @@ def references(
 ) -> list[tuple[float, float]]:
     """The reference's log-probabilities, from the run's folder or from the untrained policy."""
     ids = [[text.ids for text in pair.texts] for pair in pairs]
-    key = hashlib.sha256(json.dumps([settings.model, ids]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([parent_of(settings.model), ids]).encode()).hexdigest()
     path = run_dir / f"reference-{key[:16]}.json"
     if path.exists():
         return [(a, b) for a, b in json.loads(path.read_text())]

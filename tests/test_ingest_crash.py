@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from flywheel.errors import LakeError
 from flywheel.ingest import land, landing_counts, pending_files, read_batches
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
@@ -131,3 +132,24 @@ def test_a_home_that_is_a_file_is_told_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "var").write_text("")
     process = start(LAND, Layout(tmp_path / "var"))
     assert "IngestError" in (told := process.communicate()[1]) and "land again" in told
+
+
+def test_a_disk_that_fails_right_after_the_manifest_is_in_place_loses_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout, delivered = Layout(tmp_path / "home"), tmp_path / "a.jsonl"
+    delivered.write_text('{"kind": "demonstration", "prompt": "p", "response": "r"}\n')
+
+    def fails_on_the_folder(path: Path) -> None:
+        if path == layout.batches:
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("flywheel.ingest.batch.sync", fails_on_the_folder)
+    with pytest.raises(LakeError):
+        land([delivered], layout, log=lambda line: None)
+    assert read_batches(layout) == []
+
+    monkeypatch.undo()
+    (batch,) = land([delivered], layout, log=lambda line: None)
+    assert batch.rows == 1 and landing_counts(layout)["demonstration"] == 1
+    assert read_folder(layout.landing("demonstration")).num_rows == 1

@@ -230,6 +230,8 @@ def _publish(intake: Intake, batch: BatchManifest, layout: Layout) -> None:
             write_table(table, folder / name)
         batch.save(layout)
     except FlywheelError:
+        # the manifest first: one without its rows would make the file count as landed
+        (layout.batches / f"{batch.batch_id}.json").unlink(missing_ok=True)
         for folder in tables:
             (folder / name).unlink(missing_ok=True)
         raise

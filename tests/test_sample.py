@@ -231,6 +231,7 @@ def test_trajectories_pass_and_fail_and_answer_every_call() -> None:
 
 def test_the_internet_is_fixed_by_its_seed_and_speaks_every_word_of_a_reply() -> None:
     assert pages(50, seed=1) == pages(50, seed=1) != pages(50, seed=2)
+    assert pages(90, seed=1)[:50] == pages(50, seed=1)  # more pages only add to fewer
     spoken = {word for page in pages(4000, seed=0) for word in page.split()}
     rng = Random(3)
     for _ in range(300):

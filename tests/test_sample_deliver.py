@@ -14,6 +14,7 @@ from flywheel.errors import FlywheelError, SettingsError
 from flywheel.layout import Layout
 from flywheel.records import KINDS, Comparison, Demonstration, Ranking
 from flywheel.records.kinds import AnyRecord
+from flywheel.sample.annotators import ANNOTATORS
 from flywheel.sample.answers import answer_queue, answer_queues
 from flywheel.sample.deliver import Truth, compose, corpus_path, deliver, read_truth
 from flywheel.sample.faults import PERSON
@@ -128,6 +129,15 @@ def test_no_ranking_shows_a_reply_twice_and_some_have_a_second_opinion(
     assert all(len(set(one.responses)) == len(one.responses) == 4 for one in found)
     judged = Counter(str(one.prompt) for one in found)
     assert 0.08 < sum(count == 2 for count in judged.values()) / len(judged) < 0.3
+
+
+def test_every_annotator_judges_the_same_pairs_before_real_work(files: dict[str, bytes]) -> None:
+    found = [one for one in records(files, "comparisons.jsonl") if isinstance(one, Comparison)]
+    judges: dict[str, set[str]] = {}
+    for one in found:
+        judges.setdefault(str(one.prompt), set()).add(str(one.annotator_id))
+    everybody = {one.name for one in ANNOTATORS}
+    assert sum(names == everybody for names in judges.values()) == round(150 * 0.72 / 12)
 
 
 def test_swapped_replays_say_the_same_thing_from_the_other_side(

@@ -18,7 +18,8 @@ from flywheel.layout import Layout
 from flywheel.records.message import Conversation, prompt_of, response_of, text_of
 from flywheel.sample.annotators import Annotator, draw_annotator
 from flywheel.sample.deliver import FOLDER, publish
-from flywheel.sample.feedback import Desk, ranking
+from flywheel.sample.desk import Desk
+from flywheel.sample.feedback import ranking
 from flywheel.sample.world import read_request
 
 VOTES = 2  # annotators a queued prompt: what the wheel asks about is what it is unsure of

@@ -23,6 +23,7 @@ from flywheel.layout import Layout
 from flywheel.records import Comparison, Demonstration, Record
 from flywheel.sample import feedback, tools
 from flywheel.sample.corpus import pages
+from flywheel.sample.desk import Desk
 from flywheel.sample.faults import Planted, plant_records, spoil_lines
 
 FOLDER = "refund_desk"
@@ -30,7 +31,7 @@ PAGES = 9_000  # about 340,000 tokens: what the small base learns to copy from, 
 KINDS: dict[str, tuple[int, Callable[[Random, int], list[Record]]]] = {
     "demonstrations": (2_800, feedback.demonstrations),
     "rankings": (2_500, feedback.rankings),
-    "comparisons": (800, feedback.comparisons),
+    "comparisons": (1_000, feedback.comparisons),
     "ratings": (300, feedback.ratings),
     "critiques": (200, feedback.critiques),
     "rubric_scores": (320, feedback.rubric_scores),
@@ -114,7 +115,7 @@ def deliver(layout: Layout, *, seed: int = 0, scale: float = 1.0) -> Delivery:
     files, planted = compose(seed=seed, scale=scale)
     for name, content in files.items():
         publish(folder / name, content)
-    publish(corpus_path(layout), _corpus(seed, scale))
+    publish(corpus_path(layout), corpus_table(max(200, round(PAGES * scale)), seed=seed))
     lines = {name: _line_count(name, content) for name, content in files.items()}
     truth = Truth(seed=seed, scale=scale, lines=lines, planted=tuple(planted))
     publish(truth_path(layout), msgspec.json.format(msgspec.json.encode(truth), indent=1))
@@ -146,7 +147,7 @@ def compose(*, seed: int, scale: float = 1.0) -> tuple[dict[str, bytes], list[Pl
 def _openai(seed: int, scale: float) -> bytes:
     """Decided comparisons in OpenAI's preference format, which knows no annotator."""
     count = max(20, round(OPENAI_PAIRS * scale))
-    found = feedback.comparisons(Random(f"{seed}:openai"), 2 * count)
+    found = feedback.daily_comparisons(Desk(Random(f"{seed}:openai"), prefix="openai"), 2 * count)
     rows: dict[str, dict[str, object]] = {}
     for one in found:
         if isinstance(one, Comparison) and one.choice != "tie":
@@ -175,10 +176,10 @@ def _trl(seed: int, scale: float) -> bytes:
     return gzip.compress(_joined([json.dumps(row).encode() for row in rows]), mtime=0)
 
 
-def _corpus(seed: int, scale: float) -> bytes:
+def corpus_table(count: int, *, seed: int) -> bytes:
+    """Parquet of the first pages of one seed's internet; more pages only add to fewer."""
     sink = io.BytesIO()
-    texts = pages(max(200, round(PAGES * scale)), seed=seed)
-    pq.write_table(pa.table({"text": texts}), sink)
+    pq.write_table(pa.table({"text": pages(count, seed=seed)}), sink)
     return sink.getvalue()
 
 

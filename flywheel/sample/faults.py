@@ -17,7 +17,8 @@ import msgspec
 
 from flywheel.records import Comparison, Record
 from flywheel.sample.annotators import ANNOTATORS
-from flywheel.sample.feedback import ASSISTANT, SOURCE, Desk, draw_replies
+from flywheel.sample.desk import ASSISTANT, Desk
+from flywheel.sample.feedback import draw_replies
 from flywheel.sample.world import Request, draw_request, read_request, spell, write_reply
 
 FAR_FUTURE = datetime(2099, 1, 1, tzinfo=UTC)
@@ -252,4 +253,4 @@ SPOILERS: dict[str, tuple[tuple[str, str, int, Spoil], ...]] = {
     "ratings": (("rating off its scale", "quarantine", 3, _with(rating=11.0)),),
 }
 
-__all__ = ["PERSON", "SOURCE", "Planted", "plant_records", "spoil_lines"]
+__all__ = ["PERSON", "Planted", "plant_records", "spoil_lines"]

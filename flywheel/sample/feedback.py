@@ -5,10 +5,9 @@ name the annotator's type. Each function takes the `Random` it draws from and ho
 shall make; nothing else varies, so the same seed makes the same records.
 """
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
-from typing import Any, Literal
+from typing import Literal
 
 from flywheel.records import (
     Comparison,
@@ -22,15 +21,12 @@ from flywheel.records import (
     RubricScore,
 )
 from flywheel.sample.annotators import ANNOTATORS, Annotator, draw_annotator
+from flywheel.sample.desk import ASSISTANT, Desk
 from flywheel.sample.gold import Gold, grade
 from flywheel.sample.world import ASKED_AT, Request, draw_request, write_reply
 from flywheel.sample.writers import Demonstrator, earlier_assistant
 
-SOURCE = "sample-refund-desk"
-LICENCE = "CC0-1.0"
 EVALUATION_SET = "refund-desk-v1"
-ASSISTANT = "desk-assistant-0"  # the simulated earlier assistant whose replies are judged
-OPENED_AT = datetime(2025, 1, 6, 8, tzinfo=UTC)  # the desk's first working day
 
 # Two of four demonstrators learnt the desk under guideline v1 and do most of the work: in `late`
 # requests of gold members the wrong answer is then the commoner one, so imitation alone learns it.
@@ -40,51 +36,10 @@ DEMONSTRATORS = tuple(
 )
 OLD_GUIDELINE_SHARE = 0.65  # of demonstrations and of the earlier assistant's replies
 SECOND_OPINION_SHARE = 0.15  # rankings judged again by another annotator
+# Comparisons that are the same for every annotator, judged before real work. Without them too few
+# labels of a spammer are shared to tell him from a hasty annotator (wrong order in 4 of 30 seeds).
+QUALIFICATION_SHARE = 0.72
 THIRD_OPINION_SHARE = 0.25  # comparisons judged by two or three
-
-
-class Desk:
-    """Numbers the records of one delivery and stamps them with time and origin."""
-
-    def __init__(self, rng: Random, *, prefix: str) -> None:
-        self.rng = rng
-        self.prefix = prefix
-        self.count = 0
-
-    def stamp(
-        self, request: Request, annotator: Annotator | Demonstrator | None, *, effort: float = 1.0
-    ) -> dict[str, Any]:
-        """The common fields of a record about this request, by this person."""
-        self.count += 1
-        stamp: dict[str, Any] = {
-            "id": f"{self.prefix}-{self.count:05d}",
-            "prompt": request.text,
-            "source": SOURCE,
-            "licence": LICENCE,
-            "domain": request.domain,
-            "occurred_at": OPENED_AT + timedelta(minutes=3 * self.count),
-            "metadata": {"simulated": True},
-        }
-        if isinstance(annotator, Demonstrator):
-            stamp |= {
-                "guideline_version": annotator.guideline,
-                "seconds": round(self.rng.uniform(60, 120), 1),
-                "cost_usd": 0.9,
-            }
-        elif annotator is not None:
-            stamp |= {
-                "guideline_version": "v2",
-                "seconds": round(effort * annotator.seconds * self.rng.uniform(0.6, 1.4), 1),
-                "cost_usd": round(effort * annotator.cost_usd, 3),
-            }
-        if annotator is not None:
-            kind = "demonstrator" if isinstance(annotator, Demonstrator) else annotator.type
-            stamp |= {
-                "annotator_id": annotator.name,
-                "annotator_kind": "program",
-                "metadata": {"simulated": True, "annotator_type": kind},
-            }
-        return stamp
 
 
 def draw_demonstrator(rng: Random) -> Demonstrator:
@@ -148,9 +103,20 @@ def ranking(
 
 
 def comparisons(rng: Random, count: int) -> list[Record]:
-    """Choices between two replies; part of the pairs are judged by two or three annotators."""
+    """Choices between two replies: the qualification of everybody, then daily work."""
     desk = Desk(rng, prefix="pair")
     found: list[Record] = []
+    for _ in range(round(count * QUALIFICATION_SHARE / len(ANNOTATORS))):
+        request = draw_request(rng)
+        replies = draw_replies(rng, request, 2)
+        for annotator in ANNOTATORS:
+            found.append(comparison(desk, request, rng.sample(replies, 2), annotator))
+    return found + daily_comparisons(desk, count - len(found))
+
+
+def daily_comparisons(desk: Desk, count: int) -> list[Record]:
+    """Part of the pairs are judged by two or three annotators."""
+    rng, found = desk.rng, list[Record]()
     while len(found) < count:
         request = draw_request(rng)
         replies = draw_replies(rng, request, 2)
@@ -158,13 +124,12 @@ def comparisons(rng: Random, count: int) -> list[Record]:
         judges: list[Annotator] = []
         for _ in range(votes):
             judges.append(draw_annotator(rng, but=judges))
-            shown = tuple(rng.sample(replies, 2))
-            found.append(comparison(desk, request, shown, judges[-1]))
+            found.append(comparison(desk, request, rng.sample(replies, 2), judges[-1]))
     return found[:count]
 
 
 def comparison(
-    desk: Desk, request: Request, shown: tuple[str, ...], annotator: Annotator
+    desk: Desk, request: Request, shown: Sequence[str], annotator: Annotator
 ) -> Comparison:
     """One annotator's choice, in the order shown."""
     return Comparison(

@@ -25,17 +25,17 @@ from rich.table import Table
 from flywheel.errors import SettingsError
 from flywheel.process.launch import launch, write_json
 from flywheel.process.settings import build
-from flywheel.sample.deliver import corpus_path
+from flywheel.sample.corpus import WRITER_SHARES
+from flywheel.sample.deliver import PAGES, corpus_path, corpus_table, publish
 from flywheel.sample.gold import grade
 from flywheel.sample.measure import Estimate, answer, evaluation_requests, pool, wins
 from flywheel.sample.seeds import VAR, home_of, take_turn
-from flywheel.sample.world import Request, write_reply
+from flywheel.sample.world import ASKED_AT, Request, write_reply
 from flywheel.sample.writers import HABITS, write_page_reply
 from flywheel.train.config import SAMPLE, PretrainSettings, SftSettings
 
 LARGE = {"hidden": 352, "layers": 2, "heads": 4, "feed_forward": 968}  # 3.0 M parameters
 LARGE_TRAINING = {"learning_rate": 2e-3, "batch": 16}  # 1e-2 diverges at this width
-WRITER_SHARES = (0.15, 0.40, 0.45)  # expert, careless, awful under #chat, as in the corpus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +76,10 @@ def of_seed(seed: int) -> dict[str, Estimate]:
     layout = home_of(seed)
     generation = take_turn(seed)["generation"]
     folder = layout.root / "headline"
-    corpus = str(corpus_path(layout))
-    large = _pretrain(folder / "large", corpus, seed, epochs=1.0)
-    longer = _pretrain(folder / "large_3x", corpus, seed, epochs=3.0)
+    more = folder / "corpus_3x.parquet"
+    publish(more, corpus_table(3 * PAGES, seed=seed))  # fresh pages, not the same ones again
+    large = _pretrain(folder / "large", corpus_path(layout), seed)
+    longer = _pretrain(folder / "large_3x", more, seed)
     small = _manifest(
         layout.checkpoint("policy", generation).parents[1] / "base_policy" / generation
     )
@@ -112,7 +113,7 @@ def imitator(requests: list[Request], seed: int) -> list[float]:
     rng = Random(f"{seed}:imitator")
     golds = []
     for request in requests:
-        (writer,) = rng.choices(tuple(HABITS), WRITER_SHARES)
+        (writer,) = rng.choices(tuple(HABITS), WRITER_SHARES[ASKED_AT])
         golds.append(grade(request, write_page_reply(rng, request, HABITS[writer])).score)
     return golds
 
@@ -125,11 +126,11 @@ def form_only(requests: list[Request]) -> list[float]:
     ]
 
 
-def _pretrain(output: Path, corpus: str, seed: int, *, epochs: float) -> Path:
+def _pretrain(output: Path, corpus: Path, seed: int) -> Path:
     settings = build(
         PretrainSettings,
-        {**SAMPLE["base"], **LARGE, **LARGE_TRAINING, "seed": seed, "epochs": epochs},
-        corpus=corpus,
+        {**SAMPLE["base"], **LARGE, **LARGE_TRAINING, "seed": seed},
+        corpus=str(corpus),
         output=str(output),
     )
     launch("flywheel.train.pretrain", settings, output.with_name(f"run_{output.name}"))

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from flywheel.records import Message, Record, ToolCall, Trajectory
-from flywheel.sample.feedback import ASSISTANT, Desk
+from flywheel.sample.desk import ASSISTANT, Desk
 from flywheel.sample.gold import grade
 from flywheel.sample.world import ITEMS, Request, draw_request, write_reply
 from flywheel.sample.writers import slip_digit

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -14,7 +15,7 @@ import dagster as dg
 from assets.automation import land_inbox, turn
 from assets.partitions import add, name_after, ordered
 from assets.promotion import STARTED_AT
-from assets.resources import PROJECT, Home
+from assets.resources import Home
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import FlywheelError, ManifestError, SettingsError
 from flywheel.ingest import latest_batch_number
@@ -32,7 +33,7 @@ def instance_of(layout: Layout) -> Iterator[dg.DagsterInstance]:
     home = layout.dagster_home
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
-        shutil.copyfile(PROJECT / "dagster.yaml", home / "dagster.yaml")
+        shutil.copyfile(Path(__file__).with_name("dagster.yaml"), home / "dagster.yaml")
     with (home / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         instance = dg.DagsterInstance.from_config(str(home))

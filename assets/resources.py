@@ -11,9 +11,10 @@ import dagster as dg
 from flywheel.errors import SettingsError
 from flywheel.layout import Layout
 
-_CHECKOUT = Path(__file__).parent.parent
-PROJECT = _CHECKOUT if (_CHECKOUT / "dbt_project").is_dir() else Path.cwd()  # installed by pip
-HOME = Path(os.environ.get("FLYWHEEL_HOME") or PROJECT / "var").resolve()
+PROJECT = Path(__file__).resolve().parent.parent  # a checkout, or where pip installed flywheel
+IS_CHECKOUT = (PROJECT / "workspace.yaml").exists()
+_BESIDE = PROJECT if IS_CHECKOUT else Path.cwd()
+HOME = Path(os.environ.get("FLYWHEEL_HOME") or _BESIDE / "var").resolve()
 BIN = Path(sys.executable).parent
 if str(BIN) not in os.environ.get("PATH", "").split(os.pathsep):  # called without `make`
     os.environ["PATH"] = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])

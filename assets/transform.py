@@ -6,6 +6,7 @@ tagged `after_dedup`). Each step ends by publishing the read copy of the warehou
 """
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,27 @@ from dagster_dbt import (
     dbt_assets,
 )
 
-from assets.resources import PROJECT, Home
+from assets.resources import HOME, PROJECT, Home
 from flywheel.lake import ensure
 from flywheel.layout import Layout
 from flywheel.warehouse import publish_read_copy, row_counts
 
+
+
+def point_dbt_at(layout: Layout) -> None:
+    """Tell dbt, by the environment its profile reads, where this home's lake and warehouse lie."""
+    os.environ["FLYWHEEL_LAKE"] = str(layout.lake)
+    os.environ["FLYWHEEL_WAREHOUSE"] = str(layout.warehouse)
+
+
 project = DbtProject(project_dir=PROJECT / "dbt_project")
+point_dbt_at(Layout(HOME))  # dbt keeps what it parsed for one profile only
 project.prepare_if_dev()
 if not project.manifest_path.exists():  # a fresh checkout: parse once, a few seconds
     project.preparer.prepare(project)
 
 AFTER_DEDUP = "tag:after_dedup"
+PARSE_CACHE = "partial_parse.msgpack"
 
 
 class LayerTranslator(DagsterDbtTranslator):
@@ -62,7 +73,7 @@ def build(
     """
     layout = home.layout
     prepare_environment(layout)
-    invocation = dbt.cli(["build"], context=context, target_path=_target(context))
+    invocation = dbt.cli(["build"], context=context, target_path=_target(layout))
     events: list[Any] = []
     stored: dict[int, str] = {}
     failure: DagsterDbtCliRuntimeError | None = None
@@ -92,13 +103,17 @@ def prepare_environment(layout: Layout) -> None:
     """Point dbt at this home's lake and warehouse, and make what it expects to find there."""
     ensure(layout)
     layout.warehouse.parent.mkdir(parents=True, exist_ok=True)
-    os.environ["FLYWHEEL_LAKE"] = str(layout.lake)
-    os.environ["FLYWHEEL_WAREHOUSE"] = str(layout.warehouse)
+    point_dbt_at(layout)
 
 
-def _target(context: dg.AssetExecutionContext) -> Path:
-    """One target folder a step, so that dbt's parse cache is warm and runs do not pile up."""
-    return project.project_dir / "target" / context.op.name
+def _target(layout: Layout) -> Path:
+    """One target folder a home, so that dbt's parse cache is warm and homes do not collide."""
+    target = layout.dbt_target
+    cache, parsed = target / PARSE_CACHE, project.project_dir / project.target_path / PARSE_CACHE
+    if not cache.exists() and parsed.exists():
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(parsed, cache)
+    return target
 
 
 @dbt_assets(

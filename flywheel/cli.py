@@ -219,7 +219,7 @@ def fetch(arguments: argparse.Namespace) -> dict[str, Any]:
 def open_ui(arguments: argparse.Namespace) -> None:
     """Become `dagster dev`, on loopback only."""
     from assets.drive import instance_of
-    from assets.resources import PROJECT
+    from assets.resources import IS_CHECKOUT, PROJECT
 
     where = home().layout
     where.inbox.mkdir(parents=True, exist_ok=True)
@@ -229,7 +229,8 @@ def open_ui(arguments: argparse.Namespace) -> None:
     os.environ["FLYWHEEL_HOME"] = str(where.root)
     os.chdir(PROJECT)
     dagster = str(Path(sys.executable).with_name("dagster"))
-    flags = ["dev", "-h", "127.0.0.1", "-p", str(arguments.port), "-w", "workspace.yaml"]
+    where_from = ["-w", "workspace.yaml"] if IS_CHECKOUT else ["-m", "assets.definitions"]
+    flags = ["dev", "-h", "127.0.0.1", "-p", str(arguments.port), *where_from]
     os.execv(dagster, [dagster, *flags])
 
 

@@ -58,6 +58,11 @@ class Layout:
         """The read copy for everybody else; same file name, because views store it."""
         return self.root / "read" / "warehouse.duckdb"
 
+    @property
+    def dbt_target(self) -> Path:
+        """What dbt compiled and parsed last; rebuildable at any time."""
+        return self.root / "warehouse" / "target"
+
     # ---- artifacts ------------------------------------------------------------------------
     @property
     def artifacts(self) -> Path:

@@ -1,13 +1,11 @@
 """Take a turn from a program: the same job that the UI and the schedules run, in this process."""
 
 import fcntl
-import shutil
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,6 +14,7 @@ from assets.automation import land_inbox, turn
 from assets.partitions import add, name_after, ordered
 from assets.promotion import STARTED_AT
 from assets.resources import Home
+from assets.storage import driven, instance_of
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import FlywheelError, ManifestError, SettingsError
 from flywheel.ingest import latest_batch_number
@@ -25,21 +24,6 @@ from flywheel.promotion import latest_decision
 TRAINING_SHARE = 0.18  # of a budget, for each of SFT, reward model and DPO
 SAMPLING_SHARE = 0.08  # at each of two temperatures; the rest is loading, scoring and dbt
 Progress = Callable[[str, str], None]  # step, what it does: "started", "done", "failed"
-
-
-@contextmanager
-def instance_of(layout: Layout) -> Iterator[dg.DagsterInstance]:
-    """Open Dagster's storage; made once, under a lock, since two first openings ruin it."""
-    home = layout.dagster_home
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        shutil.copyfile(Path(__file__).with_name("dagster.yaml"), home / "dagster.yaml")
-    with (home / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        instance = dg.DagsterInstance.from_config(str(home))
-        instance.get_runs(limit=1)
-    with instance:
-        yield instance
 
 
 @contextmanager
@@ -166,7 +150,11 @@ def _run(
     watcher = threading.Thread(target=_watch, args=(instance, run_id, progress, ended))
     watcher.start()
     try:
-        with (resources.layout.root / "dbt.log").open("a") as log, redirect_stdout(log):
+        with (
+            driven(resources.layout, instance, run_id),
+            (resources.layout.root / "dbt.log").open("a") as log,
+            redirect_stdout(log),
+        ):
             result = defs.resolve_job_def(job).execute_in_process(
                 instance=instance,
                 run_id=run_id,

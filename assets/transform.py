@@ -26,7 +26,6 @@ from flywheel.layout import Layout
 from flywheel.warehouse import publish_read_copy, row_counts
 
 
-
 def point_dbt_at(layout: Layout) -> None:
     """Tell dbt, by the environment its profile reads, where this home's lake and warehouse lie."""
     os.environ["FLYWHEEL_LAKE"] = str(layout.lake)

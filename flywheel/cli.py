@@ -30,8 +30,16 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that locks and children go too
     try:
         answer = arguments.command(arguments)
-    except (FlywheelError, OSError) as error:
+    except FlywheelError as error:
         print(f"flywheel: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(
+            f"flywheel: {error.filename or home().root}: {error.strerror or error}; free some disk "
+            f"space or mend the permissions, and give the same command again: what is done stays "
+            f"done",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("\nflywheel: interrupted; the same command goes on where it stopped", file=sys.stderr)
@@ -218,8 +226,8 @@ def fetch(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def open_ui(arguments: argparse.Namespace) -> None:
     """Become `dagster dev`, on loopback only."""
-    from assets.drive import instance_of
     from assets.resources import IS_CHECKOUT, PROJECT
+    from assets.storage import instance_of
 
     where = home().layout
     where.inbox.mkdir(parents=True, exist_ok=True)

@@ -46,7 +46,7 @@ def progress(*, quiet: bool = False) -> Iterator[Step]:
                 bar.update(tasks[label], completed=1)
             elif state == "failed" and label in tasks:
                 bar.update(tasks[label], description=f"[red]{label}: failed")
-            if not console.is_terminal and state != "started":
+            if not console.is_terminal:
                 console.print(f"{state}: {label} ({name})")
 
         yield step

@@ -55,7 +55,7 @@ def test_an_installed_package_brings_its_dbt_project_and_keeps_data_where_it_is_
     code = """
 import json
 from assets import definitions, resources
-from assets.drive import instance_of
+from assets.storage import instance_of
 layout = resources.Home().layout
 with instance_of(layout):
     pass

@@ -29,10 +29,14 @@ CONVERSATIONS += ("edited_response", "steps")
 
 
 def row(kind: str, uid: str, **values: Any) -> dict[str, Any]:
-    """One landed row; texts are expanded to JSON, words and key, as landing does."""
+    """One landed row; texts are expanded to JSON, words and key, as landing does.
+
+    `uid` names the event as well as the row: a copy of an event gives its `content_sha256`.
+    """
     found: dict[str, Any] = {
         "record_id": uid,
         "record_uid": uid,
+        "content_sha256": key(uid),
         "kind": kind,
         "source": "desk",
         "batch_id": "b000001-x",

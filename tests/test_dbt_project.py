@@ -1,6 +1,7 @@
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from flywheel.warehouse import freeze, groups_in_two_splits, publish_read_copy, 
 from tests.small_lake import PROJECT, dbt, key, row, write_lake
 
 ASKED = "please tell me in a few plain words why the old lamp on my desk went dark"
+NOON = datetime(2026, 1, 1, 12)
 LONG = "the lamp went dark because the wire in its foot broke when the desk was moved"
 
 
@@ -21,16 +23,21 @@ def judged(uid: str, who: str, choice: str, **more: Any) -> Mapping[str, Any]:
     return row("comparison", uid, prompt="which ?", choice=choice, annotator_id=who, **sides)
 
 
+def again(uid: str, delivered: Mapping[str, Any], batch_id: str = "b000001-x") -> dict[str, Any]:
+    """The same event as another row."""
+    return {**delivered, "record_uid": uid, "batch_id": batch_id}
+
+
 ROWS = [
     row("demonstration", "d1", prompt="why ?", response=LONG, annotator_id="ann", cost_usd=2.0),
     row("demonstration", "d2", prompt="why ?", response=LONG, annotator_id="bob"),
     row("demonstration", "d3", prompt="why ?", response=f"{LONG} again", annotator_id="bob"),
     row("demonstration", "d4", prompt=f"{ASKED} now", response="no idea"),
     row("demonstration", "d5", prompt="how ?", response="so", group_hint="lamps"),
-    row("demonstration", "d5", prompt="how ?", response="so", group_hint="lamps"),
+    again("d6", row("demonstration", "d5", prompt="how ?", response="so", group_hint="lamps")),
     row("evaluation_prompt", "e1", prompt=ASKED, evaluation_set="desk-v1", grader="g"),
     row("evaluation_prompt", "e2", prompt=ASKED, evaluation_set="desk-v1", grader="g"),
-    judged("c1", "ann", "a", model_a="m1"),
+    judged("c1", "ann", "a", model_a="m1", occurred_at=NOON, cost_usd=1.0),
     judged("c2", "bob", "b", response_a="bad", response_b="good", model_b="m1"),
     judged("c3", "cem", "b"),
     judged("c4", "cem", "b"),
@@ -81,11 +88,15 @@ PAIR = {
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Layout:
     """The home after staging, deduplication and marts, all tests of the project passed."""
-    layout = write_lake(tmp_path_factory.mktemp("home"), ROWS, raw=[PAIR])
-    dbt(layout, "build", "--exclude", "tag:after_dedup")
+    return conclude(write_lake(tmp_path_factory.mktemp("home"), ROWS, raw=[PAIR]))
+
+
+def conclude(layout: Layout, but: Sequence[str] = ()) -> Layout:
+    """Build staging, mark, build the marts; `but` are nodes to leave out."""
+    dbt(layout, "build", "--exclude", "tag:after_dedup", *but)
     publish_read_copy(layout.warehouse, layout.warehouse_copy)
     mark(layout.warehouse_copy, layout, log=lambda _: None)
-    dbt(layout, "build", "--select", "tag:after_dedup")
+    dbt(layout, "build", "--select", "tag:after_dedup", *(("--exclude", *but) if but else ()))
     publish_read_copy(layout.warehouse, layout.warehouse_copy)
     return layout
 
@@ -112,7 +123,7 @@ def test_a_demonstration_that_repeats_or_leaks_is_left_out_with_its_reason(built
         "d2:1": ("duplicate_of", "d1"),
         "d3:1": ("near_duplicate", "d1"),
         "d4:1": ("contaminated", key(ASKED)),
-        "d5:2": ("duplicate_of", "d5"),
+        "d6:2": ("duplicate_of", "d5"),
         "c4:1": ("duplicate_of", "c3"),
         "c5:1": ("void", None),
         "t2:1": ("duplicate_of", "t1"),
@@ -186,6 +197,32 @@ def test_annotators_are_trusted_by_their_agreement_and_costs_are_counted_once(
     costs = rows(built, "marts.fct_label_costs", "label_cost_id")
     assert costs["desk:demonstration"]["label_count"] == 5
     assert costs["desk:demonstration"]["cost_per_label_usd"] == 2.0
+
+
+def test_a_delivery_that_comes_again_through_other_files_changes_no_mart(
+    built: Layout, tmp_path: Path
+) -> None:
+    copies = [again(f"{one['record_uid']}-again", one, "b000003-z") for one in ROWS]
+    turned = judged(
+        "c1-turned", "ann", "b", response_a="bad", response_b="good", occurred_at=NOON, cost_usd=1.0
+    )
+    twice = write_lake(tmp_path, [*ROWS, *copies, turned], raw=[PAIR, PAIR])
+    conclude(twice, but=["test_type:unit"])
+    marts = {
+        "fct_demonstrations": "demonstration_id",
+        "fct_preferences": "preference_id",
+        "fct_ratings": "rating_id",
+        "fct_trajectories": "trajectory_id",
+        "fct_evaluation_prompts": "evaluation_prompt_id",
+        "dim_annotators": "annotator_id",
+        "fct_label_costs": "label_cost_id",
+    }
+    for mart, by in marts.items():
+        assert rows(twice, f"marts.{mart}", by) == rows(built, f"marts.{mart}", by), mart
+    out = rows(twice, "marts.fct_excluded", "record_uid")
+    assert (out["r1-again"]["status"], out["r1-again"]["pointer"]) == ("duplicate_of", "r1")
+    assert (out["c1-turned"]["status"], out["c1-turned"]["pointer"]) == ("duplicate_of", "c1")
+    assert (out["t3-again"]["status"], out["t3-again"]["pointer"]) == ("duplicate_of", "t3")
 
 
 def test_an_edit_of_a_model_flows_into_the_next_frozen_dataset(

@@ -33,11 +33,7 @@ turned as (
             else 0.0
         end::double as vote,  -- for response a
 
-        -- without a name, only the same words at the same time are the same vote
-        coalesce(
-            annotator_id,
-            md5(concat_ws('|', source, choice, response_a_key, reason, occurred_at, cost_usd, seconds))
-        ) as voter
+        coalesce(annotator_id, original_uid) as voter  -- without a name, each event is a voice
 
     from judgements
 
@@ -85,6 +81,9 @@ select
         when status = 'duplicate_of' then 'the annotator gave this vote on the pair before'
         when status = 'conflict' then 'the annotator decided otherwise later'
     end as reason_excluded,
-    if(status in ('duplicate_of', 'conflict'), kept_record_uid, null) as pointer
+    case
+        when copy_number > 1 then original_uid
+        when status in ('duplicate_of', 'conflict') then kept_record_uid
+    end as pointer
 
 from decided

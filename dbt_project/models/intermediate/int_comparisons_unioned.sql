@@ -95,6 +95,7 @@ select
     ---------- ids
     concat_ws(':', record_uid, nullif(pair_no, ''), copy_number) as judgement_id,
     record_uid,
+    original_uid,
     copy_number,
     first_seen,
     annotator_id,

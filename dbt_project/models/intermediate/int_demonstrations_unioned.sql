@@ -36,6 +36,7 @@ select
     ---------- ids
     concat_ws(':', record_uid, copy_number) as demonstration_id,
     record_uid,
+    original_uid,
     copy_number,
     first_seen,
     annotator_id,

@@ -33,6 +33,7 @@ select
     ---------- ids
     concat_ws(':', record_uid, copy_number) as rating_id,
     record_uid,
+    original_uid,
     copy_number,
     first_seen,
     annotator_id,

@@ -67,7 +67,7 @@ select
     case status
         when 'contaminated' then evaluation_prompt_key
         when 'near_duplicate' then first_alike
-        when 'duplicate_of' then if(is_copy, record_uid, first_same)
+        when 'duplicate_of' then if(is_copy, original_uid, first_same)
     end as pointer
 
 from ordered

@@ -43,11 +43,16 @@ select
     end as status,
     case status
         when 'contaminated' then overlap
-        when 'duplicate_of' then 'an earlier attempt took the same steps'
+        when 'duplicate_of'
+            then if(
+                copy_number > 1,
+                'the record was delivered before',
+                'an earlier attempt took the same steps'
+            )
     end as reason_excluded,
     case status
         when 'contaminated' then evaluation_prompt_key
-        when 'duplicate_of' then first_same
+        when 'duplicate_of' then if(copy_number > 1, original_uid, first_same)
     end as pointer
 
 from matched

@@ -44,6 +44,7 @@ renamed as (
     select
         ---------- ids
         md5(concat_ws('|', source, pair_id, label_no, label.worker_id)) as record_uid,
+        record_uid as original_uid,
         batch_id,
         batch_id || ':' || lpad(line_no::varchar, 12, '0') as first_seen,
         source || ':' || md5(label.worker_id) as annotator_id,  -- a pseudonym

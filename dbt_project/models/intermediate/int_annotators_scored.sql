@@ -1,69 +1,115 @@
--- How far to trust an annotator: on pairs that others judged too, how often the annotator sides
--- with what the others lean to. A tie, on the annotator's side, agrees half. Few pairs say little,
--- so the rate is shrunk to the crowd's by a Beta prior.
+-- How far to trust an annotator: the accuracy at which the votes on pairs that several judged are
+-- most likely, by EM (Dawid and Skene, "Maximum likelihood estimation of observer error-rates",
+-- 1979, with one error rate an annotator: sides are ordered by key, so neither is the likelier).
+-- In turns, every pair is concluded from the accuracies and every accuracy from the conclusions.
+-- Few votes say little, so an accuracy is shrunk to the crowd's, and the crowd's to a guess. A tie
+-- takes no side and is left out; everybody without a name is one annotator here.
+
+{% set rounds = 10 %}  -- the accuracies of a dozen annotators move less than .01 after that
+{% set prior_labels = var('prior_labels') %}
 
 with
 
-votes as (
+votes as materialized (
 
-    select annotator_id, 2 * vote - 1 as leaning, pair_key
+    select
+        coalesce(annotator_id, 'anonymous') as annotator_id,
+        pair_key,
+        2 * vote - 1 as side
+
     from {{ ref('int_comparisons_deduplicated') }}
+
     where status = 'active'
 
 ),
 
-against_others as (
+shared_votes as materialized (
 
-    select
-        annotator_id,
-        leaning,
-        sum(leaning) over (partition by pair_key) - leaning as others_leaning
-
+    select *
     from votes
+    where side <> 0
+    qualify count(*) over (partition by pair_key) > 1
 
 ),
 
-agreements as (
+accuracies_0 as (
+
+    select distinct annotator_id, {{ var('unmeasured_accuracy') }} as accuracy
+    from shared_votes
+
+),
+
+{% for round in range(1, rounds + 1) %}
+pairs_{{ round }} as (
+
+    select
+        shared_votes.pair_key,
+        1 / (1 + exp(-sum(shared_votes.side * {{ log_odds('accuracies.accuracy') }})))
+            as probability_a
+
+    from shared_votes
+    inner join accuracies_{{ round - 1 }} as accuracies
+        on shared_votes.annotator_id = accuracies.annotator_id
+
+    group by shared_votes.pair_key
+
+),
+
+right_{{ round }} as (
+
+    select
+        shared_votes.annotator_id,
+        count(*) as compared_count,
+        sum(if(side > 0, pairs.probability_a, 1 - pairs.probability_a)) as right_count
+
+    from shared_votes
+    inner join pairs_{{ round }} as pairs on shared_votes.pair_key = pairs.pair_key
+
+    group by shared_votes.annotator_id
+
+),
+
+crowd_{{ round }} as (
+
+    select
+        (coalesce(sum(right_count), 0) + {{ prior_labels }} * {{ var('unmeasured_accuracy') }})
+        / (coalesce(sum(compared_count), 0) + {{ prior_labels }}) as accuracy
+
+    from right_{{ round }}
+
+),
+
+accuracies_{{ round }} as materialized (
 
     select
         annotator_id,
-        count(*) as vote_count,
-        count(*) filter (others_leaning <> 0) as compared_count,
-        coalesce(sum((1 + leaning * sign(others_leaning)) / 2) filter (others_leaning <> 0), 0)
-            as agreed_count
+        compared_count,
+        right_count,
+        (right_count + {{ prior_labels }} * crowd.accuracy) / (compared_count + {{ prior_labels }})
+            as accuracy
 
-    from against_others
-
-    group by annotator_id
+    from right_{{ round }}
+    cross join crowd_{{ round }} as crowd
 
 ),
 
-crowd as (
+{% endfor %}
+annotators as (
 
-    select
-        coalesce(
-            sum(agreed_count) / nullif(sum(compared_count), 0), {{ var('unmeasured_accuracy') }}
-        ) as mean_accuracy
-
-    from agreements
+    select annotator_id, count(*) as vote_count
+    from votes
+    group by annotator_id
 
 )
 
 select
-    coalesce(annotator_id, 'anonymous') as annotator_id,
-    vote_count,
-    compared_count,
-    agreed_count / nullif(compared_count, 0) as agreement_frac,
-    round(
-        case
-            when annotator_id is null then mean_accuracy
-            else
-                (agreed_count + {{ var('prior_labels') }} * mean_accuracy)
-                / (compared_count + {{ var('prior_labels') }})
-        end,
-        9
-    ) as accuracy_frac,
-    round(greatest(0.05, least(1.0, (accuracy_frac - 0.5) * 2)), 9)::double as weight
+    annotators.annotator_id,
+    annotators.vote_count,
+    coalesce(scored.compared_count, 0) as compared_count,
+    round(scored.right_count / scored.compared_count, 6) as agreement_frac,
+    round(coalesce(scored.accuracy, crowd.accuracy), 6) as accuracy_frac,
+    round({{ log_odds('accuracy_frac') }}, 6) as weight
 
-from agreements
-cross join crowd
+from annotators
+cross join crowd_{{ rounds }} as crowd
+left join accuracies_{{ rounds }} as scored on annotators.annotator_id = scored.annotator_id

@@ -1,12 +1,13 @@
--- What a crowd thinks of a pair. probability_a is the share of votes for a, each weighted by the
--- reliability w of its annotator (accuracy q = (1 + w) / 2), a tie counting half, smoothed by
--- 1 - mean(w) votes that are undecided: a single vote comes out as q, and many sure ones as 1.
+-- What a crowd thinks of a pair. probability_a follows from Bayes' rule, with votes that err
+-- independently and no side favoured: log-odds of the annotators' accuracies add up, so a single
+-- vote comes out as its annotator's accuracy, a vote of accuracy .5 changes nothing, and a tie,
+-- as likely whichever is better, neither. Nothing is surer than .99: errors are not independent.
 
 with
 
 votes as (
 
-    select votes.*, annotators.weight as reliability
+    select votes.*, annotators.weight as log_odds
     from {{ ref('int_comparisons_deduplicated') }} as votes
     inner join {{ ref('int_annotators_scored') }} as annotators
         on coalesce(votes.annotator_id, 'anonymous') = annotators.annotator_id
@@ -33,9 +34,7 @@ select
 
     ---------- numerics
     round(
-        (sum(reliability * vote) + 0.5 * (1 - avg(reliability)))
-        / (sum(reliability) + 1 - avg(reliability)),
-        6
+        greatest(0.01, least(0.99, 1 / (1 + exp(-sum(log_odds * (2 * vote - 1)))))), 6
     ) as probability_a,
     count(*) filter (vote = 1) as votes_a,
     count(*) filter (vote = 0) as votes_b,

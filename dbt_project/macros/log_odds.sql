@@ -1,0 +1,8 @@
+{#
+What one vote of an annotator adds to the log-odds of its side: ln(q / (1 - q)) of the accuracy q.
+Nobody counts against what was said, and nobody is trusted beyond .98, however rare the errors.
+#}
+{% macro log_odds(accuracy) -%}
+    {%- set q = 'greatest(0.5, least(0.98, ' ~ accuracy ~ '))' -%}
+    ln({{ q }} / (1 - {{ q }}))
+{%- endmacro %}

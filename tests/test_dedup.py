@@ -84,8 +84,18 @@ def test_case_and_spacing_do_not_count_and_empty_texts_are_similar_to_nothing() 
 def test_an_evaluation_prompt_is_found_inside_a_longer_text() -> None:
     runs = EvaluationRuns([SENTENCE, "short words"])
     (found,) = runs.find(["nothing of the kind", f"Dear all , {SENTENCE.upper()} , bye"])
-    assert (found.text, found.item, found.covered_frac) == (1, 0, 1.0)
+    assert (found.text, found.item) == (1, 0)
     assert found.span == SENTENCE
+
+
+def test_another_prompt_of_the_same_template_is_not_contained() -> None:
+    form = "#chat bob paid $ 2 1 . one sealed {} , 0 7 days ago , gold , for $ 9 1 . i am {} ."
+    asked = form.format("lamp", "ann")
+    runs = EvaluationRuns([asked])
+    siblings = [form.format("mug", "ann"), form.format("lamp", "kim"), f"dear {asked} yours"]
+    assert [found.text for found in runs.find(siblings)] == [2]
+    halves = f"{' '.join(asked.split()[:14])} well {' '.join(asked.split()[10:])}"
+    assert runs.find([halves]) == [], "every run is there, but not in one piece"
 
 
 def test_a_run_across_two_texts_is_no_overlap() -> None:

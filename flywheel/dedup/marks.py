@@ -63,7 +63,7 @@ def mark(
     prompts = by_role["prompt"]
     repeats = [repeat for role in ROLES for repeat in _repeats(by_role[role], edges[role])]
     groups = _groups(prompts, edges["prompt"])
-    leaks = contaminated(rows, edges["prompt"], threshold)
+    leaks = contaminated(rows, edges["prompt"])
     for name, marks in (
         ("near_duplicates", repeats),
         ("prompt_groups", groups),
@@ -95,14 +95,12 @@ def mark(
     )
 
 
-def contaminated(rows: Sequence[Row], prompt_edges: Sequence[Edge], threshold: float) -> list[Row]:
+def contaminated(rows: Sequence[Row], prompt_edges: Sequence[Edge]) -> list[Row]:
     """Overlaps of training texts with evaluation prompts, the strongest kind of each.
 
     Args:
         rows: Rows of `int_texts`.
         prompt_edges: Similar pairs among the prompts of `rows`, as indices into them.
-        threshold: Share of an evaluation prompt that a training prompt must hold; half is enough
-            in a response, which is not expected to repeat any prompt.
     """
     prompts = [row for row in rows if row["role"] == "prompt"]
     items = [row for row in prompts if row["is_evaluation"]]
@@ -135,9 +133,7 @@ def contaminated(rows: Sequence[Row], prompt_edges: Sequence[Edge], threshold: f
     runs = EvaluationRuns([item["text"] for item in items])
     training = [row for row in rows if not row["is_evaluation"]]
     for overlap in runs.find([row["text"] for row in training]):
-        text = training[overlap.text]
-        if text["role"] != "prompt" or overlap.covered_frac >= threshold:
-            note(text, items[overlap.item], "contained", None, overlap.span)
+        note(training[overlap.text], items[overlap.item], "contained", None, overlap.span)
     return sorted(found.values(), key=lambda leak: (leak["role"], leak["text_key"], leak["kind"]))
 
 
@@ -159,7 +155,7 @@ def positive_control(database: Path) -> tuple[int, int]:
     for item in items:  # one at a time: the net is on trial, not the rule on boilerplate
         rows = [item, *plants]
         edges = _edges([row for row in rows if row["role"] == "prompt"], 0.8)
-        for leak in contaminated(rows, edges, 0.8):
+        for leak in contaminated(rows, edges):
             if leak["kind"] == expected[leak["text_key"]]:
                 caught.add(leak["text_key"])
     return len(caught), len(expected)

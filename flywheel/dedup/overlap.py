@@ -1,12 +1,14 @@
-"""Evaluation prompts found inside other texts: runs of 13 equal words that cover one.
+"""Evaluation prompts found inside other texts: all of their runs of 13 words, in one piece.
 
-An evaluation prompt counts as contained in a text where runs of `RUN_WORDS` words that both share
-cover more than half of it. Runs that many evaluation prompts have in common (a system prompt, a
-form letter) say nothing about any one of them and do not count. A prompt shorter than a run must be
-contained whole; under `LEAST_WORDS` words it is too common to look for.
+An evaluation prompt counts as contained in a text where every run of `RUN_WORDS` words of it stands
+there, each at its place: one word changed makes another prompt of the same template, and no leak.
+Runs that many evaluation prompts have in common (a system prompt, a form letter) say nothing about
+any one of them and need not be there. A prompt shorter than a run is one run; under `LEAST_WORDS`
+words it is too common to look for. What is nearly the whole of a prompt is found by its Jaccard
+similarity instead (`join.py`); a part quoted in a longer text is not found.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -23,11 +25,10 @@ FEW_PROMPTS = 2  # a run in more prompts than this, and than a tenth of them, is
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Text `text` holds the share `covered_frac` of evaluation prompt `item`; `span` is shared."""
+    """Text `text` holds evaluation prompt `item`; `span` is what both share, cut to 300 letters."""
 
     text: int
     item: int
-    covered_frac: float
     span: str
 
 
@@ -45,27 +46,28 @@ class EvaluationRuns:
         self._places = {
             run: found for run, found in places.items() if len({i for i, _ in found}) <= limit
         }
-        telling: dict[int, set[int]] = defaultdict(set)
-        for run, found in self._places.items():
+        self._telling: dict[int, set[int]] = defaultdict(set)  # where an item's own runs begin
+        for found in self._places.values():
             for item, start in found:
-                telling[item].update(range(start, start + len(run)))
-        self.telling_words = {item: len(words) for item, words in telling.items()}
+                self._telling[item].add(start)
 
-    def find(self, texts: Sequence[str], least: float = 0.5) -> list[Overlap]:
-        """Return each text and evaluation prompt of which the text holds more than `least`."""
+    def find(self, texts: Sequence[str]) -> list[Overlap]:
+        """Return each text and evaluation prompt that it holds, ordered by both."""
         lists = [words_of(text) for text in texts]
-        covered: dict[tuple[int, int], Counter[int]] = defaultdict(Counter)
+        # runs met where the prompt would begin at the same word of the text
+        met: dict[tuple[int, int, int], set[int]] = defaultdict(set)
         for text, start, size in self._hits(lists):
             run = tuple(lists[text][start : start + size])
             for item, place in self._places.get(run, ()):  # () where only the hash agreed
-                covered[text, item].update(range(place, place + size))
-        found = []
-        for (text, item), places in sorted(covered.items()):
-            share = len(places) / self.telling_words[item]
-            if share > least:
-                words = [self._words[item][place] for place in sorted(places)]
-                found.append(Overlap(text, item, share, " ".join(words)[:300]))
-        return found
+                met[text, item, start - place].add(place)
+        whole = {
+            (text, item) for (text, item, _), places in met.items() if places == self._telling[item]
+        }
+        return [Overlap(text, item, self._span(item)) for text, item in sorted(whole)]
+
+    def _span(self, item: int) -> str:
+        words, first = self._words[item], min(self._telling[item])
+        return " ".join(words[first : max(self._telling[item]) + RUN_WORDS])[:300]
 
     def _hits(self, lists: Sequence[list[str]]) -> list[tuple[int, int, int]]:
         """Text, start and size of runs whose hash is that of an evaluation run."""

@@ -115,7 +115,7 @@ def pair(layout: Layout, *sides: str) -> dict[str, Any]:
     return found
 
 
-def test_a_demonstration_that_repeats_or_leaks_is_left_out_with_its_reason(built: Layout) -> None:
+def test_every_record_that_reaches_no_mart_is_left_out_with_its_reason(built: Layout) -> None:
     kept = rows(built, "marts.fct_demonstrations", "demonstration_id")
     assert kept.keys() == {"d1", "d5", "q1", "i2"}, "corrections are demonstrations too"
     out = rows(built, "marts.fct_excluded", "exclusion_id")
@@ -127,6 +127,9 @@ def test_a_demonstration_that_repeats_or_leaks_is_left_out_with_its_reason(built
         "c4:1": ("duplicate_of", "c3"),
         "c5:1": ("void", None),
         "t2:1": ("duplicate_of", "t1"),
+        "e2:1": ("duplicate_of", "e1"),
+        "q2:1": ("unused", None),
+        "i3:1": ("unused", None),
     }
 
 
@@ -256,7 +259,7 @@ def test_an_edit_of_a_model_flows_into_the_next_frozen_dataset(
         kept = connection.sql(f"select demonstration_id from '{after}/*.parquet' order by 1")
         assert [one[0] for one in kept.fetchall()] == ["d1", "q1"]
         assert connection.sql(f"from '{before}/*.parquet'").shape[0] == 4
-        assert read_table(home.warehouse, "marts.fct_excluded").num_rows == 8, (
+        assert read_table(home.warehouse, "marts.fct_excluded").num_rows == 11, (
             "i2 still says a preference"
         )
     assert groups_in_two_splits(after) == []

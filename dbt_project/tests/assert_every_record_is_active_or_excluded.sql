@@ -1,32 +1,26 @@
 {{ config(meta={'dagster': {'ref': {'name': 'fct_excluded', 'package': 'flywheel', 'version': none}}}) }}
 
--- Nothing goes missing without a reason: each record with usable feedback is behind a row of a
--- mart or in fct_excluded, and never in both.
+-- Nothing goes missing without a reason: each landed record is behind a row of a mart (a training
+-- mart, or the evaluation's) or in fct_excluded, and never in both.
 
 with
 
-usable as (
-
-    select record_uid from {{ ref('int_comparisons_unioned') }}
-    union
-    select record_uid from {{ ref('int_ratings_unioned') }}
-
-),
-
 delivered as (
 
-    select labels.label_id, labels.record_uid, labels.copy_number, labels.kind
-    from {{ ref('int_labels_unioned') }} as labels
-    left join usable on labels.record_uid = usable.record_uid
-
-    -- a critique without a correction and a turn without a reaction reach no mart
-    where labels.kind not in ('critique', 'interaction') or usable.record_uid is not null
+    select label_id, record_uid, copy_number, kind
+    from {{ ref('int_labels_unioned') }}
+    union all
+    select concat_ws(':', record_uid, copy_number), record_uid, copy_number, kind
+    from {{ ref('stg_landing__evaluation_prompts') }}
 
 ),
 
 active as (
 
-    {% for mart in ['fct_demonstrations', 'fct_preferences', 'fct_ratings', 'fct_trajectories'] %}
+    {% for mart in [
+        'fct_demonstrations', 'fct_preferences', 'fct_ratings', 'fct_trajectories',
+        'fct_evaluation_prompts'
+    ] %}
     select unnest(record_uids) as record_uid from {{ ref(mart) }}
     {{ 'union' if not loop.last }}
     {% endfor %}

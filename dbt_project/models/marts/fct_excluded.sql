@@ -1,4 +1,4 @@
--- Records that reached no mart, with the reason. A record that feeds several rows (a ranking, a
+-- Every record that reached no mart, with the reason. A record that feeds several rows (a ranking, a
 -- correction) is excluded only where all of them are; what weighs most is its status.
 
 with
@@ -16,6 +16,12 @@ marked as (
     union all
     select record_uid, copy_number, kind, source, status, reason_excluded, pointer
     from {{ ref('int_trajectories_marked') }}
+    union all
+    select record_uid, copy_number, kind, source, status, reason_excluded, pointer
+    from {{ ref('int_evaluation_prompts_deduplicated') }}
+    union all
+    select record_uid, copy_number, kind, source, status, reason_excluded, pointer
+    from {{ ref('int_records_unused') }}
 
 ),
 
@@ -24,7 +30,11 @@ ranked as (
     select
         *,
         list_position(
-            ['active', 'contaminated', 'conflict', 'duplicate_of', 'near_duplicate', 'void'], status
+            [
+                'active', 'contaminated', 'conflict', 'duplicate_of', 'near_duplicate', 'void',
+                'unused'
+            ],
+            status
         ) as place
 
     from marked

@@ -8,6 +8,7 @@ tagged `after_dedup`). Each step ends by publishing the read copy of the warehou
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,30 @@ from flywheel.layout import Layout
 from flywheel.warehouse import publish_read_copy, row_counts
 
 
-def point_dbt_at(layout: Layout) -> None:
-    """Tell dbt, by the environment its profile reads, where this home's lake and warehouse lie."""
-    os.environ["FLYWHEEL_LAKE"] = str(layout.lake)
-    os.environ["FLYWHEEL_WAREHOUSE"] = str(layout.warehouse)
+@contextmanager
+def dbt_environment(layout: Layout) -> Iterator[None]:
+    """What dbt reads from its environment: this home's lake and warehouse, how strict to be."""
+    facts = {
+        "FLYWHEEL_LAKE": str(layout.lake),
+        "FLYWHEEL_WAREHOUSE": str(layout.warehouse),
+        "FLYWHEEL_UNSEEN_PROMPTS": "error",  # a warning in a warehouse of one's own
+    }
+    before = {name: os.environ.pop(name, None) for name in facts}
+    os.environ |= facts
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 project = DbtProject(project_dir=PROJECT / "dbt_project")
-point_dbt_at(Layout(HOME))  # dbt keeps what it parsed for one profile only
-project.prepare_if_dev()
-if not project.manifest_path.exists():  # a fresh checkout: parse once, a few seconds
-    project.preparer.prepare(project)
+with dbt_environment(Layout(HOME)):  # what dbt parsed is of use to the same environment only
+    project.prepare_if_dev()
+    if not project.manifest_path.exists():  # a fresh checkout: parse once, a few seconds
+        project.preparer.prepare(project)
 
 AFTER_DEDUP = "tag:after_dedup"
 PARSE_CACHE = "partial_parse.msgpack"
@@ -71,8 +85,10 @@ def build(
     What was built before a failure is reported before the failure is raised.
     """
     layout = home.layout
-    prepare_environment(layout)
-    invocation = dbt.cli(["build"], context=context, target_path=_target(layout))
+    ensure(layout)
+    layout.warehouse.parent.mkdir(parents=True, exist_ok=True)
+    with dbt_environment(layout):
+        invocation = dbt.cli(["build"], context=context, target_path=_target(layout))
     events: list[Any] = []
     stored: dict[int, str] = {}
     failure: DagsterDbtCliRuntimeError | None = None
@@ -96,13 +112,6 @@ def build(
         yield event
     if failure:
         raise failure
-
-
-def prepare_environment(layout: Layout) -> None:
-    """Point dbt at this home's lake and warehouse, and make what it expects to find there."""
-    ensure(layout)
-    layout.warehouse.parent.mkdir(parents=True, exist_ok=True)
-    point_dbt_at(layout)
 
 
 def _target(layout: Layout) -> Path:

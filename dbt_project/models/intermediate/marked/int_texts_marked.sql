@@ -1,6 +1,21 @@
--- What deduplication found about each training text, in one place.
+-- What deduplication found about each training text, in one place. A text that came after its last
+-- run is a group of its own and repeats nothing yet; only a prompt that an evaluation asks word for
+-- word is known without it.
 
 with
+
+found as (
+
+    select text_key, role, evaluation_prompt_key, kind, evaluation_set
+    from {{ ref('stg_quality__contamination') }}
+
+    union
+
+    select text_key, role, text_key, 'exact', evaluation_set
+    from {{ ref('int_texts') }}
+    where is_evaluation
+
+),
 
 leaks as (
 
@@ -10,7 +25,7 @@ leaks as (
         min(evaluation_prompt_key) as evaluation_prompt_key,
         arg_min(kind || ' overlap with ' || evaluation_set, evaluation_prompt_key) as overlap
 
-    from {{ ref('stg_quality__contamination') }}
+    from found
 
     group by text_key, role
 

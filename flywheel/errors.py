@@ -7,7 +7,7 @@
   * IngestError            a whole file cannot be taken in (bad lines are quarantined instead)
   * LakeError              a file of the lake is missing, torn or held by another writer
   * QualityError           a suite is wrong or a batch broke a rule that cannot name its rows
-  * WarehouseError         a table is missing, empty or locked
+  * WarehouseError         a table is missing, empty or locked, or cannot be written out
   * ManifestError          a dataset or checkpoint on disk is not what its manifest says
   * TrainingError          a recipe cannot go on: settings that do not fit, a loss not finite
     - LaunchError          a process ended without its result
@@ -48,7 +48,7 @@ class QualityError(FlywheelError):
 
 
 class WarehouseError(FlywheelError):
-    """A table is missing, empty or locked by another writer."""
+    """A table is missing, empty, locked by another writer, or cannot be written out."""
 
 
 class ManifestError(FlywheelError):

@@ -182,6 +182,63 @@ def test_a_freeze_killed_half_way_leaves_no_dataset_and_can_be_repeated(
     assert os.listdir(directory.parent) == ["g0001"]
 
 
+def on_a_full_disk(program: str, most_bytes: int) -> str:
+    """Run a program that can write no file larger than this; the error it ends with."""
+    limit = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    limit += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most_bytes}, {most_bytes}))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", limit + program], capture_output=True, text=True, check=False
+    )
+    return done.stderr.strip().splitlines()[-1]
+
+
+def test_a_freeze_on_a_full_disk_names_the_remedy_and_leaves_nothing(
+    database: Path, tmp_path: Path
+) -> None:
+    directory = tmp_path / "facts" / "g0001"
+    program = (
+        "from pathlib import Path; from flywheel.warehouse import freeze\n"
+        f"freeze(Path({str(database)!r}), table='marts.facts', key='id', "
+        f"directory=Path({str(directory)!r}), name='facts', generation='g0001', "
+        "trained_through_batch=1)"
+    )
+    error = on_a_full_disk(program, 500)
+    assert error.startswith("flywheel.errors.WarehouseError: cannot write the dataset"), error
+    assert "free some space" in error
+    assert os.listdir(directory.parent) == []
+    assert frozen(database).rows == 12, "the next run heals"
+
+
+def test_a_read_copy_on_a_full_disk_leaves_the_last_one(database: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "read" / "warehouse.duckdb"
+    publish_read_copy(database, copy)
+    before = copy.read_bytes()
+    program = (
+        "from pathlib import Path; from flywheel.warehouse import publish_read_copy\n"
+        f"publish_read_copy(Path({str(database)!r}), Path({str(copy)!r}))"
+    )
+    error = on_a_full_disk(program, 20_000)
+    assert error.startswith("flywheel.errors.WarehouseError: "), error
+    assert "free some space" in error
+    assert os.listdir(copy.parent) == [copy.name]
+    assert copy.read_bytes() == before
+    publish_read_copy(database, copy)
+    assert row_counts(copy, {"marts.facts"}) == {"marts.facts": 12}
+
+
+def test_a_path_that_is_taken_is_named(database: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(WarehouseError, match="cannot write the dataset"):
+        frozen(database, directory=tmp_path / "file" / "g0001")
+    half = tmp_path / "facts" / "g0001"
+    half.mkdir(parents=True)
+    (half / "train.parquet").write_text("without a manifest")
+    with pytest.raises(WarehouseError, match="clear what lies at that path"):
+        frozen(database, directory=half)
+    with pytest.raises(WarehouseError, match="cannot write the read copy"):
+        publish_read_copy(database, tmp_path / "file" / "warehouse.duckdb")
+
+
 def test_an_empty_mart_freezes_unless_that_is_forbidden(database: Path) -> None:
     change(database, "delete from marts.facts")
     with pytest.raises(WarehouseError, match="nothing to freeze"):

@@ -63,7 +63,7 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
         """Read the manifest of the dataset in `directory`.
 
         Raises:
-            ManifestError: There is none, or it is not a dataset manifest.
+            ManifestError: There is none, or it cannot be read or is not a dataset manifest.
         """
         path = directory / MANIFEST
         try:
@@ -72,6 +72,10 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
             raise ManifestError(
                 f"a frozen dataset needs a manifest, found none at {path}; materialize the dataset"
             ) from None
+        except OSError as error:
+            raise ManifestError(
+                f"cannot read {path}: {error.strerror or error}; mend its permissions or its disk"
+            ) from error
         except msgspec.DecodeError as error:
             raise ManifestError(
                 f"{path} is no dataset manifest: {error}; remove the folder and freeze again"

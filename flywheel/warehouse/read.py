@@ -8,7 +8,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -25,21 +25,30 @@ def publish_read_copy(database: Path, copy: Path) -> None:
     Both must have the same file name: views store it as the name of their catalog.
 
     Raises:
-        WarehouseError: `database` is missing or held by another process, or the names differ.
+        WarehouseError: `database` is missing or held by another process, the names differ, or the
+            copy cannot be written; the last copy stays then.
     """
     if database.name != copy.name:
         raise WarehouseError(
             f"the read copy must be called {database.name} as the warehouse is, because views "
             f"store that name; got {copy}"
         )
-    copy.parent.mkdir(parents=True, exist_ok=True)
     with _connect(database, read_only=False) as connection:
         connection.execute("checkpoint")  # what a crash left in the .wal is not in the file
-    for left in copy.parent.glob(f".*{DRAFT_SUFFIX}"):  # by a publisher that was killed
-        left.unlink(missing_ok=True)
     draft = copy.with_name(f".{uuid.uuid4().hex}{DRAFT_SUFFIX}")
-    shutil.copyfile(database, draft)
-    os.replace(draft, copy)
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        for left in copy.parent.glob(f".*{DRAFT_SUFFIX}"):  # by a publisher that was killed
+            left.unlink(missing_ok=True)
+        shutil.copyfile(database, draft)
+        os.replace(draft, copy)
+    except OSError as error:
+        with suppress(OSError):  # where even that fails, the next publisher removes it
+            draft.unlink()
+        raise WarehouseError(
+            f"cannot write the read copy {copy}: {error.strerror or error}; free some space or "
+            "mend the folder's permissions and build again: the last copy is still there"
+        ) from error
 
 
 @contextmanager
@@ -107,5 +116,11 @@ def _connect(database: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConn
             f"another process holds the warehouse {database}; wait for its dbt build, or close the "
             f"program that opened it. Read the copy that each dbt step publishes instead.\n{error}"
         ) from error
-    with connection:
-        yield connection
+    try:
+        with connection:
+            yield connection
+    except (duckdb.IOException, duckdb.FatalException) as error:
+        raise WarehouseError(
+            f"DuckDB could not read or write {database}: {error}; free some space or mend the "
+            "permissions of its folder, then run it again"
+        ) from error

@@ -9,6 +9,8 @@ import hashlib
 import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,8 @@ def freeze(
 
     Raises:
         WarehouseError: The table is missing, empty against `allow_empty`, has a null or repeated
-            key, or a split that is none of train, validation and test.
+            key, or a split that is none of train, validation and test; or the dataset cannot be
+            written, and nothing is left of it.
         ManifestError: The directory holds a dataset with other rows, or a damaged one.
     """
     rows, content_hash = _rows(database, table, key)
@@ -49,33 +52,23 @@ def freeze(
         )
     if (directory / "manifest.json").exists():
         return _frozen_before(directory, content_hash, table)
-    draft = directory.with_name(f".{directory.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)  # left by a freeze that was killed
-    draft.mkdir(parents=True)
-    rows_by_split, files = {}, {}
-    for split, part in _split(rows, table).items():
-        path = draft / f"{split}.parquet"
-        pq.write_table(part, path, compression="zstd")
-        rows_by_split[split], files[path.name] = part.num_rows, file_hash(path)
-    manifest = DatasetManifest(
-        name=name,
-        generation=generation,
-        table=table,
-        content_hash=content_hash,
-        rows_by_split=rows_by_split,
-        files=files,
-        record_count=len(_distinct(rows, "record_uids", "record_uid")),
-        annotator_count=len(_distinct(rows, "annotator_ids", "annotator_id")),
-        cost_usd=round(sum(float(cost or 0) for cost in _column(rows, "cost_usd")), 6),
-        sources=_counted(rows, "source"),
-        licences=_counted(rows, "licence"),
-        trained_through_batch=trained_through_batch,
-    )
-    manifest.save(draft)
-    for path in (*draft.iterdir(), draft):
-        _sync(path)
-    os.rename(draft, directory)
-    _sync(directory.parent)
+    parts = _split(rows, table)
+    with _draft_of(directory) as draft:
+        manifest = DatasetManifest(
+            name=name,
+            generation=generation,
+            table=table,
+            content_hash=content_hash,
+            rows_by_split={split: part.num_rows for split, part in parts.items()},
+            files=_write(parts, draft),
+            record_count=len(_distinct(rows, "record_uids", "record_uid")),
+            annotator_count=len(_distinct(rows, "annotator_ids", "annotator_id")),
+            cost_usd=round(sum(float(cost or 0) for cost in _column(rows, "cost_usd")), 6),
+            sources=_counted(rows, "source"),
+            licences=_counted(rows, "licence"),
+            trained_through_batch=trained_through_batch,
+        )
+        manifest.save(draft)
     return manifest
 
 
@@ -108,6 +101,37 @@ def _rows(database: Path, table: str, key: str) -> tuple[pa.Table, str]:
     for row_hash, _ in hashes:
         digest.update(row_hash.encode())
     return rows, digest.hexdigest()
+
+
+@contextmanager
+def _draft_of(directory: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `directory` in one rename, or is removed."""
+    draft = directory.with_name(f".{directory.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)  # left by a freeze that was killed
+    try:
+        draft.mkdir(parents=True)
+        yield draft
+        for path in (*draft.iterdir(), draft):
+            _sync(path)
+        os.rename(draft, directory)
+        _sync(directory.parent)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise WarehouseError(
+            f"cannot write the dataset {directory}: {error.strerror or error}; free some space, "
+            "mend the folder's permissions or clear what lies at that path, then freeze again: "
+            "nothing half written counts"
+        ) from error
+
+
+def _write(parts: dict[str, pa.Table], draft: Path) -> dict[str, str]:
+    """One Parquet file per split; the hash of each by its name."""
+    files = {}
+    for split, part in parts.items():
+        path = draft / f"{split}.parquet"
+        pq.write_table(part, path, compression="zstd")
+        files[path.name] = file_hash(path)
+    return files
 
 
 def _frozen_before(directory: Path, content_hash: str, table: str) -> DatasetManifest:

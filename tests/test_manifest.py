@@ -77,6 +77,10 @@ def test_a_missing_or_torn_manifest_is_named(frozen: Path) -> None:
     (frozen / "manifest.json").write_text('{"name": "demonstration"')
     with pytest.raises(ManifestError, match="no dataset manifest"):
         DatasetManifest.load(frozen)
+    (frozen / "manifest.json").unlink()
+    (frozen / "manifest.json").mkdir()
+    with pytest.raises(ManifestError, match="cannot read"):
+        DatasetManifest.load(frozen)
 
 
 def test_a_manifest_survives_saving(frozen: Path, tmp_path: Path) -> None:

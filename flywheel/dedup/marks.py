@@ -6,7 +6,9 @@ three files are rewritten whole, so they can be thrown away at any time.
 *Near duplicates*: in the order of their arrival, a text repeats the first earlier text that is
 similar to it and repeats nothing itself, so every repeated text is similar to the one kept.
 *Prompt groups*: prompts connected by similarity or by a hint given with them; chains count, because
-a group is what must not be split. *Contamination*: see `overlap.py` for what is not a prompt.
+a group is what must not be split. A prompt that connects two groups makes them one under the id of
+the older, so the younger's split can change between generations. *Contamination*: see `overlap.py`
+for what is not a prompt.
 """
 
 from collections import Counter, defaultdict

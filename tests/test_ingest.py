@@ -445,4 +445,4 @@ def test_a_csv_of_the_standard_library_comes_back(home: Layout) -> None:
         csv.writer(file).writerows(rows)
     (batch,) = land_all(home, source="t")
     records = [json.loads(record) for record in read_folder(home.raw("t"))["record"].to_pylist()]
-    assert batch.rows == 2 and records == [{"a": 'x"y', "b": "1\r\n2"}, {"b": "z"}]
+    assert batch.rows == 2 and records == [{"a": 'x"y', "b": "1\r\n2"}, {"a": None, "b": "z"}]

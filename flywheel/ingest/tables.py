@@ -18,7 +18,7 @@ FIELD_LIMIT = 32 * 2**20  # characters of one field of CSV
 
 
 def csv_units(stream: IO[bytes], delimiter: str) -> Iterator[Unit]:
-    """Rows of CSV below its header; an empty field is a key that is not there.
+    """Rows of CSV below its header; an empty field is a null.
 
     Between tabs a quotation mark is a character like any other (text/tab-separated-values).
 
@@ -62,7 +62,7 @@ def csv_units(stream: IO[bytes], delimiter: str) -> Iterator[Unit]:
             continue
         if row and not unit.fault:
             if len(row) == len(header):
-                unit.value = {name: field for name, field in zip(header, row, strict=True) if field}
+                unit.value = {name: text or None for name, text in zip(header, row, strict=True)}
             else:
                 found = f"{len(row)} fields where the header has {len(header)}"
                 unit.fault = ("wrong_field_count", found)
@@ -70,7 +70,7 @@ def csv_units(stream: IO[bytes], delimiter: str) -> Iterator[Unit]:
 
 
 def parquet_units(path: Path) -> Iterator[Unit]:
-    """Rows of Parquet; a null is a key that is not there, at any depth.
+    """Rows of Parquet; a null stays a null, as in JSON: only a reader knows what it says.
 
     Raises:
         IngestError: Two columns have one name.
@@ -88,17 +88,10 @@ def parquet_units(path: Path) -> Iterator[Unit]:
         for row in batch.to_pylist():
             number += 1
             raw = json.dumps(row, default=str).encode()
-            unit = Unit(number, -1, raw, len(raw), value=_without_nulls(row))
+            unit = Unit(number, -1, raw, len(raw), value=row)
             if b"NaN" in raw or b"Infinity" in raw:
                 try:
                     msgspec.json.decode(raw, type=msgspec.Raw)
                 except msgspec.DecodeError:
                     unit.value, unit.fault = None, ("invalid_json", "a number that is not finite")
             yield unit
-
-
-def _without_nulls(value: Any) -> Any:
-    """A row of Parquet holds a null for every key it lacks."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value

@@ -3,6 +3,10 @@
 `content` may be a string, null or a list of text parts; the arguments of a tool call may be an
 object or a JSON string of one. What a message carries beyond that is not silently dropped: the
 names of such keys come back for the record's metadata.
+
+A null and a key that is not there are one and the same, because Parquet holds a null for every
+key that any other row has. A reader for which they differ must look before it calls
+`without_nulls`.
 """
 
 from typing import Any
@@ -44,6 +48,13 @@ def message(turn: Any) -> Message:
     )
 
 
+def without_nulls(value: Any) -> Any:
+    """A value without the keys that are null, at any depth; nulls of lists stay."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
 def text(content: Any) -> str:
     """The text of a message's content."""
     if content is None:
@@ -58,12 +69,15 @@ def text(content: Any) -> str:
 
 
 def tool_call(call: Any) -> ToolCall:
-    """Read a call, its arguments as an object."""
-    function = call.get("function", call) if isinstance(call, dict) else {}
-    arguments = function.get("arguments", {})
+    """Read a call, its arguments as an object.
+
+    A null in JSON text is an argument given as null; one in an object is an argument not given.
+    """
+    function = (call.get("function") or call) if isinstance(call, dict) else {}
+    arguments = without_nulls(function.get("arguments") or {})
     if isinstance(arguments, str):
         try:
-            arguments = msgspec.json.decode(arguments or "{}")
+            arguments = msgspec.json.decode(arguments)
         except msgspec.DecodeError as error:
             raise RecordError(f"the arguments of a tool call are not JSON: {error}") from error
     if not isinstance(arguments, dict) or not isinstance(function.get("name"), str):

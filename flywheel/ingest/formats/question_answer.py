@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flywheel.errors import RecordError
+from flywheel.ingest.formats.messages import without_nulls
 from flywheel.records import Demonstration, Record
 
 
@@ -22,7 +23,8 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
     question, answer = value.get("question"), value.get("answer")
     if not isinstance(question, str) or not isinstance(answer, str):
         raise RecordError("question and answer must both be text")
-    rest = {key: item for key, item in value.items() if key not in ("question", "answer")}
+    rest = without_nulls(value)
+    del rest["question"], rest["answer"]
     _, mark, final = answer.rpartition("####")
     if mark:
         rest["final_answer"] = final.strip().replace(",", "")

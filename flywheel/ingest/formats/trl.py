@@ -1,8 +1,9 @@
 """TRL's dataset types, standard (strings) and conversational (lists of messages).
 
 prompt + completion is a demonstration, with a boolean `label` an interaction (a thumb from nobody
-in particular); prompt + chosen + rejected is a comparison, and so is chosen + rejected alone,
-where both sides are whole dialogues with one beginning.
+in particular); a label that is null says neither, so its row is refused. prompt + chosen +
+rejected is a comparison, and so is chosen + rejected alone, where both sides are whole dialogues
+with one beginning.
 Source: huggingface/trl, docs/source/dataset_formats.md.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from flywheel.errors import RecordError
-from flywheel.ingest.formats.messages import conversation
+from flywheel.ingest.formats.messages import conversation, without_nulls
 from flywheel.records import Comparison, Demonstration, Interaction, Message, Record
 from flywheel.records.message import Conversation
 
@@ -22,17 +23,20 @@ LABELS = {"true": True, "True": True, "false": False, "False": False}  # as CSV 
 
 def sniff(value: dict[str, Any]) -> float:
     """Sure of the pairs and of the labelled; `messages` alone is more likely OpenAI's."""
-    keys = value.keys()
+    keys = {key for key, item in value.items() if item is not None}
     if {"chosen", "rejected"} <= keys:
         sides = (value["chosen"], value["rejected"])
         return 0.95 if all(isinstance(side, str | list) for side in sides) else 0.0
     if {"prompt", "completion"} <= keys:
         return 0.95
-    return 0.9 if "messages" in keys and isinstance(value.get("label"), bool) else 0.0
+    is_labelled = "label" in value and isinstance(value["label"], bool | None)
+    return 0.9 if "messages" in keys and is_labelled else 0.0
 
 
 def read(value: dict[str, Any]) -> Sequence[Record]:
     """Read one row."""
+    has_label = "label" in value
+    value = without_nulls(value)
     rest = {
         key: item
         for key, item in value.items()
@@ -52,11 +56,12 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
         prompt, response = turns[:-1], turns[-1:]
     else:
         prompt, response = _side(value["prompt"], "user"), _side(value["completion"], "assistant")
-    if "label" not in value:
+    if not has_label:
         return (Demonstration(prompt=prompt, response=response, metadata=rest),)
-    label = LABELS.get(value["label"]) if isinstance(value["label"], str) else value["label"]
+    label = value.get("label")
+    label = LABELS.get(label) if isinstance(label, str) else label
     if not isinstance(label, bool):
-        raise RecordError(f"label must be true or false, found {value['label']!r}")
+        raise RecordError(f"label must be true or false, found {value.get('label')!r}")
     thumbs: Literal["up", "down"] = "up" if label else "down"
     return (Interaction(prompt=prompt, response=response, thumbs=thumbs, metadata=rest),)
 

@@ -7,13 +7,14 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from flywheel.ingest.keys import content_sha256, prompt_key, response_key
+from flywheel.ingest.keys import content_sha256, opening_group, prompt_key, response_key
 from flywheel.lake import RAW, SCHEMAS
 from flywheel.records import KINDS, Record
 from flywheel.records.message import Conversation, dump, response_of, text_of
@@ -61,10 +62,11 @@ def row_of(
         "byte_offset": place.byte_offset,
         "annotator_id": pseudonym(record.annotator_id) if record.annotator_id else None,
         "occurred_at": _utc(record.occurred_at),
-        "group_hint": record.group,
+        "group_hint": record.group or opening_group(record.conversation),
         "metadata": msgspec.json.encode(record.metadata, order="deterministic").decode(),
     }
-    _conversation(row, "prompt", record.conversation, prompt_key)
+    with_tools = partial(prompt_key, tools=record.metadata.get("tools"))
+    _conversation(row, "prompt", record.conversation, with_tools)
     for name in ("response", "response_a", "response_b", "corrected_response", "edited_response"):
         if name in row:
             value = getattr(record, name)

@@ -5,10 +5,12 @@ Texts are normalised for identity only: NFC, line ends as LF, no white space at 
 and punctuation stay. Ids of tool calls are left out: they differ in every run.
 """
 
+import contextlib
 import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -16,12 +18,28 @@ from flywheel.records import Record
 from flywheel.records.message import Conversation
 
 SPACE_AT_LINE_END = re.compile(r"[^\S\n]\n")
-KEY_VERSION = "1"  # goes into every key: a change of the rules changes all of them
+KEY_VERSION = "2"  # goes into every key: a change of the rules changes all of them
 
 
-def prompt_key(conversation: Conversation) -> str:
-    """Key of what was asked."""
-    return _key("prompt", _fields(conversation))
+def prompt_key(conversation: Conversation, tools: Any = None) -> str:
+    """Key of what was asked, and of the tools there were to answer with.
+
+    Args:
+        conversation: The prompt.
+        tools: Their definitions as a list or as JSON text of one; the order of keys is nothing.
+    """
+    return _key("prompt", [*_fields(conversation), *_tools(tools)])
+
+
+def opening_group(conversation: Conversation) -> str:
+    """The group of all prompts that open alike, up to and with the first user's turn.
+
+    The turns of one conversation are prompts of each other's continuation: were they told apart,
+    a later turn of a training row would hold the answer to an earlier one that is tested on.
+    """
+    users = (place for place, turn in enumerate(conversation) if turn.role == "user")
+    end = next(users, len(conversation) - 1) + 1
+    return f"opening {prompt_key(conversation[:end])}"
 
 
 def response_key(conversation: Conversation) -> str:
@@ -50,6 +68,15 @@ def _fields(conversation: Conversation) -> Iterable[str]:
         for call in message.tool_calls:
             yield call.name
             yield msgspec.json.encode(call.arguments, order="deterministic").decode()
+
+
+def _tools(tools: Any) -> Iterable[str]:
+    if isinstance(tools, str):
+        with contextlib.suppress(msgspec.DecodeError):  # what is no JSON stands for itself
+            tools = msgspec.json.decode(tools)
+    if tools:
+        yield "tools"
+        yield msgspec.json.encode(tools, order="deterministic", enc_hook=str).decode()
 
 
 def _key(kind: str, fields: Iterable[str]) -> str:

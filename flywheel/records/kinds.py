@@ -48,8 +48,8 @@ class Record(
     data_subject: Text | None = None  # whose personal data it holds, for erasure
     occurred_at: datetime | None = None
     domain: Text | None = None
-    group: Text | None = None  # prompts of one group never fall into different splits
-    metadata: dict[str, Any] = {}
+    group: Text | None = None  # prompts of one group stay in one split; None: that open alike
+    metadata: dict[str, Any] = {}  # its `tools`, where there are any, are part of the prompt
 
     @property
     def conversation(self) -> Conversation:

@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from flywheel.ingest import land
-from flywheel.ingest.keys import prompt_key
-from flywheel.lake import read_folder
+from flywheel.ingest.keys import SAID, WHO, prompt_key
+from flywheel.lake import SCHEMAS, read_folder
 from flywheel.layout import Layout
+from flywheel.records import KINDS, Record
 from flywheel.records.message import prompt_of
 
 CHAT = [
@@ -47,3 +51,91 @@ def test_the_tools_of_a_row_are_part_of_its_prompt(tmp_path: Path) -> None:
     f, g, none, again, text = table["prompt_key"].to_pylist()
     assert f == again == text and len({f, g, none}) == 3
     assert none == prompt_key(prompt_of("p")) and len(set(table["group_hint"].to_pylist())) == 1
+
+
+# ---- events -----------------------------------------------------------------------------------
+
+
+def hashes(home: Path, *files: list[dict[str, Any]]) -> list[list[str]]:
+    """The events of each file, landed one after the other from a folder of its own."""
+    found = []
+    for number, rows in enumerate(files):
+        path = home / f"source{number}" / "x.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text("\n".join(map(json.dumps, rows)))
+        layout = Layout(home / f"home{number}")
+        (batch,) = land([path], layout, log=lambda _: None)
+        (kind,) = batch.rows_by_kind
+        found.append(read_folder(layout.landing(kind))["content_sha256"].to_pylist())
+    return found
+
+
+VOTE = {"kind": "comparison", "prompt": "q", "response_a": "a", "response_b": "b", "choice": "a"}
+
+
+def test_one_event_is_the_same_in_strings_messages_other_formats_and_from_another_source(
+    tmp_path: Path,
+) -> None:
+    asked = [{"role": "user", "content": "q"}]
+    a, b = ([{"role": "assistant", "content": content}] for content in "ab")
+    told = VOTE | {"source": "desk 7", "seconds": 3.5, "model_a": "m", "metadata": {"x": 1}}
+    in_messages = VOTE | {"prompt": asked, "response_a": a, "response_b": b}
+    trl = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    openai = {"input": {"messages": asked}, "preferred_output": a, "non_preferred_output": b}
+    found = hashes(tmp_path, [VOTE], [told], [in_messages], [trl], [openai])
+    assert len({one for (one,) in found}) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"id": "1"},
+        {"annotator_id": "w2"},
+        {"occurred_at": "2026-01-02T03:04:05Z"},
+        {"guideline_version": "2"},
+        {"choice": "b"},
+        {"reason": "shorter"},
+        {"prompt": "Q"},
+        {"response_b": "c"},
+        {"metadata": {"tools": [{"name": "f"}]}},
+    ],
+)
+def test_whatever_else_was_said_or_by_whom_is_another_event(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    (one,), (other,) = hashes(tmp_path, [VOTE], [VOTE | change])
+    assert one != other
+
+
+def test_anonymous_twins_of_one_file_are_two_and_come_back_as_the_same_two(tmp_path: Path) -> None:
+    other = VOTE | {"choice": "b"}
+    first, again, grown = hashes(
+        tmp_path, [VOTE, other, VOTE], [other, VOTE, VOTE], [VOTE, other, VOTE, VOTE]
+    )
+    assert len(set(first)) == 3 and set(again) == set(first)
+    assert grown[:3] == first and grown[3] not in first
+
+
+@pytest.mark.parametrize(
+    "name", [{"id": "1"}, {"annotator_id": "w"}, {"occurred_at": "2026-01-02T03:04:05Z"}]
+)
+def test_a_named_event_that_stands_twice_in_a_file_is_one(
+    name: dict[str, Any], tmp_path: Path
+) -> None:
+    ((one, again),) = hashes(tmp_path, [VOTE | name, VOTE | name])
+    assert one == again
+
+
+def test_a_moment_is_the_same_in_any_zone(tmp_path: Path) -> None:
+    moments = ("2026-01-02T03:04:05Z", "2026-01-02T05:04:05+02:00")
+    (one,), (other,) = hashes(tmp_path, *([VOTE | {"occurred_at": at}] for at in moments))
+    assert one == other
+
+
+def test_every_field_of_a_kind_enters_its_event_but_for_the_models() -> None:
+    for kind, record in KINDS.items():
+        own = set(record.__struct_fields__) - set(Record.__struct_fields__)
+        entered = {name.removesuffix("_keys").removesuffix("_key") for name in SAID[kind]}
+        entered |= {"responses"} if "response_keys" in SAID[kind] else set()
+        assert own - entered <= {"model", "models", "model_a", "model_b"}
+        assert {*WHO, *SAID[kind]} <= set(SCHEMAS[kind].names)

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,7 +37,11 @@ class Place:
 
 
 def row_of(
-    record: Record, place: Place, batch: dict[str, Any], pseudonym: Callable[[str], str]
+    record: Record,
+    place: Place,
+    batch: dict[str, Any],
+    pseudonym: Callable[[str], str],
+    times: Counter[bytes],
 ) -> dict[str, Any]:
     """One row of landing.
 
@@ -45,18 +50,16 @@ def row_of(
         place: Where it was read.
         batch: batch_id, file, source and landed_at, the same for all.
         pseudonym: Turns an annotator's id into one that names nobody.
+        times: How often each anonymous event was seen in the file; counted on here.
     """
     kind = str(record.__struct_config__.tag)
-    sha = content_sha256(record)
     uid = f"{batch['batch_id']}:{place.line_no}:{place.index}"
     row = {
         **dict.fromkeys(SCHEMAS[kind].names),
         **{name: getattr(record, name) for name in _AS_GIVEN[kind]},
         **batch,
         "source": record.source or batch["source"],
-        "record_id": record.id or sha[:32],
         "record_uid": hashlib.blake2b(uid.encode(), digest_size=16).hexdigest(),
-        "content_sha256": sha,
         "kind": kind,
         "line_no": place.line_no,
         "byte_offset": place.byte_offset,
@@ -81,6 +84,8 @@ def row_of(
         _conversation(row, "steps", steps, response_key)
         row["step_count"] = len(steps)
         row["tool_call_count"] = sum(len(step.tool_calls) for step in steps)
+    row["content_sha256"] = content_sha256(row, record.id, times)
+    row["record_id"] = record.id or row["content_sha256"][:32]
     return row
 
 

@@ -1,5 +1,6 @@
 """One file on its way in: units become rows, rows are judged, and every line is counted."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -41,6 +42,7 @@ class Intake:
         self._refused: list[dict[str, Any]] = []
         self._rows: dict[str, list[dict[str, Any]]] = {}
         self._accepted: dict[int, Unit] = {}
+        self._times: Counter[bytes] = Counter()
         self._results: dict[tuple[str, str], ExpectationResult] = {}
 
     @property
@@ -96,7 +98,13 @@ class Intake:
             return
         try:
             rows = [
-                row_of(record, Place(unit.number, unit.offset, index), self._facts, self._pseudonym)
+                row_of(
+                    record,
+                    Place(unit.number, unit.offset, index),
+                    self._facts,
+                    self._pseudonym,
+                    self._times,
+                )
                 for index, record in enumerate(self._read(unit.value))
             ]
         except (RecordError, msgspec.ValidationError) as error:

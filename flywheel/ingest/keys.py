@@ -9,15 +9,27 @@ import contextlib
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from flywheel.records import Record
 from flywheel.records.message import Conversation
 
 SPACE_AT_LINE_END = re.compile(r"[^\S\n]\n")
+WHO = ("prompt_key", "annotator_id", "guideline_version", "occurred_at")
+SAID = {  # columns that hold what an event says; conversations are compared by their keys
+    "demonstration": ("response_key",),
+    "comparison": ("response_a_key", "response_b_key", "choice", "reason"),
+    "ranking": ("response_keys", "ranks"),
+    "rating": ("response_key", "rating", "rating_min", "rating_max"),
+    "critique": ("response_key", "critique", "corrected_response_key"),
+    "rubric_score": ("response_key", "criterion", "score", "weight"),
+    "trajectory": ("steps_key", "outcome", "task_id", "trial", "reward"),
+    "interaction": ("response_key", "thumbs", "edited_response_key"),
+    "evaluation_prompt": ("evaluation_set", "grader", "reference"),
+}
 KEY_VERSION = "2"  # goes into every key: a change of the rules changes all of them
 
 
@@ -47,9 +59,32 @@ def response_key(conversation: Conversation) -> str:
     return _key("response", _fields(conversation))
 
 
-def content_sha256(record: Record) -> str:
-    """Hash of everything a record says; an equal one is the same event delivered again."""
-    return hashlib.sha256(msgspec.json.encode(record, order="deterministic")).hexdigest()
+def content_sha256(row: Mapping[str, Any], given_id: str | None, times: Counter[bytes]) -> str:
+    """Hash of an event: who said what; an equal one is the same event, delivered again.
+
+    What enters it are `WHO` and, by kind, `SAID`, and the id that was given. What does not: in
+    which file, form or format it came, its source, and what is known about it and was not said
+    (time spent, cost, licence, domain, group, metadata, the models that wrote the responses).
+
+    An event without an id, an annotator and a time is told from its like by nothing but its
+    place: the second of its kind in a file is another event, so that two anonymous votes in one
+    file are two. The n-th of one file and the n-th of another are the same event: a file that
+    was sent again, in another form or with more at its end, adds only what is new, and
+    anonymous twins in two files count once.
+
+    Args:
+        row: Its row of landing, as far as `WHO` and `SAID` go.
+        given_id: The record's own id, where it has one.
+        times: How often each anonymous event was seen in its file; counted on here.
+    """
+    kind = row["kind"]
+    said = [str(kind), given_id, *(row[name] for name in (*WHO, *SAID[kind]))]
+    digest = hashlib.sha256(msgspec.json.encode(said))
+    if not (given_id or row["annotator_id"] or row["occurred_at"]):
+        event = digest.digest()
+        digest.update(str(times[event] or "").encode())
+        times[event] += 1
+    return digest.hexdigest()
 
 
 def normalised(text: str) -> str:

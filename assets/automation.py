@@ -26,6 +26,8 @@ UNFINISHED = [
     STATUS.CANCELING,
 ]
 JUDGEMENTS = ("comparison", "ranking", "rating", "critique", "rubric_score", "interaction")
+QUIET_SECONDS = 30.0  # nobody waits for what happens by itself, so slow writers get their time
+WHEN_QUIET = {"ops": {"landing": {"config": {"quiet_seconds": QUIET_SECONDS}}}}
 
 land_inbox = dg.define_asset_job(
     "land_inbox",
@@ -51,11 +53,11 @@ def new_files_in_the_inbox(
     """Land new files within minutes of their delivery."""
     if context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED), limit=1):
         return dg.SkipReason("a run is in flight")
-    pending = pending_files(home.layout)
+    pending = pending_files(home.layout, QUIET_SECONDS)
     if not pending:
         return dg.SkipReason("nothing new in the inbox")
     newest = max(path.stat().st_mtime_ns for path in pending)
-    return dg.RunRequest(run_key=f"{len(pending)}-{newest}")
+    return dg.RunRequest(run_key=f"{len(pending)}-{newest}", run_config=WHEN_QUIET)
 
 
 def fresh_judgements(home: Home, known: list[str]) -> tuple[int, int, int]:
@@ -87,7 +89,9 @@ def request_turn(known: list[str], cursor: str | None = None) -> dg.SensorResult
     generation = name_after(known)
     return dg.SensorResult(
         dynamic_partitions_requests=[generations.build_add_request([generation])],
-        run_requests=[dg.RunRequest(run_key=generation, partition_key=generation)],
+        run_requests=[
+            dg.RunRequest(run_key=generation, partition_key=generation, run_config=WHEN_QUIET)
+        ],
         cursor=cursor,
     )
 
@@ -131,7 +135,9 @@ def weekly_turn(context: dg.ScheduleEvaluationContext, home: Home) -> dg.RunRequ
     generation = name_after(known)
     add(context.instance, generation)
     return dg.RunRequest(
-        run_key=f"weekly-{context.scheduled_execution_time:%Y-%m-%d}", partition_key=generation
+        run_key=f"weekly-{context.scheduled_execution_time:%Y-%m-%d}",
+        partition_key=generation,
+        run_config=WHEN_QUIET,
     )
 
 

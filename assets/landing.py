@@ -53,6 +53,9 @@ class LandingKnobs(dg.Config):
     quarantine_limit: float | None = Field(
         default=None, description="Largest share of a batch's lines that may be quarantined."
     )
+    quiet_seconds: float | None = Field(
+        default=None, description="A file that changed less than this ago is left for later."
+    )
 
 
 @dg.multi_asset(

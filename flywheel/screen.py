@@ -151,7 +151,7 @@ def show_batches(batches: Sequence[BatchManifest]) -> None:
     """A table of what became of each file."""
     console = Console()
     if not batches:
-        console.print("nothing new: everything there has landed before")
+        console.print("nothing new: everything there has landed before, or is still being written")
         return
     table = Table("file", "format", "lines", "rows", "quarantined", "blank", "")
     for one in batches:

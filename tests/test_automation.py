@@ -1,6 +1,8 @@
 """Schedules, sensors and policies, with a moved clock and files of their own."""
 
 import json
+import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,7 +36,10 @@ def deliver(home: Home, count: int, name: str = "a") -> None:
         )
         for number in range(count)
     ]
-    (home.layout.inbox / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    path = home.layout.inbox / f"{name}.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    delivered = time.time() - 2 * automation.QUIET_SECONDS
+    os.utime(path, (delivered, delivered))
 
 
 def settle(home: Home, needed: int) -> None:
@@ -58,6 +63,8 @@ def test_the_inbox_sensor_asks_once_for_each_delivery(home: Home) -> None:
     first = automation.new_files_in_the_inbox(context)
     again = automation.new_files_in_the_inbox(context)
     assert first.run_key == again.run_key  # the daemon starts one run a key
+    os.utime(home.layout.inbox / "a.jsonl")  # its writer goes on
+    assert isinstance(automation.new_files_in_the_inbox(context), dg.SkipReason)
     land([home.layout.inbox], home.layout, log=lambda line: None)
     assert isinstance(automation.new_files_in_the_inbox(context), dg.SkipReason)
 

@@ -44,7 +44,14 @@ def put(layout: Layout, name: str, content: bytes) -> Path:
     path = layout.inbox / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(content, mtime=0) if name.endswith(".gz") else content)
+    age(path)
     return path
+
+
+def age(path: Path, seconds: float = 120) -> None:
+    """Make a file's last change so old that nobody can be writing it."""
+    then = time.time() - seconds
+    os.utime(path, (then, then))
 
 
 def land_all(layout: Layout, **options: Any) -> list[BatchManifest]:
@@ -286,6 +293,66 @@ def test_a_file_being_written_is_left_until_it_holds_still(home: Layout) -> None
     assert pending_files(home) == [path]
     (batch,) = land_all(home)
     assert batch.rows == path.read_bytes().count(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "half", "rest"),
+    [
+        ("x.jsonl", GOOD + b"\n" + GOOD[:30], GOOD[30:]),
+        ("x.json", b"[" + GOOD + b"," + GOOD[:30], GOOD[30:] + b"]"),
+        ("x.csv", b"kind,prompt,response\ndemonstration,p,r\ndemonstration,p,long ans", b"wer\n"),
+    ],
+)
+def test_a_file_that_ends_inside_a_line_waits_for_its_writer_a_minute(
+    home: Layout, name: str, half: bytes, rest: bytes
+) -> None:
+    path = put(home, name, half)
+    age(path, 50)  # the writer pauses
+    told: list[str] = []
+    assert land_all(home, log=told.append) == [] and pending_files(home) == []
+    assert "ends inside a line" in told[0]
+    with path.open("ab") as file:
+        file.write(rest)
+    age(path, 50)
+    (batch,) = land_all(home)
+    assert (batch.rows, batch.quarantined) == (2, 0)
+
+
+def test_a_line_that_is_never_ended_lands_in_quarantine_in_the_end(home: Layout) -> None:
+    path = put(home, "x.jsonl", b"\n".join([GOOD] * 9 + [GOOD[:30]]))
+    age(path, 50)
+    assert land_all(home) == []
+    age(path, 70)
+    (batch,) = land_all(home)
+    assert counts(batch) == (10, 9, 1, 0) and quarantined(home)[0]["line_no"] == 10
+
+
+def test_what_happens_by_itself_waits_longer_and_a_file_that_is_named_does_not(
+    home: Layout,
+) -> None:
+    path = put(home, "x.jsonl", GOOD + b"\n")
+    age(path, 20)
+    assert pending_files(home, quiet_seconds=30) == [] and pending_files(home) == [path]
+    assert land_all(home, quiet_seconds=30) == []
+    tomorrow = put(home, "y.jsonl", GOOD + b"\n\n")
+    age(tomorrow, -90_000)  # a clock that is wrong holds no file up
+    assert pending_files(home, quiet_seconds=30) == [tomorrow]
+    path.write_bytes(b"\n".join([GOOD] * 9 + [GOOD[:30]]))
+    (batch,) = land([path], home, quiet_seconds=30, log=lambda _: None)
+    assert counts(batch) == (10, 9, 1, 0)
+
+
+def test_a_file_that_grew_lands_anew_and_its_earlier_rows_are_the_same_events(
+    home: Layout,
+) -> None:
+    path = put(home, "x.jsonl", (GOOD + b"\n") * 3)
+    land_all(home)
+    with path.open("ab") as file:
+        file.write((GOOD + b"\n") * 2)
+    age(path, 100)
+    land_all(home)
+    table = read_folder(home.landing("demonstration"))
+    assert table.num_rows == 8 and len(set(table["content_sha256"].to_pylist())) == 5
 
 
 def test_a_file_lands_once_under_any_name(home: Layout) -> None:

@@ -1,19 +1,31 @@
 """Which files there are to land: found recursively, known by their content, left alone while
 somebody writes them.
+
+That somebody still writes a file can be seen while it changes. A writer that pauses is told by
+two signs that need no help from the system: the file changed a moment ago (`quiet_seconds`), or
+it ends inside a line and changed less than `UNFINISHED_SECONDS` ago. Neither holds up a file
+that a person names.
 """
 
 import functools
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
+
+from flywheel.ingest.unit import BOM
 
 SUFFIXES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".pq"}  # each also .gz
 DRAFTS = (".part", ".partial", ".tmp", ".draft", ".crdownload", ".swp")
 FRESH_SECONDS = 1.0  # a file younger than this is looked at twice
 SETTLE_SECONDS = 0.25  # between the two looks, once for all fresh files together
+UNFINISHED_SECONDS = 60.0  # after a minute of silence nobody ends the line: what is there lands
+LINES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")  # text; a torn archive or table says so
 Stamp = tuple[int, int, int, int]  # device, inode, size, time of the last change
 
 
@@ -52,9 +64,20 @@ def find_files(
 
 
 def settled(
-    paths: Iterable[Path], left: Callable[[str], object] = lambda _: None
+    paths: Iterable[Path],
+    left: Callable[[str], object] = lambda _: None,
+    *,
+    quiet_seconds: float = 0.0,
+    named: Container[Path] = (),
 ) -> Iterator[Settled]:
-    """Hash the files that hold still; `left` is told why another is left for the next time."""
+    """Hash the files that hold still; `left` is told why another is left for the next time.
+
+    Args:
+        paths: Files.
+        left: Told of every file that is left.
+        quiet_seconds: A file that changed less than this ago is left.
+        named: Files that are whole by somebody's word: they only have to hold still.
+    """
     stamps = {path: stamp for path in paths if (stamp := _stamp(path))}
     if any(_is_fresh(stamp) for stamp in stamps.values()):
         time.sleep(SETTLE_SECONDS)
@@ -68,6 +91,8 @@ def settled(
             continue
         if digest is None or _stamp(path) != stamp:
             left(f"{path.name} is still being written; it is left for the next time")
+        elif path not in named and (sign := _sign_of_a_writer(path, stamp, quiet_seconds)):
+            left(f"{path.name} may still be being written: {sign}")
         else:
             yield Settled(path, stamp, digest)
 
@@ -113,6 +138,41 @@ def _stamp(path: Path) -> Stamp | None:
 
 def _is_fresh(stamp: Stamp) -> bool:
     return time.time() - stamp[3] / 1e9 < FRESH_SECONDS
+
+
+def _sign_of_a_writer(path: Path, stamp: Stamp, quiet_seconds: float) -> str | None:
+    """Why a file that holds still may yet be unfinished; None for one that may not."""
+    age = time.time() - stamp[3] / 1e9
+    if 0 <= age < quiet_seconds:  # below nothing: a clock is wrong, and would be for ever
+        return f"it changed {age:.0f} s ago, and is left until it has been quiet {quiet_seconds} s"
+    if 0 <= age < UNFINISHED_SECONDS and _ends_inside_a_line(path):
+        return f"it ends inside a line, and is left until it has been quiet {UNFINISHED_SECONDS} s"
+    return None
+
+
+def _ends_inside_a_line(path: Path) -> bool:
+    """Whether a file of text ends in a line that has no end and, if JSON, does not parse."""
+    suffix = Path(path.name.lower()).suffix
+    with path.open("rb") as file:
+        if suffix not in LINES or not file.seek(0, os.SEEK_END):
+            return False
+        file.seek(-1, os.SEEK_END)
+        if file.read() == b"\n":
+            return False
+        if suffix in (".csv", ".tsv"):
+            return True
+        file.seek(0)
+        (last,) = deque(file, maxlen=1)
+    whole = [path.read_bytes()] if suffix == ".json" else []
+    return not any(map(_is_json, [last, *whole]))
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text.removeprefix(BOM), type=msgspec.Raw)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=65_536)

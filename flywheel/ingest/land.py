@@ -1,6 +1,8 @@
 """Landing: files in, typed rows out, and every line accounted for.
 
-A file is known by its content: delivered twice, or under another name, it lands once. Its rows
+A file is known by its content: delivered twice, or under another name, it lands once. One that
+grew after it landed is another file and lands anew, as a whole; its earlier rows then lie in two
+batches with the same `content_sha256`, by which the warehouse counts each event once. Its rows
 are published first, its manifest last, under a lock; what a killed landing left without a
 manifest is removed by the next one, which lands the file again.
 """
@@ -11,6 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,7 @@ def land(
     format: str = "auto",
     source: str | None = None,
     quarantine_limit: float = 0.2,
+    quiet_seconds: float = 0.0,
     log: Log = print,
 ) -> list[BatchManifest]:
     """Land every new file below `paths`.
@@ -51,6 +55,8 @@ def land(
         source: Name of the source; the folder's name where there is none.
         quarantine_limit: Largest share of a file's lines that may be quarantined; beyond it the
             file is blocked: nothing of it lands, and it is judged again every time.
+        quiet_seconds: A file of a folder that changed less than this ago is left for the next
+            time, as one that ends inside a line is for a minute; a file that is named is not.
         log: Told of each file, and of what was left alone.
 
     Returns:
@@ -66,7 +72,8 @@ def land(
     _check(wanted, layout, format, source, quarantine_limit)
     try:
         with _alone(layout):
-            return _land(wanted, layout, judge, format, source, quarantine_limit, log)
+            new = partial(settled, left=log, quiet_seconds=quiet_seconds, named=set(wanted))
+            return _land(wanted, layout, judge, format, source, quarantine_limit, new, log)
     except OSError as error:
         raise IngestError(
             f"landing stopped at {error.filename or layout.root}: {error.strerror or error}; free "
@@ -74,10 +81,10 @@ def land(
         ) from error
 
 
-def pending_files(layout: Layout) -> list[Path]:
-    """Files of the inbox that have not landed, drafts and blocked ones aside."""
+def pending_files(layout: Layout, quiet_seconds: float = 0.0) -> list[Path]:
+    """Files that `land` would land from the inbox now, blocked ones aside."""
     known = {one.file_sha256 for one in read_batches(layout)}
-    found = settled(find_files([layout.inbox]))
+    found = settled(find_files([layout.inbox]), quiet_seconds=quiet_seconds)
     return [file.path for file in found if file.sha256 not in known]
 
 
@@ -105,6 +112,7 @@ def _land(
     format: str,
     source: str | None,
     limit: float,
+    new: Callable[[Iterable[Path]], Iterator[Settled]],
     log: Log,
 ) -> list[BatchManifest]:
     ensure(layout)
@@ -115,7 +123,7 @@ def _land(
     number = max((one.number for one in batches), default=0)
     others: list[Path] = []
     landed = []
-    for file in settled(find_files(paths, others.append), log):
+    for file in new(find_files(paths, others.append)):
         before = known.get(file.sha256)
         if before and not before.blocked:
             continue

@@ -153,7 +153,7 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
     if missing:
         raise FlywheelError(f"no such file or folder: {', '.join(missing)}")
     where = home()
-    before = len(read_batches(where.layout))
+    before = {one.batch_id for one in read_batches(where.layout)}
     failure: FlywheelError | None = None
     try:
         with screen.progress(quiet=arguments.json) as progress:
@@ -168,7 +168,7 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
             )
     except FlywheelError as error:
         failure = error  # say first what landed
-    batches = read_batches(where.layout)[before:]
+    batches = [one for one in read_batches(where.layout) if one.batch_id not in before]
     if not arguments.json:
         screen.show_batches(batches)
     if failure:

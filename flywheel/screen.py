@@ -172,6 +172,8 @@ def show_status(facts: dict[str, Any]) -> None:
         yield "quarantined", str(facts["quarantined"]["total"])
         for reason, count in facts["quarantined"]["by_reason"].items():
             yield "", f"{count} {reason}"
+        for one in facts["blocked"]:
+            yield "blocked", f"{one['file']}: {one['reason']}"
         for one in facts["generations"]:
             gate = one["gate"]
             verdict = f"{gate['decision']}: {'; '.join(gate['reasons'])}" if gate else "not judged"

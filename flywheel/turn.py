@@ -84,15 +84,19 @@ def summarize(
 
 
 def status_of(layout: Layout) -> dict[str, Any]:
-    """What landed, what is quarantined and why, the generations and the champion."""
+    """What landed, what is quarantined or blocked and why, the generations and the champion."""
     folder = layout.artifacts / "datasets" / "preference"
     generations = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     holder = champion(layout)
+    batches = read_batches(layout)
     return {
         "home": str(layout.root),
         "landed": landing_counts(layout),
-        "batches": len(read_batches(layout)),
+        "batches": len(batches),
         "quarantined": _quarantined(layout),
+        "blocked": [
+            {"file": one.file, "reason": one.blocked_because} for one in batches if one.blocked
+        ],
         "generations": [
             {
                 "generation": name,

@@ -176,14 +176,34 @@ def test_csv_with_a_mark_quotes_and_bad_rows_is_counted_row_by_row(home: Layout)
 
 
 @pytest.mark.parametrize(
-    "content", [b"a,a\n1,2\n", b"a,\xff\n1,2\n", b'a,"b\n1,2\n', b'a,"b"c\n1,2\n']
+    "content",
+    [
+        b"a,a\n1,2\n",
+        b"a,\xff\n1,2\n",
+        b'a,"b\n1,2\n',
+        b'a,"b"c\n1,2\n',
+        b"w7abbfd759d,23,0,1\nw48e32eca48,24,1,0\n",  # shared/data/crowd_labels
+        b"what is it?,2025-03-01T10:00Z\nwhy?,2025-03-02T10:00Z\n",
+        b"refund,-1.5e3\norder,2\n",
+        b",question,answer\n0,q,a\n",
+        b"q," + b"long " * 50 + b"\nq2,a\n",
+        b"\ndemonstration,how?,so\n\ndemonstration,why?,because\n",
+    ],
 )
-def test_a_csv_whose_header_is_of_no_use_is_one_quarantined_line(
+def test_a_csv_whose_first_line_names_no_columns_is_blocked_and_says_what_to_do(
     home: Layout, content: bytes
 ) -> None:
-    batch = one(home, "x.csv", content)
+    batch = one(home, "x.csv", content, quarantine_limit=1)
     assert counts(batch) == (1, 0, 1, 0) and batch.blocked
-    assert "header" in quarantined(home)[0]["reason"]
+    (found,) = quarantined(home)
+    assert found["reason_kind"] == "unreadable_file"
+    assert "the first line must name the columns" in found["reason"]
+    assert "write such a line" in batch.blocked_because
+
+
+@pytest.mark.parametrize("name", ["rating 1-5", "Q3", "2nd answer", "e", "#", "prompt/text"])
+def test_a_name_with_a_digit_or_a_sign_is_a_name(home: Layout, name: str) -> None:
+    assert one(home, "x.csv", f"id,{name}\n1,2\n".encode()).rows == 1
 
 
 def test_a_field_of_a_megabyte_and_a_tab_separated_file_land(home: Layout) -> None:
@@ -229,14 +249,18 @@ def torn_parquet() -> bytes:
         ("x.parquet", torn_parquet()),
         ("x.parquet", b""),
         ("x.csv.gz", gzip.compress(b"a,b\n1,2\n" * 5000, mtime=0)[:-30]),
+        ("x.json", b"[" + GOOD),
     ],
 )
 def test_a_torn_file_lands_nothing_and_says_so(home: Layout, name: str, content: bytes) -> None:
     (home.inbox / name).write_bytes(content)
-    (batch,) = land_all(home)
+    age(home.inbox / name)
+    (batch,) = land_all(home, quarantine_limit=1)
     assert counts(batch) == (1, 0, 1, 0) and batch.blocked
+    assert batch.blocked_because.startswith("it could not be read: ")
     assert quarantine_reasons(home) == {"unreadable_file": 1}
     assert landing_counts(home)["demonstration"] == 0
+    assert land_all(home, quarantine_limit=1) == [batch]  # it is looked at again
 
 
 def test_an_empty_file_is_a_batch_of_nothing(home: Layout) -> None:
@@ -401,11 +425,17 @@ def test_a_blocked_file_lands_nothing_and_is_judged_until_it_is_repaired(home: L
     first = one(home, "x.jsonl", bad)
     assert first.blocked and first.rows_by_kind == {} and latest_batch_number(home) == 0
     assert landing_counts(home)["demonstration"] == 0 and pending_files(home) == []
-    (again,) = land_all(home)
-    assert again.blocked and len(read_batches(home)) == len(quarantined(home)) == 1
+    put(home, "y.jsonl", GOOD)
+    put(home, "z.jsonl", bad)  # a copy is not judged twice
+    manifest = home.batches / f"{first.batch_id}.json"
+    written = manifest.stat().st_ino
+    again, other = land_all(home)
+    assert again == first and other.number == 2 and manifest.stat().st_ino == written
+    assert len(read_batches(home)) == 2 and len(quarantined(home)) == 1
     (passed,) = land_all(home, quarantine_limit=0.5)
-    assert not passed.blocked and landing_counts(home)["demonstration"] == 2
-    assert len(read_batches(home)) == len(quarantined(home)) == 1 and land_all(home) == []
+    assert not passed.blocked and passed.number == 3  # newer than all that was trained on
+    assert len(quarantined(home)) == 1 and landing_counts(home)["demonstration"] == 3
+    assert [one.number for one in read_batches(home)] == [2, 3] and land_all(home) == []
 
 
 def test_a_judged_line_takes_all_its_records_to_quarantine(home: Layout) -> None:

@@ -251,7 +251,6 @@ def test_gsm8k_lands_as_demonstrations_with_its_numbers(tmp_path: Path) -> None:
     ("name", "format", "kind"),
     [
         ("ukp_convarg1/pairs.jsonl.gz", "raw", "raw"),
-        ("crowd_labels/SP_amt.csv", "raw", "raw"),
         ("mbpp/mbpp.jsonl", "raw", "raw"),
         ("pandalm/testset-v1.json", "raw", "raw"),
         ("trl_samples/kto_en_demo.json", "trl", "interaction"),

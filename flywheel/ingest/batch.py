@@ -34,7 +34,8 @@ class BatchManifest:
         lines: Lines, elements or rows of the file.
         rows: Those that landed; one line may hold several records.
         rows_by_kind: Records landed, by kind; "raw" counts rows of raw sources.
-        blocked: More than the limit was quarantined, so nothing of the file landed.
+        blocked: More than the limit was quarantined, or the file as a whole could not be read,
+            so nothing of it landed.
         sure: How sure the format is, from 0 to 1, with `why` in words.
     """
 
@@ -55,6 +56,15 @@ class BatchManifest:
     blocked: bool
     landed_at: str
     expectations: list[ExpectationResult] = field(default_factory=list)
+
+    @property
+    def blocked_because(self) -> str:
+        """Why the file is blocked, for people; empty where it is not."""
+        if not self.blocked:
+            return ""
+        filled = self.lines - self.blanks
+        share = f"{self.quarantined} of {filled} lines were quarantined, more than the limit"
+        return share if self.sure else self.why
 
     def save(self, layout: Layout) -> None:
         """Commit the batch."""

@@ -26,6 +26,7 @@ class Intake:
     Attributes:
         lines: Units seen; always rows + quarantined + blanks.
         tables: What lands, by kind; "raw" for a table in no known format.
+        is_unreadable: The file as a whole cannot be read, whatever share of it might be lost.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Intake:
         judge: Judge | None,
     ) -> None:
         self.lines = self.rows = self.blanks = 0
+        self.is_unreadable = False
         self.tables: dict[str, list[pa.Table]] = {}
         self._facts, self._reader, self._pseudonym, self._judge = facts, reader, pseudonym, judge
         self._read = named(reader).read if reader != RAW else None

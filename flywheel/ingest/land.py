@@ -12,6 +12,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -53,8 +54,9 @@ def land(
         judge: Judges the rows of one kind; rows that fail a critical rule are quarantined.
         format: Name of a reader; "auto" looks inside.
         source: Name of the source; the folder's name where there is none.
-        quarantine_limit: Largest share of a file's lines that may be quarantined; beyond it the
-            file is blocked: nothing of it lands, and it is judged again every time.
+        quarantine_limit: Largest share of a file's lines that may be quarantined; beyond it, or
+            where the file as a whole cannot be read, it is blocked: nothing of it lands, and it
+            is judged again every time.
         quiet_seconds: A file of a folder that changed less than this ago is left for the next
             time, as one that ends inside a line is for a minute; a file that is named is not.
         log: Told of each file, and of what was left alone.
@@ -125,7 +127,7 @@ def _land(
     landed = []
     for file in new(find_files(paths, others.append)):
         before = known.get(file.sha256)
-        if before and not before.blocked:
+        if before and (not before.blocked or before in landed):
             continue
         facts = {
             "batch_id": f"b{number + 1:06d}-{file.sha256[:12]}",
@@ -137,17 +139,20 @@ def _land(
         if not file.holds_still:
             log(f"{facts['file']} changed while it was read; it is left for the next time")
             continue
-        if before:
-            _forget(layout, before)
-        number += 1
-        batch = _manifest(file, facts, intake, told, number, limit)
-        _publish(intake, batch, layout)
+        batch = _manifest(file, facts, intake, told, number + 1, limit)
+        if before and _is_same_judgement(batch, before):
+            batch = before
+        else:
+            if before:
+                _forget(layout, before)
+            number += 1
+            _publish(intake, batch, layout)
         known[file.sha256] = batch
         landed.append(batch)
         log(
             f"{batch.file}: {batch.format} ({batch.sure:.0%}: {batch.why}), {batch.lines} lines = "
             f"{batch.rows} rows + {batch.quarantined} quarantined + {batch.blanks} blank"
-            + (", BLOCKED" if batch.blocked else "")
+            + (f", BLOCKED: {batch.blocked_because}" if batch.blocked else "")
         )
     if others:
         log(f"{len(others)} files left alone, for their names do not end like data: {others[0]}")
@@ -179,8 +184,9 @@ def _take_in(
         for unit in itertools.chain(first, units):
             intake.take(unit)
     except IngestError as error:  # nothing of a torn file lands, and it is not passed over
-        told = (RAW, 0.0, "it could not be read")
+        told = (RAW, 0.0, f"it could not be read: {error}")
         intake = Intake(facts, RAW, pseudonym, None)
+        intake.is_unreadable = True
         fault = ("unreadable_file", str(error))
         intake.take(Unit(1, 0, b"", path.stat().st_size, fault=fault))
     intake.flush()
@@ -201,7 +207,7 @@ def _manifest(
     file: Settled, facts: dict[str, Any], intake: Intake, told: Told, number: int, limit: float
 ) -> BatchManifest:
     filled = intake.lines - intake.blanks
-    blocked = bool(filled) and intake.quarantined / filled > limit
+    blocked = intake.is_unreadable or (bool(filled) and intake.quarantined / filled > limit)
     counts = {kind: sum(t.num_rows for t in parts) for kind, parts in intake.tables.items()}
     return BatchManifest(
         number=number,
@@ -243,6 +249,12 @@ def _publish(intake: Intake, batch: BatchManifest, layout: Layout) -> None:
         for folder in tables:
             (folder / name).unlink(missing_ok=True)
         raise
+
+
+def _is_same_judgement(batch: BatchManifest, before: BatchManifest) -> bool:
+    """Whether a file that was blocked is blocked for the same reasons; its batch then stays."""
+    number, batch_id, landed_at = before.number, before.batch_id, before.landed_at
+    return replace(batch, number=number, batch_id=batch_id, landed_at=landed_at) == before
 
 
 def _forget(layout: Layout, batch: BatchManifest) -> None:

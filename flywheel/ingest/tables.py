@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -15,15 +16,40 @@ from flywheel.errors import IngestError
 from flywheel.ingest.unit import BOM, Unit
 
 FIELD_LIMIT = 32 * 2**20  # characters of one field of CSV
+NAME_LIMIT = 200  # characters; a name of a column is shorter, a response often is not
+NUMBER_OR_DATE = re.compile(r"[-+\d.,:/ ]*\d[-+\d.,:/TZeE ]*")
 
 
 def csv_units(stream: IO[bytes], delimiter: str) -> Iterator[Unit]:
     """Rows of CSV below its header; an empty field is a null.
 
-    Between tabs a quotation mark is a character like any other (text/tab-separated-values).
-
     Raises:
-        IngestError: The header cannot be read or names a column twice.
+        IngestError: The header cannot be read, names a column twice, or looks like a row of
+            data, which would be lost as one.
+    """
+    header: list[str] = []
+    below = False
+    for unit, row in _rows(stream, delimiter):
+        if not header and (row or unit.fault):
+            _check_header(unit.fault[1] if unit.fault else _unlike_a_header(row))
+            header = row
+            continue
+        if row and not unit.fault:
+            if not below:
+                _check_header(_repeated(header, row))
+                below = True
+            if len(row) == len(header):
+                unit.value = {name: text or None for name, text in zip(header, row, strict=True)}
+            else:
+                found = f"{len(row)} fields where the header has {len(header)}"
+                unit.fault = ("wrong_field_count", found)
+        yield unit
+
+
+def _rows(stream: IO[bytes], delimiter: str) -> Iterator[tuple[Unit, list[str]]]:
+    """Every row of CSV with its bytes, the header's too.
+
+    Between tabs a quotation mark is a character like any other (text/tab-separated-values).
     """
     csv.field_size_limit(FIELD_LIMIT)
     taken: list[bytes] = []
@@ -37,7 +63,6 @@ def csv_units(stream: IO[bytes], delimiter: str) -> Iterator[Unit]:
 
     quoting: Any = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     reader = csv.reader(lines(), delimiter=delimiter, strict=True, quoting=quoting)
-    header: list[str] = []
     while True:
         number, row, fault = reader.line_num + 1, list[str](), None
         try:
@@ -54,19 +79,37 @@ def csv_units(stream: IO[bytes], delimiter: str) -> Iterator[Unit]:
             raw.decode("utf-8")
         except UnicodeDecodeError as error:
             unit.fault = fault or ("invalid_utf8", str(error))
-        if not header and (row or unit.fault):
-            if unit.fault or len(set(row)) < len(row):
-                told = unit.fault[1] if unit.fault else "it names a column twice"
-                raise IngestError(f"its header is of no use: {told}")
-            header = row
-            continue
-        if row and not unit.fault:
-            if len(row) == len(header):
-                unit.value = {name: text or None for name, text in zip(header, row, strict=True)}
-            else:
-                found = f"{len(row)} fields where the header has {len(header)}"
-                unit.fault = ("wrong_field_count", found)
-        yield unit
+        yield unit, row
+
+
+def _check_header(fault: str | None) -> None:
+    if fault:
+        raise IngestError(
+            f"the first line must name the columns, each once, but {fault}; write such a line on "
+            f"top of the file (with pandas: header=True, index=False)"
+        )
+
+
+def _unlike_a_header(row: list[str]) -> str | None:
+    """What in a row no header holds; says where and not what, for it may be somebody's words."""
+    if len(set(row)) < len(row):
+        return "it says the same in two of them"
+    for column, name in enumerate(row, start=1):
+        if not name.strip():
+            return f"column {column} of it is empty"
+        if len(name) > NAME_LIMIT:
+            return f"column {column} of it holds {len(name)} characters"
+        if NUMBER_OR_DATE.fullmatch(name.strip()):
+            return f"column {column} of it holds a number or a date"
+    return None
+
+
+def _repeated(header: list[str], row: list[str]) -> str | None:
+    """A column that says in its first row what its name is: then the name was a row as well."""
+    for column, (name, text) in enumerate(zip(header, row, strict=False), start=1):
+        if name == text:
+            return f"column {column} says the same in it as in the row below"
+    return None
 
 
 def parquet_units(path: Path) -> Iterator[Unit]:

@@ -27,7 +27,8 @@ def read_units(path: Path) -> Iterator[Unit]:
     """Every unit of a file, by what its name and its first byte say.
 
     Raises:
-        IngestError: The file as a whole cannot be read: a torn archive, a torn Parquet file.
+        IngestError: The file as a whole cannot be read: a torn archive, a torn Parquet file, an
+            array that is no JSON, a table without names of columns.
     """
     name = path.name.lower().removesuffix(".gz")
     try:
@@ -58,7 +59,11 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _document(stream: IO[bytes]) -> Iterator[Unit]:
-    """A .json file: one array, one object over many lines, or lines all the same."""
+    """A .json file: one array, one object over many lines, or lines all the same.
+
+    It is held in memory as a whole, and an array's elements beside it: two to three times the
+    size of the file. What is larger than that belongs into JSONL, which is read line by line.
+    """
     data = stream.read()
     text = data.removeprefix(BOM).strip(BLANK)
     if text[:1] == b"[":
@@ -79,9 +84,7 @@ def _array(data: bytes) -> Iterator[Unit]:
     try:
         elements = msgspec.json.decode(data.removeprefix(BOM), type=list[msgspec.Raw])
     except (ValueError, RecursionError) as error:
-        fault = ("invalid_json", f"the array as a whole: {error}")
-        yield Unit(1, 0, data[:KEPT_LIMIT], len(data), fault=fault)
-        return
+        raise IngestError(f"the array as a whole is no JSON: {error}") from error
     place = 0
     for number, element in enumerate(elements, start=1):
         raw = bytes(element)

@@ -16,7 +16,15 @@ from flywheel.ingest.formats import FORMATS, named, recognise
 from flywheel.ingest.keys import normalised, prompt_key, response_key
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
-from flywheel.records import Comparison, Demonstration, Interaction, Message, Record, Trajectory
+from flywheel.records import (
+    Comparison,
+    Demonstration,
+    Interaction,
+    Message,
+    Record,
+    ToolCall,
+    Trajectory,
+)
 from flywheel.records.message import load, prompt_of, response_of
 
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -60,6 +68,29 @@ def test_tool_arguments_may_be_objects_and_what_is_left_out_is_named() -> None:
     (found,) = read("openai", {"messages": [{"role": "user", "content": "q"}, turn]})
     assert found.response[0].tool_calls[0].arguments == {"x": 1}  # type: ignore[attr-defined]
     assert found.metadata == {"message_keys_left_out": ["mood"]}
+
+
+def test_the_function_call_of_old_files_is_a_tool_call_and_its_answer_a_tool_turn() -> None:
+    call = {"name": "add", "arguments": '{"a":2}'}
+    turns = [
+        {"role": "user", "content": "2+0?"},
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "function", "name": "add", "content": "2"},
+        {"role": "assistant", "content": "2", "function_call": None},
+    ]
+    called, said = read("openai", {"messages": turns, "functions": [{"name": "add"}]})
+    assert isinstance(called, Demonstration) and isinstance(said, Demonstration)
+    assert called.response == (
+        Message(role="assistant", tool_calls=(ToolCall(name="add", arguments={"a": 2}),)),
+    )
+    assert [turn.role for turn in said.conversation] == ["user", "assistant", "tool"]
+    assert said.metadata == {"tools": [{"name": "add"}]}
+    for wrong in ("auto", {"name": "add"} | {"arguments": "{a"}):
+        with pytest.raises(RecordError, match="tool call"):
+            read("openai", {"messages": [turns[0], {"role": "assistant", "function_call": wrong}]})
+    both = {**turns[1], "tool_calls": [call]}
+    with pytest.raises(RecordError, match="not by both"):
+        read("openai", {"messages": [turns[0], both]})
 
 
 def test_an_openai_preference_is_a_comparison_by_nobody() -> None:

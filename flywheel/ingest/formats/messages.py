@@ -1,7 +1,7 @@
 """Chat messages as other tools write them, read into ours.
 
 `content` may be a string, null or a list of text parts; the arguments of a tool call may be an
-object or a JSON string of one. What a message carries beyond that is not silently dropped: the
+object or a JSON string of one; the call may be the one `function_call` of old files. What a message carries beyond that is not silently dropped: the
 names of such keys come back for the record's metadata.
 
 A null and a key that is not there are one and the same, because Parquet holds a null for every
@@ -18,7 +18,7 @@ from flywheel.records import Message, ToolCall
 from flywheel.records.message import Conversation
 
 ROLES = {"function": "tool", "human": "user", "gpt": "assistant", "ai": "assistant"}
-KNOWN = {"role", "content", "tool_calls", "tool_call_id", "name", "weight"}
+KNOWN = {"role", "content", "tool_calls", "function_call", "tool_call_id", "name", "weight"}
 
 
 def conversation(turns: Any) -> Conversation:
@@ -33,14 +33,23 @@ def conversation(turns: Any) -> Conversation:
 
 
 def message(turn: Any) -> Message:
-    """Read one message."""
+    """Read one message.
+
+    Raises:
+        RecordError: It has no role, content that is no text, or a call that cannot be read.
+    """
     if not isinstance(turn, dict) or not isinstance(turn.get("role"), str):
         raise RecordError("a message needs a role")
+    calls = turn.get("tool_calls") or []
+    if legacy := turn.get("function_call"):
+        if calls:
+            raise RecordError("a message calls by tool_calls or by function_call, not by both")
+        calls = [legacy]
     return msgspec.convert(
         {
             "role": ROLES.get(turn["role"], turn["role"]),
             "content": text(turn.get("content")),
-            "tool_calls": [tool_call(call) for call in turn.get("tool_calls") or ()],
+            "tool_calls": [tool_call(call) for call in calls],
             "tool_call_id": turn.get("tool_call_id"),
             "name": turn.get("name"),
         },

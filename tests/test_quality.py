@@ -100,17 +100,19 @@ def test_names_of_rules_are_unique_and_described() -> None:
 def test_pages_show_what_was_judged_without_anybodys_words(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     layout.inbox.mkdir()
-    words = "plutonium"
+    words, moment = "ann@example.org", "1987-06-05"
     (layout.inbox / "x.jsonl").write_text(
-        f'{{"kind":"demonstration","prompt":"{words}","response":" ","seconds":99999,'
-        f'"annotator_id":"{words}"}}'
+        f'{{"kind":"demonstration","prompt":"{words}","response":" ",'
+        f'"seconds":98765.4321,"occurred_at":"{moment}T04:03:02Z","annotator_id":"{words}"}}'
     )
     (batch,) = land([layout.inbox], layout, judge=judge, log=lambda _: None)
     assert batch.blocked
     index = build_data_docs(layout)
     pages = {path: path.read_text() for path in index.parent.rglob("*.html")}
     assert "demonstration" in pages[index] and len(pages) > len(SCHEMAS)
-    assert not any(words in page for page in pages.values())
+    told = " ".join(pages.values())
+    assert "unexpected values found" in told and "98765" not in told
+    assert words not in told and moment not in told
     before = index.stat().st_mtime_ns
     assert build_data_docs(layout) == index and index.stat().st_mtime_ns == before
     other = build_data_docs(Layout(tmp_path / "other"))

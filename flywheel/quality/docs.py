@@ -1,8 +1,8 @@
 """Data Docs: the pages of Great Expectations, for the suites and the newest batches' results.
 
 They are for people to look at and decide nothing: where they cannot be built, landing goes on
-and the page says why. A page shows rules, counts and the values that broke a rule: blanks,
-numbers and times; no rule shows a text that says something.
+and the page says why. A page shows rules, counts and the places of the rows that broke a rule
+in their table; what those rows hold is somebody's and stays in quarantine.
 """
 
 import contextlib
@@ -17,6 +17,11 @@ from flywheel.quality.suites import OWN
 
 SITE = "flywheel"
 SHOWN = 50  # newest results; a page takes a twentieth of a second
+COUNTS = {  # of a result, all that a page may know
+    *("element_count", "missing_count", "missing_percent", "unexpected_count"),
+    *("unexpected_percent", "unexpected_percent_total", "unexpected_percent_nonmissing"),
+    *("unexpected_index_list", "partial_unexpected_index_list"),
+}
 _built: dict[Path, int] = {}  # by folder, the number of judgements its pages show
 
 
@@ -57,7 +62,13 @@ def _build(made: Any, folder: Path) -> None:
     for kind in OWN:
         validation(kind)
     store = made.validation_results_store
-    for key in sorted(store.list_keys(), key=lambda one: one.run_id.run_time)[:-SHOWN]:
+    keys = sorted(store.list_keys(), key=lambda one: one.run_id.run_time)
+    for key in keys[:-SHOWN]:
         store.remove_key(key)
+    for key in keys[-SHOWN:]:
+        judgement = store.get(key)
+        for one in judgement.results:
+            one.result = {name: one.result[name] for name in one.result.keys() & COUNTS}
+        store.set(key, judgement)
     shutil.rmtree(folder / "validations", ignore_errors=True)  # pages that no index names
     made.build_data_docs(site_names=[SITE])

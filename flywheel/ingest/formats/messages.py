@@ -1,8 +1,9 @@
 """Chat messages as other tools write them, read into ours.
 
 `content` may be a string, null or a list of text parts; the arguments of a tool call may be an
-object or a JSON string of one; the call may be the one `function_call` of old files. What a message carries beyond that is not silently dropped: the
-names of such keys come back for the record's metadata.
+object or a JSON string of one; the call may be the one `function_call` of old files. What a
+message carries beyond that is not silently dropped: the names of such keys come back for the
+record's metadata.
 
 A null and a key that is not there are one and the same, because Parquet holds a null for every
 key that any other row has. A reader for which they differ must look before it calls

@@ -22,6 +22,7 @@ from dagster_dbt import (
 )
 
 from assets.resources import HOME, PROJECT, Home
+from flywheel.ingest import only_committed
 from flywheel.lake import ensure
 from flywheel.layout import Layout
 from flywheel.warehouse import publish_read_copy, row_counts
@@ -80,22 +81,22 @@ class LayerTranslator(DagsterDbtTranslator):
 def build(
     context: dg.AssetExecutionContext, dbt: DbtCliResource, home: Home
 ) -> Iterator[dg.Output | dg.AssetMaterialization | dg.AssetCheckResult | Any]:
-    """Run one `dbt build`, publish the read copy, and yield its events with row counts.
+    """Run one `dbt build` on what is committed, publish the read copy, yield counted events.
 
     What was built before a failure is reported before the failure is raised.
     """
     layout = home.layout
     ensure(layout)
     layout.warehouse.parent.mkdir(parents=True, exist_ok=True)
-    with dbt_environment(layout):
-        invocation = dbt.cli(["build"], context=context, target_path=_target(layout))
     events: list[Any] = []
     stored: dict[int, str] = {}
     failure: DagsterDbtCliRuntimeError | None = None
-    try:
-        events.extend(invocation.stream())
-    except DagsterDbtCliRuntimeError as error:
-        failure = error
+    with only_committed(layout), dbt_environment(layout):
+        invocation = dbt.cli(["build"], context=context, target_path=_target(layout))
+        try:
+            events.extend(invocation.stream())
+        except DagsterDbtCliRuntimeError as error:
+            failure = error
     for event in events:
         if isinstance(event, dg.Output):
             node = invocation.manifest["nodes"][event.metadata["unique_id"].value]

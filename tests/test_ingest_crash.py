@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from flywheel.errors import LakeError
-from flywheel.ingest import land, landing_counts, pending_files, read_batches
+from flywheel.ingest import (
+    land,
+    landing_counts,
+    only_committed,
+    pending_files,
+    read_batches,
+)
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
 
@@ -90,6 +96,32 @@ def test_a_killed_landing_leaves_no_rows_of_a_file_that_was_taken_away(home: Lay
     (home.raw("desk") / "_empty.parquet").write_bytes(b"")
     assert land([home.inbox], home, log=lambda _: None) == []
     assert os.listdir(home.raw("desk")) == ["_empty.parquet"]
+
+
+def test_who_reads_the_whole_lake_sees_no_row_of_a_killed_landing_or_of_one_under_way(
+    home: Layout,
+) -> None:
+    put(home, "a.jsonl", LINES[0])
+    land([home.inbox], home, log=lambda _: None)
+    put(home, "b.jsonl", b"\n".join(LINES))
+    kill = """
+import signal
+def hook(event, arguments):
+    if event == "os.rename" and str(arguments[1]).endswith(".json"):
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(hook)
+"""
+    start(kill + LAND, home).communicate()
+    assert read_folder(home.landing("demonstration")).num_rows == 6
+    with only_committed(home):
+        other = start(LAND, home)
+        with pytest.raises(subprocess.TimeoutExpired):
+            other.wait(timeout=3)
+        assert read_folder(home.landing("demonstration")).num_rows == 1
+        assert read_folder(home.landing("comparison")).num_rows == 0
+        assert read_folder(home.quarantine).num_rows == 0
+    assert other.communicate()[0].strip() == "1"
+    assert read_folder(home.landing("demonstration")).num_rows == 6
 
 
 def test_two_landings_at_once_land_every_file_once(home: Layout) -> None:

@@ -5,6 +5,7 @@ from flywheel.ingest.batch import (
     ExpectationResult,
     landing_counts,
     latest_batch_number,
+    only_committed,
     quarantine_reasons,
     read_batches,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "land",
     "landing_counts",
     "latest_batch_number",
+    "only_committed",
     "pending_files",
     "quarantine_reasons",
     "read_batches",

@@ -1,8 +1,11 @@
 """Batches: one per landed file. Its manifest, written last, is what makes it count."""
 
+import fcntl
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,6 +126,30 @@ def quarantine_reasons(layout: Layout) -> dict[str, int]:
         read_folder(layout.quarantine, ["reason_kind"])["reason_kind"].value_counts().to_pylist()
     )
     return {one["values"]: one["counts"] for one in sorted(kinds, key=lambda one: -one["counts"])}
+
+
+@contextmanager
+def alone(layout: Layout) -> Iterator[None]:
+    """One landing at a time in a home; another waits for its turn."""
+    layout.lake.mkdir(parents=True, exist_ok=True)
+    with (layout.lake / ".landing.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def only_committed(layout: Layout) -> Iterator[None]:
+    """Hold landing off, with nothing in the lake but batches whose manifest is written.
+
+    For who reads the lake's folders as a whole, as dbt does: rows of a landing under way, or of
+    one that was killed, would be concluded from and then be gone.
+
+    Raises:
+        LakeError: A manifest is torn.
+    """
+    with alone(layout):
+        remove_orphans(layout, {one.batch_id for one in read_batches(layout)})
+        yield
 
 
 def remove_orphans(layout: Layout, committed: set[str]) -> list[Path]:

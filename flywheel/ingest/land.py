@@ -4,14 +4,13 @@ A file is known by its content: delivered twice, or under another name, it lands
 grew after it landed is another file and lands anew, as a whole; its earlier rows then lie in two
 batches with the same `content_sha256`, by which the warehouse counts each event once. Its rows
 are published first, its manifest last, under a lock; what a killed landing left without a
-manifest is removed by the next one, which lands the file again.
+manifest is removed by the next one, which lands the file again, or by the next build of the
+warehouse (`only_committed`).
 """
 
-import fcntl
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from flywheel.errors import FlywheelError, IngestError, SettingsError
-from flywheel.ingest.batch import BatchManifest, read_batches, remove_orphans
+from flywheel.ingest.batch import BatchManifest, alone, read_batches, remove_orphans
 from flywheel.ingest.columns import pseudonyms
 from flywheel.ingest.discover import Settled, find_files, readable, settled, source_of
 from flywheel.ingest.formats import RAW, named, recognise
@@ -73,7 +72,7 @@ def land(
     wanted = list(paths)
     _check(wanted, layout, format, source, quarantine_limit)
     try:
-        with _alone(layout):
+        with alone(layout):
             new = partial(settled, left=log, quiet_seconds=quiet_seconds, named=set(wanted))
             return _land(wanted, layout, judge, format, source, quarantine_limit, new, log)
     except OSError as error:
@@ -268,12 +267,3 @@ def _shown(path: Path, layout: Layout) -> str:
     absolute, inbox = Path(os.path.abspath(path)), Path(os.path.abspath(layout.inbox))
     inside = absolute.is_relative_to(inbox)
     return readable(str(absolute.relative_to(inbox) if inside else absolute))
-
-
-@contextmanager
-def _alone(layout: Layout) -> Iterator[None]:
-    """One landing at a time in a home; another waits for its turn."""
-    layout.lake.mkdir(parents=True, exist_ok=True)
-    with (layout.lake / ".landing.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -10,7 +10,7 @@ from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders import Asked, exact, numeric_answer, refund_desk, score_all
 from flywheel.evaluate.settings import EvaluateSettings
-from flywheel.evaluate.stats import agreement, outcomes, rate
+from flywheel.evaluate.stats import agreement, outcomes, rate, ratio
 from flywheel.process.launch import launch
 from flywheel.records.message import dump, prompt_of, response_of
 from flywheel.rollout import Response
@@ -23,8 +23,52 @@ def test_a_rate_is_the_mean_and_its_interval_holds_it() -> None:
     assert (found.count, found.clusters) == (4, 4)
 
 
-def test_no_variation_is_no_interval() -> None:
-    assert rate([1.0] * 9, range(9)).ci == [1.0, 1.0]
+def test_three_wins_of_three_show_nothing_yet() -> None:
+    # with two wins and two losses added: 5 of 7. P(at most 2 of 7 draws win) is .023, so that the
+    # 2.5 % quantile is 3/7 at most; seven of seven leave 9 of 11 and P(at most 5) is .014: 6/11
+    found = rate([1.0] * 3, range(3), resamples=20000)
+    assert found.value == found.high == 1.0
+    assert found.low == pytest.approx(3 / 7)
+    assert rate([1.0] * 7, range(7), resamples=20000).low == pytest.approx(6 / 11)
+    assert rate([0.0] * 3, range(3), resamples=20000).ci == [0.0, pytest.approx(4 / 7)]
+
+
+def test_outcomes_that_all_agree_have_an_interval_at_any_number_of_prompts() -> None:
+    for count in (1, 2, 30, 600):
+        low, high = rate([1.0] * count, range(count)).ci
+        assert low < 1.0 == high
+    # four wins among 26 ties are four of four: a sign test gives p = .125
+    assert rate([1.0] * 4 + [0.5] * 26, range(30)).low < 0.5
+    assert rate([1.0] * 8 + [0.5] * 22, range(30)).low > 0.5  # p = .008
+
+
+def test_many_answers_to_one_prompt_are_no_more_evidence_than_one() -> None:
+    assert rate([1.0] * 300, [0, 1, 2] * 100, resamples=20000).low == pytest.approx(3 / 7)
+
+
+def test_a_difference_of_two_rates_has_its_own_scale() -> None:
+    found = rate([0.0, 1.0, -1.0, 0.0] * 25, range(100), scale=(-1, 1))
+    assert found.value == 0.0 and found.low < -0.1 < 0.1 < found.high
+    assert rate([1.0] * 3, range(3), scale=(-1, 1)).low < 0 < rate([1.0] * 3, range(3)).low
+    with pytest.raises(EvaluationError, match="between 0 and 1, got -1 to 1"):
+        rate([1.0, -1.0], "ab")
+
+
+def test_a_loss_per_token_weighs_each_response_by_its_tokens() -> None:
+    # 2 nats on 1 token and 8 on 9: 10 nats on 10 tokens, while the mean of the means is 1.44
+    found = ratio([2.0, 8.0], [1, 9], "ab")
+    assert found.value == 1.0
+    assert found.low == pytest.approx(8 / 9) and found.high == 2.0
+    with pytest.raises(EvaluationError, match="a positive size for each of 2 sums"):
+        ratio([2.0, 8.0], [1, 0], "ab")
+
+
+def test_responses_to_one_group_of_prompts_are_resampled_together() -> None:
+    generator = np.random.default_rng(2)
+    base = generator.normal(1, 0.5, 40)
+    apart = ratio(list(base) * 5, [3] * 200, range(200))
+    together = ratio(list(base) * 5, [3] * 200, list(range(40)) * 5)
+    assert together.high - together.low > 1.8 * (apart.high - apart.low)
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -156,6 +200,7 @@ def datasets(folder: Path, **changes: Any) -> dict[str, str]:
             "prompt": dump(prompt_of(f"say {one}")),
             "response": dump(response_of(f"{one} it is .")),
             "prompt_key": one,
+            "group_id": one,
             "domain": None,
             "source": "test",
         }
@@ -202,6 +247,45 @@ def test_one_evaluation_from_datasets_to_report(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert" in page and "<script>" not in page
     assert "Held-out demonstrations" in page and "simulated" not in page
     assert (tmp_path / "run" / "samples.parquet").exists()
+
+
+def test_the_loss_of_demonstrations_is_all_nats_over_all_tokens(tmp_path: Path) -> None:
+    from flywheel.evaluate.run import demonstration_loss
+    from flywheel.rollout import Policy, response_nll
+
+    replies = ["no", "red it is .", "no , it is not . dear thank you"]
+    rows = [
+        {"prompt": dump(prompt_of("say red")), "response": dump(response_of(one)), "group_id": one}
+        for one in replies
+    ]
+    models = {name: tiny(tmp_path / name, seed=1) for name in ("base", "sft", "policy")}
+    told = response_nll(
+        Policy.load(models["base"]),
+        [prompt_of("say red")] * 3,
+        [response_of(one) for one in replies],
+    )
+    nats, tokens = (sum(values) for values in zip(*(one for one in told if one), strict=True))
+
+    def measured(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        settings = EvaluateSettings(
+            generation="g0001",
+            **models,
+            reward_model="",
+            evaluation_dataset="",
+            preference_dataset="",
+            demonstration_dataset=freeze(tmp_path / name, test=rows),
+        )
+        found = demonstration_loss(settings)
+        assert found
+        return found
+
+    apart = measured("apart", rows)
+    assert apart["sft"] == apart["base"] == pytest.approx(nats / tokens)
+    assert (apart["rows"], apart["tokens"], apart["groups"]) == (3, tokens, 3)
+    assert apart["base_ci"][0] < apart["base"] < apart["base_ci"][1]
+    assert apart["policy_minus_base_ci"] == [0.0, 0.0]
+    together = measured("together", [{**row, "group_id": "one"} for row in rows])
+    assert together["groups"] == 1 and together["base"] == apart["base"]
 
 
 def test_without_evaluation_prompts_the_reward_model_grades_and_it_is_said(tmp_path: Path) -> None:

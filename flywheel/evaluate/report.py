@@ -104,12 +104,15 @@ def _demonstrations(found: dict[str, Any] | None) -> str:
         return ""
     rows = ""
     for name in ("base", "sft", "policy"):
-        low, high = found.get(f"{name}_minus_base_ci", (0.0, 0.0))
-        difference = "" if name == "base" else f"{low:+.3f} to {high:+.3f}"
-        rows += f"<tr><td>{name}</td>{_cell(f'{found[name]:.3f}')}{_cell(difference)}</tr>"
+        low, high = found[f"{name}_ci"]
+        loss = f"{found[name]:.3f} ({low:.3f} to {high:.3f})"
+        fell = found.get(f"{name}_minus_base_ci")
+        difference = f"{fell[0]:+.3f} to {fell[1]:+.3f}" if fell else ""
+        rows += f"<tr><td>{name}</td>{_cell(loss)}{_cell(difference)}</tr>"
     return (
-        f"<h2>Held-out demonstrations</h2><table><tr><th>{found['rows']} demonstrations</th>"
-        f"<th>nats per token</th><th>minus the base's, 95 % interval</th></tr>{rows}</table>"
+        f"<h2>Held-out demonstrations</h2><table><tr><th>{found['rows']} demonstrations, "
+        f"{found['tokens']} tokens</th><th>nats per token, 95 % interval</th>"
+        f"<th>minus the base's, 95 % interval</th></tr>{rows}</table>"
     )
 
 

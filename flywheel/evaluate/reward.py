@@ -51,7 +51,7 @@ def measure_reward(
         ]
 
     keys = [row["group_id"] for row in rows]
-    options = {"resamples": settings.resamples, "seed": settings.seed}
+    options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
     hits, longer = right(scores), right(lengths)
     model, longest = rate(hits, keys, **options), rate(longer, keys, **options)
     ceiling, on = agreement([r["votes_a"] for r in rows], [r["votes_b"] for r in rows])

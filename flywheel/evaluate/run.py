@@ -16,7 +16,7 @@ from flywheel.evaluate.policies import Answers, answer_all, compare
 from flywheel.evaluate.report import write_report
 from flywheel.evaluate.reward import measure_reward
 from flywheel.evaluate.settings import EvaluateSettings
-from flywheel.evaluate.stats import rate
+from flywheel.evaluate.stats import ratio
 from flywheel.process.worker import start, use_threads
 from flywheel.records.message import load
 from flywheel.rollout import Policy, RewardModel, response_nll
@@ -90,38 +90,41 @@ def prompts_of(settings: EvaluateSettings) -> tuple[list[Asked], set[str]]:
 
 
 def demonstration_loss(settings: EvaluateSettings) -> dict[str, Any] | None:
-    """Nats per token of held-out demonstrations under base, SFT and policy; None without any."""
+    """Nats per token of held-out demonstrations under base, SFT and policy; None without any.
+
+    All their losses over all their tokens: a long demonstration weighs as much as it is long.
+    """
     rows = read_split(Path(settings.demonstration_dataset), "test").to_pylist()
     rows = rows[: settings.demonstration_limit]
     if not rows:
         return None
     prompts, responses = ([load(row[name]) for row in rows] for name in ("prompt", "response"))
-    per_token: dict[str, list[float | None]] = {}
-    for name in ("base", "sft", "policy"):
-        found = response_nll(
+    told = {
+        name: response_nll(
             Policy.load(getattr(settings, name)), prompts, responses, max_tokens=settings.max_tokens
         )
-        per_token[name] = [one[0] / one[1] if one else None for one in found]
-    kept = [
-        p for p in range(len(rows)) if all(per_token[name][p] is not None for name in per_token)
-    ]
+        for name in ("base", "sft", "policy")
+    }
+    kept = [place for place in range(len(rows)) if all(found[place] for found in told.values())]
     if not kept:
         return None
-    keys = [rows[place]["prompt_key"] for place in kept]
-    values = {name: [per_token[name][place] or 0.0 for place in kept] for name in per_token}
-    options = {"resamples": settings.resamples, "seed": settings.seed}
-    fell = {
-        name: rate(
-            [b - a for a, b in zip(values["base"], values[name], strict=True)], keys, **options
-        )
+    fit = {name: [one for place in kept if (one := found[place])] for name, found in told.items()}
+    nats = {name: [total for total, _ in found] for name, found in fit.items()}
+    tokens = [count for _, count in fit["base"]]  # the others were trained with its tokenizer
+    groups = [rows[place]["group_id"] for place in kept]
+    sums = nats | {
+        f"{name}_minus_base": [a - b for a, b in zip(nats[name], nats["base"], strict=True)]
         for name in ("sft", "policy")
     }
+    options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
+    measured = {name: ratio(one, tokens, groups, **options) for name, one in sums.items()}
     return {
-        **{name: sum(one) / len(one) for name, one in values.items()},
+        **{name: one.value for name, one in measured.items()},
+        **{f"{name}_ci": one.ci for name, one in measured.items()},
         "rows": len(kept),
+        "tokens": sum(tokens),
+        "groups": measured["base"].clusters,
         "too_long": len(rows) - len(kept),
-        "sft_minus_base_ci": fell["sft"].ci,
-        "policy_minus_base_ci": fell["policy"].ci,
     }
 
 

@@ -1,18 +1,26 @@
-"""Rates and their intervals: a bootstrap over prompts, since answers to one are not independent."""
+"""Rates, differences and ratios with their intervals: a bootstrap over groups of prompts.
+
+Answers to one prompt, and to prompts that nearly repeat each other, are not independent, so whole
+groups are resampled. What lies on a known scale (a win rate, an accuracy, a difference of two)
+gets an interval that never collapses: three wins of three say little, though they do not vary.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from flywheel.errors import EvaluationError
 
 SAME = 1e-9  # scores nearer than this are a tie
+ADDED = 2  # clusters put at either end of the scale, after Agresti and Coull (1998)
+PIECE = 250  # resamples at once: resamples x clusters does not fit memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """A mean with its 95 % interval."""
+    """A mean, or a ratio of sums, with its 95 % interval."""
 
     value: float
     low: float
@@ -30,41 +38,81 @@ def rate(
     values: Sequence[float],
     clusters: Sequence[object],
     *,
+    scale: tuple[float, float] = (0.0, 1.0),
     resamples: int = 2000,
     seed: int = 0,
 ) -> Rate:
-    """Mean of `values` with a percentile interval from a bootstrap over `clusters`.
+    """Mean of values on a bounded scale.
+
+    The interval is the wider, at each end, of two percentile bootstraps over clusters: of the
+    clusters as they are, and with two of typical size added at each end of the scale. The second
+    keeps its width where all values agree, and by about 30 clusters it hardly matters.
 
     Args:
-        values: One number per observation.
-        clusters: What each belongs to (its prompt); whole clusters are resampled.
+        values: One number per observation, e.g. an outcome, or the difference of two.
+        clusters: What each belongs to (its prompt's group); whole clusters are resampled.
+        scale: The least and the most that a value can be.
         resamples: How many times.
         seed: Same seed, same interval.
 
     Raises:
         EvaluationError: There is nothing to average, the two do not line up, or a number is not
-            finite.
+            finite or not on the scale.
     """
-    if not len(values) or len(values) != len(clusters):
+    sums, sizes = _by_cluster(clusters, values, np.ones(len(values)))
+    least, most = scale
+    if min(values) < least or max(values) > most:
         raise EvaluationError(
-            f"a rate needs observations with their prompts, got {len(values)} and {len(clusters)}"
+            f"values must lie between {least:g} and {most:g}, got {min(values):g} to "
+            f"{max(values):g}; give `rate` the scale that they have"
         )
-    _check_finite(values)
-    names, places = np.unique(np.asarray(clusters, dtype=object).astype(str), return_inverse=True)
-    sums = np.bincount(places, weights=np.asarray(values, dtype=float))
-    sizes = np.bincount(places).astype(float)
-    generator = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    for start in range(0, resamples, 250):  # in pieces: resamples x clusters does not fit memory
-        drawn = generator.integers(len(names), size=(min(250, resamples - start), len(names)))
-        means[start : start + 250] = sums[drawn].sum(1) / sizes[drawn].sum(1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    typical = (sizes**2).sum() / sizes.sum()  # size of the cluster of an average observation
+    ends = np.repeat([least, most], ADDED)
+    plain = _percentiles(sums, sizes, resamples, seed)
+    wary = _percentiles(
+        np.append(sums, typical * ends),
+        np.append(sizes, np.full(len(ends), typical)),
+        resamples,
+        seed,
+    )
     return Rate(
         value=float(np.mean(values)),
-        low=float(low),
-        high=float(high),
+        low=min(plain[0], wary[0]),
+        high=max(plain[1], wary[1]),
         count=len(values),
-        clusters=len(names),
+        clusters=len(sums),
+    )
+
+
+def ratio(
+    sums: Sequence[float],
+    sizes: Sequence[float],
+    clusters: Sequence[object],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Rate:
+    """Sum of `sums` over sum of `sizes`, e.g. nats per token of whole responses.
+
+    A long response weighs as much as it is long. The scale has no ends, so that the interval is
+    the plain percentile bootstrap over clusters; with a single cluster it is a point.
+
+    Raises:
+        EvaluationError: As `rate`, or the sizes are not positive.
+    """
+    if len(sums) != len(sizes) or not all(size > 0 for size in sizes):
+        raise EvaluationError(
+            f"a ratio needs a positive size for each of {len(sums)} sums, got {len(sizes)} sizes "
+            f"from {min(sizes, default=0):g}"
+        )
+    over, under = _by_cluster(clusters, sums, sizes)
+    low, high = _percentiles(over, under, resamples, seed)
+    return Rate(
+        value=float(over.sum() / under.sum()),
+        low=low,
+        high=high,
+        count=len(sums),
+        clusters=len(over),
     )
 
 
@@ -100,3 +148,27 @@ def _check_finite(values: Sequence[float]) -> None:
             f"every score must be finite, {lost} of {len(values)} are not; the model that gave "
             f"them has diverged: train it again"
         )
+
+
+def _by_cluster(clusters: Sequence[object], values: Sequence[float], sizes: Any) -> tuple[Any, Any]:
+    """Values and sizes added up within each cluster: two arrays of (clusters,)."""
+    if not len(values) or len(values) != len(clusters):
+        raise EvaluationError(
+            f"a rate needs observations with their groups, got {len(values)} and {len(clusters)}"
+        )
+    _check_finite(values)
+    _, places = np.unique([str(one) for one in clusters], return_inverse=True)
+    weights = (np.asarray(one, dtype=float) for one in (values, sizes))
+    sums, totals = (np.bincount(places, weights=one) for one in weights)
+    return sums, totals
+
+
+def _percentiles(sums: Any, sizes: Any, resamples: int, seed: int) -> tuple[float, float]:
+    """The middle 95 % of sum over size when clusters are drawn anew."""
+    generator, count = np.random.default_rng(seed), len(sums)
+    found = np.empty(resamples)
+    for start in range(0, resamples, PIECE):
+        drawn = generator.integers(count, size=(min(PIECE, resamples - start), count))
+        found[start : start + PIECE] = sums[drawn].sum(1) / sizes[drawn].sum(1)
+    low, high = np.quantile(found, [0.025, 0.975])
+    return float(low), float(high)

@@ -12,7 +12,8 @@
   * TrainingError          a recipe cannot go on: settings that do not fit, a loss not finite
     - LaunchError          a process ended without its result
   * EvaluationError        there is nothing to evaluate, or a grader does not fit the prompt
-  * PromotionError         the ledger is broken or a decision is not permitted
+  * PromotionError         a decision is not permitted
+    - LedgerError          the ledger was edited, or entries of it are gone
 
 A message says what was expected, what was found, where, and what to do next.
 Catch `FlywheelError` at the edges (a Dagster asset, the command line), nowhere else.
@@ -68,4 +69,8 @@ class EvaluationError(FlywheelError):
 
 
 class PromotionError(FlywheelError):
-    """The ledger is broken, or a decision is not permitted."""
+    """A decision is not permitted."""
+
+
+class LedgerError(PromotionError):
+    """The ledger of decisions was edited, or entries of it are gone."""

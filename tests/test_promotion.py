@@ -3,6 +3,7 @@
 import http.server
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flywheel.errors import PromotionError
+from flywheel.errors import LedgerError, PromotionError
 from flywheel.layout import Layout
 from flywheel.promotion import (
     Decision,
@@ -206,8 +207,59 @@ def test_a_changed_or_missing_entry_is_found(layout: Layout) -> None:
         [lines[1], lines[0], lines[2]],
     ):
         path.write_text("".join(edited))
-        with pytest.raises(PromotionError, match=r"line . of .*ledger"):
+        with pytest.raises(LedgerError, match=r"line . of .*ledger"):
             champion(layout)
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_entries_cut_off_the_end_are_missed(layout: Layout, left: int) -> None:
+    for generation in ("g0001", "g0002", "g0003"):
+        enter(layout, generation)
+    path = layout.registry / "ledger.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:left]))
+    for act in (champion, history, lambda layout: enter(layout, "g0004")):
+        with pytest.raises(LedgerError, match=f"should hold 3 .* holds {left}: .* restore both"):
+            act(layout)
+    path.write_text("".join(lines))
+    assert holder(layout) == "g0003"
+
+
+def test_a_ledger_without_its_head_is_not_trusted_and_the_remedy_works(layout: Layout) -> None:
+    enter(layout, "g0001")
+    enter(layout, "g0002")
+    head = layout.registry / "ledger.head.json"
+    head.unlink()
+    with pytest.raises(LedgerError, match="should hold 0 entries") as found:
+        champion(layout)
+    told = re.search(r"write (\{.*\}) into", str(found.value))
+    assert told
+    head.write_text("torn")
+    with pytest.raises(LedgerError, match="is no head of a ledger"):
+        champion(layout)
+    head.write_text(told.group(1))
+    assert holder(layout) == "g0002"
+
+
+@pytest.mark.parametrize("entered", [0, 1, 2])
+def test_a_kill_between_ledger_and_head_heals(layout: Layout, entered: int) -> None:
+    for number in range(entered):
+        enter(layout, f"g000{number}")
+    script = (
+        "import os, signal, sys; from pathlib import Path; from flywheel.layout import Layout;"
+        "from flywheel.promotion import Decision, Ledger, decide_and_record;"
+        "Ledger._write_head = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
+        "layout = Layout(Path(sys.argv[1])); f = layout.evaluation('g0009'); f.mkdir(parents=True);"
+        "(f / 'result.json').write_text('9');"
+        "decide_and_record(layout, 'g0009', Decision(decision='PROMOTE', reasons=[]),"
+        " content_hash='h', human_approval=False)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(layout.root)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert [one.generation for one in history(layout)][-1] == "g0009"
+    head = json.loads((layout.registry / "ledger.head.json").read_text())
+    assert head["count"] == entered + 1
+    assert holder(layout) == "g0009"
 
 
 def test_a_line_torn_by_a_kill_is_no_entry_and_heals(layout: Layout) -> None:

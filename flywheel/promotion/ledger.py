@@ -1,7 +1,11 @@
 """The ledger: every decision ever taken, one JSON line each, sealed by the hash of the one before.
 
 Appending takes a lock and syncs. A last line torn by a kill is no entry: the next append removes
-it. A line changed or taken out of the middle breaks the chain, and everything refuses to go on.
+it. A line changed or taken out of the middle breaks the chain; for lines cut off its end, a second
+file, the head, says how many entries there are and how the last one hashes. It is put in place
+after each append, so that a kill leaves the ledger one entry ahead of it and in no other state;
+that one is healed, and everything refuses to go on from any other. Who rewrites both files to
+match, or removes both, is not found out: keep copies.
 """
 
 import fcntl
@@ -15,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flywheel.errors import PromotionError
+from flywheel.errors import LedgerError
 from flywheel.lake.files import sync
 from flywheel.layout import Layout
 
@@ -55,22 +59,33 @@ class Ledger:
 
     def __init__(self, layout: Layout) -> None:
         self.path = layout.registry / "ledger.jsonl"
+        self.head_path = layout.registry / "ledger.head.json"
 
     def entries(self) -> list[Entry]:
         """Every entry, oldest first.
 
         Raises:
-            PromotionError: The chain is broken: an entry was changed or taken out.
+            LedgerError: An entry was changed or taken out, of the middle or of the end.
         """
-        return self._read()[0]
+        head = self._head()  # before the ledger: somebody may append between the two
+        entries, _ = self._read()
+        if head == _head_of(entries):
+            return entries
+        with self.appending() as (entries, _):  # a kill came between, or somebody is appending
+            return entries
 
     @contextmanager
     def appending(self) -> Iterator[tuple[list[Entry], Callable[..., Entry]]]:
-        """Hold the ledger: its entries, and a function that appends one."""
+        """Hold the ledger: its entries, and a function that appends one.
+
+        Raises:
+            LedgerError: An entry was changed or taken out, of the middle or of the end.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with (self.path.parent / ".ledger.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             entries, whole = self._read()
+            self._check_head(entries)
             if self.path.exists() and self.path.stat().st_size > whole:
                 os.truncate(self.path, whole)  # a line torn by a kill was never an entry
 
@@ -82,6 +97,7 @@ class Ledger:
                     os.fsync(file.fileno())
                 sync(self.path.parent)
                 entries.append(entry)
+                self._write_head(entries)
                 return entry
 
             yield entries, append
@@ -95,15 +111,50 @@ class Ledger:
             try:
                 entry = Entry(**json.loads(line))
             except (ValueError, TypeError) as error:
-                raise PromotionError(f"{self._at(place)} is no entry: {error}") from error
+                raise LedgerError(
+                    f"{self._at(place)} is no entry: {error}; restore the ledger from a copy"
+                ) from error
             expected = entries[-1].hash if entries else FIRST
             if entry.before != expected or entry.number != place or entry.hash != _hash(entry):
-                raise PromotionError(
+                raise LedgerError(
                     f"{self._at(place)} does not follow from the entries before it: the ledger "
                     f"was edited; restore it from a copy"
                 )
             entries.append(entry)
         return entries, whole
+
+    def _head(self) -> dict[str, Any]:
+        """What the head says; that of an empty ledger where there is none."""
+        if not self.head_path.exists():
+            return _head_of([])
+        try:
+            return dict(json.loads(self.head_path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise LedgerError(
+                f"{self.head_path} is no head of a ledger: {error}; restore it from a copy"
+            ) from error
+
+    def _check_head(self, entries: list[Entry]) -> None:
+        """Refuse a ledger that its head does not fit; the caller holds the ledger."""
+        head = self._head()
+        if head == _head_of(entries):
+            return
+        if entries and head == _head_of(entries[:-1]):
+            self._write_head(entries)  # a kill came between append and head
+            return
+        raise LedgerError(
+            f"{self.path} should hold {head.get('count')} entries and end as "
+            f"{self.head_path.name} says, but holds {len(entries)}: some were cut off, or added by "
+            f"hand; restore both files from a copy. Where you know this ledger to be whole, write "
+            f"{json.dumps(_head_of(entries))} into {self.head_path}"
+        )
+
+    def _write_head(self, entries: list[Entry]) -> None:
+        draft = self.head_path.with_name(f".{self.head_path.name}.draft")
+        draft.write_text(json.dumps(_head_of(entries)) + "\n")
+        sync(draft)
+        os.replace(draft, self.head_path)
+        sync(self.head_path.parent)
 
     def _at(self, place: int) -> str:
         return f"line {place} of {self.path}"
@@ -118,6 +169,10 @@ def _sealed(entries: list[Entry], facts: dict[str, Any]) -> Entry:
         hash="",
     )
     return Entry(**{**asdict(entry), "hash": _hash(entry)})
+
+
+def _head_of(entries: list[Entry]) -> dict[str, Any]:
+    return {"count": len(entries), "hash": entries[-1].hash if entries else FIRST}
 
 
 def _hash(entry: Entry) -> str:

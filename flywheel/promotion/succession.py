@@ -33,7 +33,7 @@ def champion(layout: Layout) -> Champion | None:
     """Who holds the title now.
 
     Raises:
-        PromotionError: The ledger was edited.
+        LedgerError: The ledger was edited, or entries are gone.
     """
     ledger = Ledger(layout)
     holder = _holder(ledger.entries())

@@ -63,6 +63,7 @@ def held_out_evaluation(
     directory = layout.evaluation(generation)
     base = base_of(layout, generation)
     holder = champion(layout)
+    other = holder if holder and holder.generation != generation else None
     chosen = {
         **(recipes.SAMPLE["evaluate"] if base.is_sample else {}),
         **home.settings("evaluate"),
@@ -76,9 +77,8 @@ def held_out_evaluation(
         sft=str(layout.checkpoint("sft_policy", generation)),
         policy=str(layout.checkpoint("policy", generation)),
         reward_model=str(layout.checkpoint("reward_model", generation)),
-        champion=str(layout.root / holder.checkpoint)
-        if holder and holder.generation != generation
-        else "",
+        champion=str(layout.root / other.checkpoint) if other else "",
+        champion_content_hash=other.content_hash if other else "",
         evaluation_dataset=str(layout.dataset("evaluation", generation)),
         preference_dataset=str(layout.dataset("preference", generation)),
         demonstration_dataset=str(layout.dataset("demonstration", generation)),

@@ -46,6 +46,7 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
         generation,
         decide(result, settings),
         content_hash=result["policy_content_hash"],
+        compared_with=result.get("champion_content_hash", ""),
         human_approval=settings.human_approval,
     )
     holder = champion(layout)

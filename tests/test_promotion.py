@@ -94,7 +94,12 @@ def enter(layout: Layout, generation: str, decision: Decision = PROMOTE, **optio
     folder = layout.evaluation(generation)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(options.pop("evidence", generation)))
-    chosen = {"content_hash": f"hash of {generation}", "human_approval": False} | options
+    now = champion(layout)
+    chosen = {
+        "content_hash": f"hash of {generation}",
+        "compared_with": now.content_hash if now else "",
+        "human_approval": False,
+    } | options
     return decide_and_record(layout, generation, decision, **chosen)
 
 
@@ -151,6 +156,50 @@ def test_a_person_decides_where_one_is_asked(layout: Layout) -> None:
         approve(layout, "g0009", by="ada")
 
 
+def test_a_late_yes_does_not_crown_who_was_never_compared_with_the_champion(
+    layout: Layout,
+) -> None:
+    enter(layout, "g0001")
+    enter(layout, "g0002", human_approval=True)
+    enter(layout, "g0003", human_approval=True)
+    approve(layout, "g0003", by="ada")
+    refused = r"g0002 was never compared with g0003, .* materialize held_out_evaluation"
+    with pytest.raises(PromotionError, match=refused):
+        approve(layout, "g0002", by="bob", reason="read late")
+    assert holder(layout) == "g0003"
+    enter(layout, "g0002", evidence="against g0003", human_approval=True)
+    approve(layout, "g0002", by="bob", reason="judged again")
+    assert holder(layout) == "g0002"
+
+
+def test_a_yes_is_good_again_once_the_same_champion_is_back(layout: Layout) -> None:
+    enter(layout, "g0001")
+    enter(layout, "g0002", human_approval=True)
+    enter(layout, "g0003")
+    rollback(layout, by="ada", reason="g0003 is rude")
+    approve(layout, "g0002", by="bob")
+    assert holder(layout) == "g0002"
+
+
+def test_a_no_to_who_waits_needs_no_comparison(layout: Layout) -> None:
+    enter(layout, "g0001", human_approval=True)
+    enter(layout, "g0002")
+    with pytest.raises(PromotionError, match="never compared with g0002"):
+        approve(layout, "g0001", by="ada")
+    assert reject(layout, "g0001", by="ada").action == "DECLINE"
+
+
+def test_the_gate_does_not_decide_on_a_comparison_with_a_former_champion(layout: Layout) -> None:
+    first = enter(layout, "g0001", HOLD)
+    enter(layout, "g0002")
+    assert enter(layout, "g0001", HOLD) == first  # the same step again enters nothing
+    with pytest.raises(PromotionError, match="g0001 was never compared with g0002"):
+        enter(layout, "g0001", compared_with="")  # other settings, the old evidence
+    assert holder(layout) == "g0002"
+    enter(layout, "g0002", evidence="measured again", compared_with="")  # its own title is at stake
+    assert holder(layout) == "g0002"
+
+
 def test_rollback_goes_to_the_champion_before_and_no_further(layout: Layout) -> None:
     with pytest.raises(PromotionError, match="no champion"):
         rollback(layout, by="ada", reason="r")
@@ -177,8 +226,8 @@ def test_rollback_never_returns_to_what_was_rolled_back(layout: Layout) -> None:
 
 def test_rollback_goes_by_who_reigned_before_and_not_by_name(layout: Layout) -> None:
     enter(layout, "g0001")
-    enter(layout, "g0002", human_approval=True)
     enter(layout, "g0003")
+    enter(layout, "g0002", human_approval=True)
     approve(layout, "g0002", by="ada", reason="read late")
     enter(layout, "g0002", evidence="measured again")  # confirmed: no second reign
     rollback(layout, by="ada", reason="complaints")
@@ -252,10 +301,11 @@ def test_a_kill_between_ledger_and_head_heals(layout: Layout, entered: int) -> N
         "layout = Layout(Path(sys.argv[1])); f = layout.evaluation('g0009'); f.mkdir(parents=True);"
         "(f / 'result.json').write_text('9');"
         "decide_and_record(layout, 'g0009', Decision(decision='PROMOTE', reasons=[]),"
-        " content_hash='h', human_approval=False)"
+        " content_hash='h', compared_with=sys.argv[2], human_approval=False)"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(layout.root)], check=False)
-    assert done.returncode == -signal.SIGKILL
+    now = champion(layout)
+    command = [sys.executable, "-c", script, str(layout.root), now.content_hash if now else ""]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert [one.generation for one in history(layout)][-1] == "g0009"
     head = json.loads((layout.registry / "ledger.head.json").read_text())
     assert head["count"] == entered + 1
@@ -281,10 +331,10 @@ def test_a_kill_between_ledger_and_pointer_heals(layout: Layout) -> None:
         "layout = Layout(Path(sys.argv[1])); f = layout.evaluation('g0002'); f.mkdir(parents=True);"
         "(f / 'result.json').write_text('2');"
         "c.decide_and_record(layout, 'g0002', Decision(decision='PROMOTE', reasons=[]),"
-        " content_hash='h', human_approval=False)"
+        " content_hash='h', compared_with=sys.argv[2], human_approval=False)"
     )
-    done = subprocess.run([sys.executable, "-c", script, str(layout.root)], check=False)
-    assert done.returncode == -signal.SIGKILL
+    command = [sys.executable, "-c", script, str(layout.root), "hash of g0001"]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     pointer = layout.registry / "champion.json"
     assert json.loads(pointer.read_text())["generation"] == "g0001"
     assert holder(layout) == "g0002"
@@ -320,7 +370,7 @@ def test_two_processes_append_without_losing_an_entry(layout: Layout) -> None:
         "    g = f'g{sys.argv[2]}{n:03d}'; f = layout.evaluation(g); f.mkdir(parents=True)\n"
         "    (f / 'result.json').write_text(g)\n"
         "    decide_and_record(layout, g, Decision(decision='HOLD', reasons=[]),"
-        " content_hash=g, human_approval=False)\n"
+        " content_hash=g, compared_with='', human_approval=False)\n"
     )
     both = [
         subprocess.Popen([sys.executable, "-c", script, str(layout.root), side]) for side in "12"
@@ -379,7 +429,7 @@ def test_a_full_disk_leaves_the_ledger_whole(layout: Layout) -> None:
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) + 10}, {len(before) + 10}));"
         "import flywheel.promotion as p; L = Layout(Path(sys.argv[1]));"
         "p.decide_and_record(L, 'g0001', p.Decision(decision='HOLD', reasons=['x' * 500]),"
-        " content_hash='other', human_approval=False)"
+        " content_hash='other', compared_with='', human_approval=False)"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(layout.root)], check=False, capture_output=True

@@ -50,6 +50,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
         "demonstrations": demonstration_loss(settings),
         "simulated": any(source.startswith(SIMULATED) for source in sources),
         "generation": settings.generation,
+        "champion_content_hash": settings.champion_content_hash,
     }
     _write_samples(run_dir / "samples.parquet", used, answers, greedy)
     write_report(run_dir / "report.html", result, used, answers)

@@ -51,6 +51,7 @@ def decide_and_record(
     decision: Decision,
     *,
     content_hash: str,
+    compared_with: str,
     human_approval: bool,
     by: str = "gate",
 ) -> Entry:
@@ -58,6 +59,19 @@ def decide_and_record(
 
     The same decision on the same evidence is entered once, so a step that runs again neither
     asks a person twice nor undoes a rollback. Another decision on it (settings changed) is new.
+
+    Args:
+        layout: The home.
+        generation: Of the challenger.
+        decision: What the gate says.
+        content_hash: Of the challenger's checkpoint.
+        compared_with: Content hash of the champion that the evaluation compared it with; empty
+            where it was none.
+        human_approval: Whether a promotion waits for a person.
+        by: Who decides.
+
+    Raises:
+        PromotionError: Somebody else is the champion than whom it was compared with.
     """
     evidence = layout.evaluation(generation) / "result.json"
     sha = file_sha256(evidence)
@@ -66,6 +80,9 @@ def decide_and_record(
         said = (decision.decision, sha, content_hash)
         if last and (last.action, last.evidence_sha256, last.content_hash) == said:
             return last
+        now = _holder(entries)
+        if now and now.generation != generation and now.content_hash != compared_with:
+            raise PromotionError(_judge_again(generation, now))
         awaiting = decision.decision == "PROMOTE" and human_approval
         promoted = decision.decision == "PROMOTE" and not awaiting
         entry = append(
@@ -88,7 +105,8 @@ def approve(layout: Layout, generation: str, *, by: str, reason: str = "") -> En
     """Say yes to a challenger that waits.
 
     Raises:
-        PromotionError: It does not wait for anybody.
+        PromotionError: It does not wait for anybody, or the champion is another by now than the
+            one that it was compared with.
     """
     return _verdict(layout, generation, "APPROVE", by, reason)
 
@@ -162,6 +180,9 @@ def _verdict(layout: Layout, generation: str, action: str, by: str, reason: str)
                 f"{generation} does not wait for a person: {found}; "
                 f"promotions that waited so far: {', '.join(waiting) or 'none'}"
             )
+        now = _holder(entries)
+        if action == "APPROVE" and now and now != _holder(entries[: last.number]):
+            raise PromotionError(_judge_again(generation, now))
         entry = append(
             action=action,
             generation=generation,
@@ -176,6 +197,14 @@ def _verdict(layout: Layout, generation: str, action: str, by: str, reason: str)
         )
         _point(layout, _holder(entries))
     return entry
+
+
+def _judge_again(generation: str, now: Champion) -> str:
+    return (
+        f"{generation} was never compared with {now.generation}, which is the champion by now; "
+        f"materialize held_out_evaluation and gate_decision of {generation} again, which judges it "
+        f"against {now.generation}"
+    )
 
 
 def _named(by: str) -> None:

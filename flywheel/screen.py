@@ -85,11 +85,13 @@ def _turn_facts(turn: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "kept out", ", ".join(f"{count} {name}" for name, count in turn["excluded"].items())
     reward, policy = turn["reward_model"], turn["policy"]
     if reward:
-        ceiling = reward.get("annotator_ceiling")
+        ceiling, lead = reward.get("annotator_ceiling"), reward["over_length"]
         yield (
             "reward model",
             f"right on {_share(reward['accuracy'], reward['ci'])} of {reward['pairs']} held-out "
-            f"pairs; longest wins {reward['longest_wins']:.0%}"
+            f"pairs; longest wins {reward['longest_wins']:.0%}, shortest "
+            f"{reward['shortest_wins']:.0%}, ahead of the better by "
+            f"{_share(lead['difference'], lead['ci'])}"
             + (f"; two annotators agree {ceiling:.0%}" if ceiling is not None else ""),
         )
     if policy:

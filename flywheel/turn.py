@@ -5,13 +5,22 @@
 * `generation`, `simulated` (whether the annotators are those of the sample world);
 * `landed`: records by kind; `quarantined`: {total, by_reason}; `excluded`: rows by reason;
 * `datasets`: rows by split of each frozen dataset;
-* `reward_model`: {accuracy, ci, annotator_ceiling, longest_wins, pairs, ...};
-* `policy`: {opponent, win_rate, ci, prompts, mean_response_tokens, versus, ...};
-* `demonstrations`: nats per token of held-out demonstrations under base, SFT and policy;
+* `reward_model`: {accuracy, ci, pairs, groups, undecided, too_long, longest_wins, shortest_wins,
+  over_length, annotator_ceiling, agreement_with_one_annotator, ...}: accuracy on held-out pairs
+  whose label is decided, and what the two rules of length get on them; `over_length` is the
+  model's paired lead on the better rule, {baseline, difference, ci}; the ceiling is how often
+  two annotators agree, evenly split pairs included, and beside it how often the model agrees with
+  one of them on the same pairs;
+* `policy`: {opponent, win_rate, ci, prompts, groups, mean_response_tokens, versus, ...};
+* `demonstrations`: {base, sft, policy}: nats per token of held-out demonstrations, all losses
+  over all tokens; {sft, policy}_minus_base; each with its `_ci`; rows, tokens, groups;
+  null where there are none;
 * `faults`: the faults planted in the sample world and how many of each were caught;
 * `gate`: {decision, reasons}; `champion`: generation of the champion, null where there is none;
 * `seconds`: {total, by_stage, training_and_sampling}; `orchestration_frac`: the share of the
   total in which no training or sampling process ran.
+
+`ci` is a 95 % interval, resampled over groups of prompts that nearly repeat each other.
 """
 
 import json

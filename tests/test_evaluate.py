@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from flywheel.datasets.manifest import read_split
@@ -105,14 +106,16 @@ def test_a_tie_is_half_a_win() -> None:
     assert outcomes([1.0, 0.0, 0.3], [0.0, 1.0, 0.3]) == [1.0, 0.0, 0.5]
 
 
-def test_agreement_is_counted_on_pairs_that_two_decided() -> None:
-    # 3:0 always agree; 2:1 agree in 1 of 3 pairs of votes; single votes say nothing
-    assert agreement([3, 2, 1], [0, 1, 0]) == (pytest.approx((1 + 1 / 3) / 2), 2)
-    assert agreement([1], [0]) == (None, 0)
+def test_agreement_is_that_of_two_annotators_drawn_from_those_who_decided() -> None:
+    assert agreement(3, 0) == 1.0
+    assert agreement(2, 1) == pytest.approx(1 / 3)  # 1 of 3 pairs of votes
+    assert agreement(1, 1) == 0.0
+    with pytest.raises(EvaluationError, match="two annotators who decided, got 1"):
+        agreement(1, 0)
 
 
 def asked(grader: str, reference: str | None = None, prompt: str = "how much?") -> Asked:
-    return Asked("k", prompt_of(prompt), grader, reference, "")
+    return Asked("k", "g", prompt_of(prompt), grader, reference, "")
 
 
 def said(text: str, *, ended: bool = True) -> Response:
@@ -172,7 +175,7 @@ def datasets(folder: Path, **changes: Any) -> dict[str, str]:
         {
             "prompt": dump(prompt_of(f"say {one} {evil if one == 'red' else ''}")),
             "prompt_key": one,
-            "group_id": one,
+            "group_id": one[0],  # blue and black repeat each other, nearly
             "grader": "exact",
             "reference": f"{one} it is .",
             "domain": "colours",
@@ -237,16 +240,28 @@ def test_one_evaluation_from_datasets_to_report(tmp_path: Path) -> None:
     result = evaluated(tmp_path, **datasets(tmp_path))
     reward, policy = result["reward_model"], result["policy"]
     assert reward["pairs"] == 4 and reward["longest_wins"] == 1.0
-    assert reward["annotator_ceiling"] == 1.0
+    assert reward["shortest_wins"] == 0.0
+    assert reward["over_length"]["baseline"] == "longest_wins"
+    assert reward["over_length"]["difference"] == reward["accuracy"] - 1.0
+    assert reward["annotator_ceiling"] == 4 / 5  # four pairs 2:0, one 1:1
+    assert reward["annotator_ceiling_pairs"] == 5
+    assert reward["agreement_with_one_annotator"] == (reward["accuracy"] * 4 + 0.5) / 5
     assert (reward["undecided"], reward["too_long"]) == (1, 0)
-    assert policy["opponent"] == "champion" and policy["prompts"] == 4
+    assert policy["opponent"] == "champion" and policy["prompts"] == 4 and policy["groups"] == 3
     assert set(policy["versus"]) == {"base", "sft", "champion"}
     assert policy["grader"] == "exact" and not result["simulated"]
     assert result["demonstrations"]["rows"] == 4
     page = (tmp_path / "run" / "report.html").read_text()
     assert "&lt;script&gt;alert" in page and "<script>" not in page
+    assert "split evenly" in page and "one agrees with another 80.0%" in page
     assert "Held-out demonstrations" in page and "simulated" not in page
     assert (tmp_path / "run" / "samples.parquet").exists()
+
+
+def unset(**inputs: Any) -> EvaluateSettings:
+    models = dict.fromkeys(("base", "sft", "policy", "reward_model"), "")
+    data = dict.fromkeys(("evaluation_dataset", "preference_dataset", "demonstration_dataset"), "")
+    return EvaluateSettings(generation="g0001", **{**models, **data, **inputs})
 
 
 def test_the_loss_of_demonstrations_is_all_nats_over_all_tokens(tmp_path: Path) -> None:
@@ -267,14 +282,8 @@ def test_the_loss_of_demonstrations_is_all_nats_over_all_tokens(tmp_path: Path) 
     nats, tokens = (sum(values) for values in zip(*(one for one in told if one), strict=True))
 
     def measured(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        settings = EvaluateSettings(
-            generation="g0001",
-            **models,
-            reward_model="",
-            evaluation_dataset="",
-            preference_dataset="",
-            demonstration_dataset=freeze(tmp_path / name, test=rows),
-        )
+        dataset = freeze(tmp_path / name, test=rows)
+        settings = unset(**models, demonstration_dataset=dataset)
         found = demonstration_loss(settings)
         assert found
         return found
@@ -286,6 +295,65 @@ def test_the_loss_of_demonstrations_is_all_nats_over_all_tokens(tmp_path: Path) 
     assert apart["policy_minus_base_ci"] == [0.0, 0.0]
     together = measured("together", [{**row, "group_id": "one"} for row in rows])
     assert together["groups"] == 1 and together["base"] == apart["base"]
+
+
+def test_a_reward_model_is_held_against_the_better_rule_of_length(tmp_path: Path) -> None:
+    from flywheel.evaluate.reward import measure_reward
+    from flywheel.rollout import RewardModel
+
+    tiny(tmp_path / "base")
+    reward = RewardModel.load(reward_of(tmp_path / "base", tmp_path / "reward"))
+
+    def measured(copies: int, *, near_repeats: bool) -> dict[str, Any]:
+        pairs = [
+            {
+                "prompt": dump(prompt_of(f"say {COLOURS[number % 4]}")),
+                "response_a": dump(response_of("no" if number % 3 else "no , it")),
+                "response_b": dump(response_of(f"{COLOURS[number % 4]} it is .")),
+                "group_id": f"{number} {0 if near_repeats else copy}",
+                "probability_a": 0.9 if number % 10 < 7 else 0.1,  # a is the shorter
+                "votes_a": 1,
+                "votes_b": 0,
+                "domain": None,
+            }
+            for number in range(40)
+            for copy in range(copies)
+        ]
+        return measure_reward(pa.Table.from_pylist(pairs), reward, unset())
+
+    once = measured(1, near_repeats=False)
+    lead = once["over_length"]
+    assert (once["longest_wins"], once["shortest_wins"]) == (0.3, 0.7)
+    assert lead["baseline"] == "shortest_wins"
+    assert lead["difference"] == pytest.approx(once["accuracy"] - 0.7)
+    assert lead["ci"][0] < lead["difference"] <= lead["ci"][1]
+    assert once["annotator_ceiling"] is None
+    together, apart = measured(5, near_repeats=True), measured(5, near_repeats=False)
+    assert together["over_length"]["ci"] == pytest.approx(lead["ci"])
+    width = {name: one["ci"][1] - one["ci"][0] for name, one in (("t", together), ("a", apart))}
+    assert width["t"] > 1.8 * width["a"]
+
+
+def test_near_repeats_of_one_prompt_count_as_one_prompt() -> None:
+    from flywheel.evaluate.policies import Answers, compare
+
+    def compared(prompts: int, repeats: int) -> dict[str, Any]:
+        prompt = prompt_of("?")
+        put = [
+            Asked(f"{one} {repeat}", str(one), prompt, "exact", "", "")
+            for one in range(prompts)
+            for repeat in range(repeats)
+        ]
+        mine = [float(int(one.group) % 5 < 3) for one in put]
+        answers = {
+            name: Answers([said("no")] * len(put), scores)
+            for name, scores in (("policy", mine), ("base", [0.5] * len(put)))
+        }
+        return compare(answers, put, unset())
+
+    once, five = compared(40, 1), compared(40, 5)
+    assert (five["prompts"], five["groups"], five["win_rate"]) == (200, 40, 0.6)
+    assert five["ci"] == pytest.approx(once["ci"])
 
 
 def test_without_evaluation_prompts_the_reward_model_grades_and_it_is_said(tmp_path: Path) -> None:

@@ -51,8 +51,7 @@ def turn(
         "reward_model": {
             "accuracy": accuracy,
             "ci": [accuracy - 0.02, accuracy + 0.02],
-            "longest_wins": 0.47,
-            "longest_wins_ci": [0.45, 0.49],
+            "over_length": {"difference": accuracy - 0.57, "ci": [accuracy - 0.6, accuracy - 0.54]},
         },
         "faults": [{"passed": caught}],
     }

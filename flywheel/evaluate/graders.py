@@ -21,13 +21,15 @@ class Asked:
     """A prompt to be tested on.
 
     Attributes:
-        key: Key of the prompt; what intervals are clustered by.
+        key: Key of the prompt.
+        group: Group of prompts that nearly repeat it; what intervals are clustered by.
         grader: Name of who scores a response.
         reference: The right answer, where the grader needs one.
         domain: Slice it belongs to; empty where none was given.
     """
 
     key: str
+    group: str
     prompt: Conversation
     grader: str
     reference: str | None

@@ -91,14 +91,14 @@ def compare(
 ) -> dict[str, Any]:
     """The challenger ("policy") against each of the others."""
     opponent = "champion" if "champion" in answers else "base"
-    keys = [one.key for one in asked]
+    groups = [one.group for one in asked]
     mine = answers["policy"]
     versus = {}
     for name, other in answers.items():
         if name != "policy":
             won = rate(
                 outcomes(mine.scores, other.scores),
-                keys,
+                groups,
                 resamples=settings.resamples,
                 seed=settings.seed,
             )
@@ -107,6 +107,7 @@ def compare(
         "opponent": opponent,
         **versus[opponent],
         "prompts": len(asked),
+        "groups": len(set(groups)),
         "mean_response_tokens": mine.mean_tokens,
         "opponent_response_tokens": answers[opponent].mean_tokens,
         "ended_frac": mine.ended_frac,

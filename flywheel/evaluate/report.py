@@ -33,18 +33,12 @@ def write_report(
         for name, one in policy["greedy"]["versus"].items()
     ]
     rates += [
-        (
-            "reward model orders held-out pairs as annotators do",
-            reward["accuracy"],
-            reward["ci"],
-            0.5,
-        ),
-        (
-            "the longer response is preferred",
-            reward["longest_wins"],
-            reward["longest_wins_ci"],
-            0.5,
-        ),
+        (name, reward[field], reward[f"{field}_ci" if field != "accuracy" else "ci"], 0.5)
+        for name, field in (
+            ("reward model orders held-out pairs as annotators do", "accuracy"),
+            ("the longer response is preferred", "longest_wins"),
+            ("the shorter response is preferred", "shortest_wins"),
+        )
     ]
     simulated = (
         "<p class=note>The annotators of this world are simulated, and what scores the answers is "
@@ -52,21 +46,15 @@ def write_report(
         if result["simulated"]
         else ""
     )
-    ceiling = reward["annotator_ceiling"]
-    told = (
-        f"two annotators agree on {ceiling:.1%} of the {reward['annotator_ceiling_pairs']} pairs "
-        f"that both decided"
-        if ceiling is not None
-        else "no pair was judged by two annotators, so their ceiling is not known"
-    )
     reward_slices = reward["by_domain"] | reward["by_length"]
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>Generation {escape(result["generation"])}</title>
 <style>{STYLE}</style></head><body>
 <h1>Generation {escape(result["generation"])}</h1>{simulated}
-<p>{policy["prompts"]} prompts that nothing was trained on, graded by {escape(policy["grader"])};
-{reward["pairs"]} held-out pairs; {told}. Bars are 95 % intervals, the line is one half.</p>
+<p>{policy["prompts"]} prompts that nothing was trained on, in {policy["groups"]} groups of near
+repeats, graded by {escape(policy["grader"])}. {_pairs(reward)} Bars are 95 % intervals over groups,
+the line is one half.</p>
 <table>{"".join(_rate(*one) for one in rates)}</table>
 <h2>Means</h2>
 <table><tr><th></th>{"".join(f"<th>{escape(n)}</th>" for n in policy["mean_score"])}</tr>
@@ -79,6 +67,25 @@ def write_report(
 </body></html>
 """
     path.write_text(page, encoding="utf-8", errors="backslashreplace")
+
+
+def _pairs(reward: dict[str, Any]) -> str:
+    """The held-out pairs, what length alone would get, and how far annotators agree."""
+    lead, ceiling = reward["over_length"], reward["annotator_ceiling"]
+    rule = "the longer wins" if lead["baseline"] == "longest_wins" else "the shorter wins"
+    told = (
+        f"{reward['pairs']} held-out pairs are decided; {reward['undecided']} more are split "
+        f"evenly and left out of accuracy. On the decided ones the reward model is "
+        f"{lead['difference']:+.3f} ({lead['ci'][0]:+.3f} to {lead['ci'][1]:+.3f}) ahead of "
+        f"'{rule}', the better of the two rules of length."
+    )
+    if ceiling is None:
+        return f"{told} No pair was judged by two annotators, so their ceiling is not known."
+    return (
+        f"{told} On the {reward['annotator_ceiling_pairs']} pairs that two annotators or more "
+        f"decided, evenly split ones included, one agrees with another {ceiling:.1%} of the time, "
+        f"and the reward model with one {reward['agreement_with_one_annotator']:.1%}."
+    )
 
 
 def _rate(name: str, value: float, ci: list[float], line: float) -> str:

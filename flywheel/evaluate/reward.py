@@ -1,6 +1,13 @@
-"""How good the reward model is on pairs it never saw, beside what anybody could do."""
+"""How good the reward model is on pairs it never saw, beside what anybody could do.
+
+Accuracy is measured on decided pairs, the crowd's label being right. The annotators' ceiling is
+how often two of them agree; pairs on which they are split count there as what they are,
+disagreement, so beside it stands how often the reward model agrees with one annotator on the very
+same pairs. What a rule that looks at length alone would get is measured on the decided pairs too.
+"""
 
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -14,68 +21,115 @@ from flywheel.rollout import RewardModel
 LEAST_SLICE = 20  # pairs; smaller slices say nothing
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A held-out pair with what the reward model and length say of it.
+
+    Attributes:
+        scored: 1 where response a has the higher score, 0 where b has, a half where they tie.
+        longer: 1 where response a has more words, 0 where b has, a half where they have as many.
+    """
+
+    row: dict[str, Any]
+    scored: float
+    longer: float
+
+    def right(self, prefers_a: float) -> float:
+        """1 where a choice is the crowd's, 0 where it is the other, a half for none."""
+        return prefers_a if self.row["probability_a"] > 0.5 else 1 - prefers_a
+
+
 def measure_reward(
     pairs: pa.Table, reward: RewardModel, settings: EvaluateSettings
 ) -> dict[str, Any]:
     """Accuracy on decided held-out pairs with its baselines and the annotators' own ceiling.
 
     Raises:
-        EvaluationError: The test split holds no decided pair.
+        EvaluationError: The test split holds no decided pair, or none that can be scored.
     """
-    decided = [row for row in pairs.to_pylist() if row["probability_a"] != 0.5]
-    rows = decided[: settings.pair_limit]
-    if not rows:
+    rows = pairs.to_pylist()[: settings.pair_limit]
+    if all(row["probability_a"] == 0.5 for row in rows):
         raise EvaluationError("no decided preference in the test split; land more comparisons")
-    prompts = [load(row["prompt"]) for row in rows]
-    sides = {side: [load(row[side]) for row in rows] for side in ("response_a", "response_b")}
-    scores = {
-        side: reward.score(prompts, texts, max_tokens=settings.max_tokens)
-        for side, texts in sides.items()
-    }
-    lengths = {side: [len(text_of(one).split()) for one in texts] for side, texts in sides.items()}
-    kept = [
-        place
-        for place in range(len(rows))
-        if scores["response_a"][place] is not None and scores["response_b"][place] is not None
-    ]
-    if not kept:
+    judged = _judge(rows, reward, settings.max_tokens)
+    decided = [one for one in judged if one.row["probability_a"] != 0.5]
+    if not decided:
         raise EvaluationError("every held-out response is too long to score; raise max_tokens")
-    rows = [rows[place] for place in kept]
-
-    def right(values: dict[str, list[Any]]) -> list[float]:
-        a, b = ([values[side][place] for place in kept] for side in ("response_a", "response_b"))
-        first = outcomes(a, b)
-        return [
-            one if row["probability_a"] > 0.5 else 1 - one
-            for one, row in zip(first, rows, strict=True)
-        ]
-
-    keys = [row["group_id"] for row in rows]
     options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
-    hits, longer = right(scores), right(lengths)
-    model, longest = rate(hits, keys, **options), rate(longer, keys, **options)
-    ceiling, on = agreement([r["votes_a"] for r in rows], [r["votes_b"] for r in rows])
+    groups = [one.row["group_id"] for one in decided]
+    hits = [one.right(one.scored) for one in decided]
+    longer = [one.right(one.longer) for one in decided]
+    model = rate(hits, groups, **options)
     slices = defaultdict(list)
-    for row, hit in zip(rows, hits, strict=True):
-        slices[row["domain"] or "no domain"].append(hit)
+    for one, hit in zip(decided, hits, strict=True):
+        slices[one.row["domain"] or "no domain"].append(hit)
     return {
         "accuracy": model.value,
         "ci": model.ci,
-        "pairs": len(rows),
+        "pairs": len(decided),
         "groups": model.clusters,
-        "undecided": len(pairs) - len(decided),
-        "too_long": min(len(decided), settings.pair_limit) - len(kept),
-        "longest_wins": longest.value,
-        "longest_wins_ci": longest.ci,
-        "shortest_wins": 1 - longest.value,
-        "annotator_ceiling": ceiling,
-        "annotator_ceiling_pairs": on,
+        "undecided": len(judged) - len(decided),
+        "too_long": len(rows) - len(judged),
+        **_length_rules(hits, longer, groups, options),
+        **_ceiling(judged, options),
         "by_domain": {
             name: {"accuracy": sum(one) / len(one), "pairs": len(one)}
             for name, one in sorted(slices.items())
             if len(one) >= LEAST_SLICE
         },
         "by_length": _by_length(hits, longer),
+    }
+
+
+def _judge(rows: list[dict[str, Any]], reward: RewardModel, max_tokens: int) -> list[Judged]:
+    """Pairs of which both responses can be scored."""
+    prompts = [load(row["prompt"]) for row in rows]
+    a, b = ([load(row[side]) for row in rows] for side in ("response_a", "response_b"))
+    scores_a, scores_b = (reward.score(prompts, side, max_tokens=max_tokens) for side in (a, b))
+    judged = []
+    for row, *texts, first, second in zip(rows, a, b, scores_a, scores_b, strict=True):
+        if first is None or second is None:
+            continue
+        words = [len(text_of(text).split()) for text in texts]
+        (scored,), (longer,) = outcomes([first], [second]), outcomes(words[:1], words[1:])
+        judged.append(Judged(row, scored, longer))
+    return judged
+
+
+def _length_rules(
+    hits: list[float], longer: list[float], groups: list[str], options: dict[str, Any]
+) -> dict[str, Any]:
+    """What "the longer wins" and "the shorter wins" get, and the model's lead on the better."""
+    rules = {"longest_wins": longer, "shortest_wins": [1 - one for one in longer]}
+    found = {name: rate(values, groups, **options) for name, values in rules.items()}
+    better = max(found, key=lambda name: found[name].value)
+    ahead = [hit - other for hit, other in zip(hits, rules[better], strict=True)]
+    lead = rate(ahead, groups, scale=(-1, 1), **options)
+    return {
+        **{name: one.value for name, one in found.items()},
+        **{f"{name}_ci": one.ci for name, one in found.items()},
+        "over_length": {"baseline": better, "difference": lead.value, "ci": lead.ci},
+    }
+
+
+def _ceiling(judged: list[Judged], options: dict[str, Any]) -> dict[str, Any]:
+    """How often one annotator agrees with another, and the model with one, on the same pairs."""
+    votes = [(one, one.row["votes_a"], one.row["votes_b"]) for one in judged]
+    twice = [(one, a, b) for one, a, b in votes if a + b >= 2]
+    if not twice:
+        return {"annotator_ceiling": None, "annotator_ceiling_pairs": 0}
+    groups = [one.row["group_id"] for one, _, _ in twice]
+    people = rate([agreement(a, b) for _, a, b in twice], groups, **options)
+    model = rate(
+        [(a * one.scored + b * (1 - one.scored)) / (a + b) for one, a, b in twice],
+        groups,
+        **options,
+    )
+    return {
+        "annotator_ceiling": people.value,
+        "annotator_ceiling_ci": people.ci,
+        "annotator_ceiling_pairs": len(twice),
+        "agreement_with_one_annotator": model.value,
+        "agreement_with_one_annotator_ci": model.ci,
     }
 
 

@@ -80,6 +80,7 @@ def prompts_of(settings: EvaluateSettings) -> tuple[list[Asked], set[str]]:
     asked = [
         Asked(
             key=row["prompt_key"],
+            group=row["group_id"],
             prompt=load(row["prompt"]),
             grader=grader or row["grader"],
             reference=row.get("reference"),

@@ -128,17 +128,18 @@ def outcomes(scores: Sequence[float], others: Sequence[float]) -> list[float]:
     ]
 
 
-def agreement(votes_a: Sequence[int], votes_b: Sequence[int]) -> tuple[float | None, int]:
-    """How often two annotators who both decided on a pair agree, and on how many pairs.
+def agreement(votes_a: int, votes_b: int) -> float:
+    """How often two annotators, drawn from those who decided on a pair, agree.
 
-    Every pair with two or more decided votes counts once, whatever the number of its votes.
+    1 for 3:0, a third for 2:1, 0 for 1:1.
+
+    Raises:
+        EvaluationError: Fewer than two decided.
     """
-    shares = []
-    for a, b in zip(votes_a, votes_b, strict=True):
-        n = a + b
-        if n >= 2:
-            shares.append((a * (a - 1) + b * (b - 1)) / (n * (n - 1)))
-    return (sum(shares) / len(shares) if shares else None), len(shares)
+    count = votes_a + votes_b
+    if count < 2:
+        raise EvaluationError(f"agreement takes two annotators who decided, got {count}")
+    return (votes_a * (votes_a - 1) + votes_b * (votes_b - 1)) / (count * (count - 1))
 
 
 def _check_finite(values: Sequence[float]) -> None:

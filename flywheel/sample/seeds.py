@@ -74,7 +74,7 @@ def claims(
     over_base = [_win(turn, "base") for turn in turns]
     over_sft = [_win(turn, "sft") for turn in turns]
     reward = [_interval(turn["reward_model"], "accuracy", "ci") for turn in turns]
-    longest = [_interval(turn["reward_model"], "longest_wins", "longest_wins_ci") for turn in turns]
+    lead = [_interval(turn["reward_model"]["over_length"], "difference", "ci") for turn in turns]
     sft = [found["sft_policy"] for found in greedy_gold]
     missed = [float(sum(not one["passed"] for one in turn["faults"])) for turn in turns]
 
@@ -88,7 +88,7 @@ def claims(
         claim("greedy DPO (reported)", [found["policy"] for found in greedy_gold], None),
         claim("greedy base (reported)", [found["base_policy"] for found in greedy_gold], None),
         claim("reward model, held-out pairs", reward, None),
-        claim("longest wins, its interval below", longest, pool(reward).low > pool(longest).high),
+        claim("its lead on longest/shortest wins: low end > 0", lead, pool(lead).low > 0),
         claim("planted faults missed: none", [_exact(one) for one in missed], not any(missed)),
     ]
 

@@ -31,7 +31,8 @@ class QueueKnobs(dg.Config):
     kinds={"pytorch", "json"},
     pool="accelerators",
     description="What should be judged next: answers that the reward model can hardly tell apart, "
-    "and an always-random share. One line per prompt, with its candidates.",
+    "and an always-random share, of prompts not asked before. One line per prompt, with its "
+    "candidates.",
 )
 def annotation_queue(
     context: dg.AssetExecutionContext, config: QueueKnobs, home: Home
@@ -60,6 +61,7 @@ def annotation_queue(
             "dagster/row_count": result["lines"],
             "random": result["random"],
             "prompts_considered": result["prompts_considered"],
+            "asked_before": result["asked_before"],
             "dagster/uri": result["queue"],
         }
     )

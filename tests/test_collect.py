@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,22 +51,58 @@ def test_the_random_share_cannot_be_switched_off_nor_the_queue_be_empty(wrong: d
         QueueSettings(**inputs, preference_dataset="d", output="o", **wrong)
 
 
-def test_a_queue_holds_candidates_of_both_policies_on_training_prompts(tmp_path: Path) -> None:
+def filled(folder: Path, generation: str, **changes: Any) -> tuple[dict, list[dict]]:
+    """The queue of one generation, by the same policies and seed as every other."""
     settings = QueueSettings(
-        generation="g0001",
-        policy=tiny(tmp_path / "policy"),
-        sft=tiny(tmp_path / "sft", seed=1),
-        reward_model=reward_of(tmp_path / "policy", tmp_path / "reward"),
-        preference_dataset=preferences(tmp_path / "preference"),
-        output=str(tmp_path / "queue" / "g0001.jsonl"),
-        length=3,
-        max_new_tokens=6,
+        generation=generation,
+        policy=tiny(folder / "policy"),
+        sft=tiny(folder / "sft", seed=1),
+        reward_model=reward_of(folder / "policy", folder / "reward"),
+        preference_dataset=preferences(folder / "preference"),
+        output=str(folder / "queue" / f"{generation}.jsonl"),
+        **{"length": 3, "max_new_tokens": 6} | changes,
     )
-    result = launch("flywheel.collect.run", settings, tmp_path / "run", log=lambda line: None)
+    result = launch("flywheel.collect.run", settings, folder / generation, log=lambda line: None)
     lines = [json.loads(line) for line in Path(result["queue"]).read_text().splitlines()]
-    assert len(lines) == result["lines"] == 3
+    assert len(lines) == result["lines"]
+    return result, lines
+
+
+def test_a_queue_holds_candidates_of_both_policies_on_training_prompts(tmp_path: Path) -> None:
+    _, lines = filled(tmp_path, "g0001")
+    assert len(lines) == 3
     for line in lines:
         assert line["prompt"][0]["content"].startswith("say ")
         assert len(line["responses"]) == len(set(line["responses"])) == len(line["models"]) > 1
         assert len(line["scores"]) == len(line["responses"])
         assert {model.split(":")[0] for model in line["models"]} <= {"policy", "sft"}
+
+
+def prompts_of(lines: list[dict]) -> set[str]:
+    return {line["prompt"][0]["content"] for line in lines}
+
+
+def test_what_one_generation_asked_the_next_does_not_ask_again(tmp_path: Path) -> None:
+    _, first = filled(tmp_path, "g0001", length=2)
+    result, second = filled(tmp_path, "g0002", length=2)
+    assert len(prompts_of(first)) == len(prompts_of(second)) == 2
+    assert not prompts_of(first) & prompts_of(second)
+    assert result["asked_before"] == 0 and result["random"] == 1
+    assert filled(tmp_path, "g0001", length=2, candidates=6)[1]  # a later queue asks nothing before
+
+
+def test_prompts_come_back_to_fill_a_queue_that_would_be_too_short(tmp_path: Path) -> None:
+    _, first = filled(tmp_path, "g0001", length=3)
+    result, second = filled(tmp_path, "g0002", length=3)
+    assert result["asked_before"] == 2  # four prompts, one of them new
+    assert len(prompts_of(second) - prompts_of(first)) == 1
+
+
+def test_a_prompt_comes_back_only_with_an_answer_that_nobody_was_asked_about(
+    tmp_path: Path,
+) -> None:
+    filled(tmp_path, "g0001", length=4)
+    result, lines = filled(tmp_path, "g0002", length=4)  # the same policies draw the same answers
+    assert result["asked_before"] == result["without_a_new_answer"] == 4 and not lines
+    result, lines = filled(tmp_path, "g0003", length=4, seed=5)
+    assert len(lines) == 4 and result["random"] == 1

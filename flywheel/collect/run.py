@@ -1,10 +1,13 @@
 """Fill the annotation queue of a generation: `python -m flywheel.collect.run RUN_DIR`.
 
 Candidates answer prompts of the training split only: a prompt that is tested on is never asked.
+A prompt that an earlier generation asked comes back only where there are fewer new ones than the
+queue is long, and only with an answer that nobody was asked about.
 """
 
 import json
 import os
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from flywheel.collect.queue import choose
 from flywheel.collect.settings import QueueSettings
 from flywheel.datasets.manifest import read_split
 from flywheel.process.worker import start, use_threads
-from flywheel.records.message import Conversation, load
+from flywheel.records.message import Conversation, dump, load
 from flywheel.rollout import Policy, Response, RewardModel, sample
 
 
@@ -22,7 +25,8 @@ def run(settings: QueueSettings, run_dir: Path) -> dict[str, Any]:
     """Sample candidates, score them, and write what should be judged."""
     reward = RewardModel.load(settings.reward_model)
     use_threads(reward.module.backbone.num_parameters(), 0)
-    prompts, keys = _prompts(settings)
+    asked = _asked_before(settings)
+    prompts, keys, repeated = _prompts(settings, asked)
     sampled = _candidates(settings, prompts)
     flat = [(place, who) for place, found in enumerate(sampled) for who in found]
     values = reward.score(
@@ -35,7 +39,9 @@ def run(settings: QueueSettings, run_dir: Path) -> dict[str, Any]:
         if value is not None:  # too long to be scored: not asked about
             candidates[place].append(who)
             scores[place].append(value)
-    able = [place for place, found in enumerate(candidates) if len(found) > 1]
+    texts = [{response.text for response, _ in found} for found in candidates]
+    two = [place for place, found in enumerate(texts) if len(found) > 1]
+    able = [place for place in two if texts[place] - asked.get(dump(prompts[place]), set())]
     chosen = choose(
         [scores[place] for place in able],
         length=settings.length,
@@ -67,19 +73,44 @@ def run(settings: QueueSettings, run_dir: Path) -> dict[str, Any]:
         "lines": len(lines),
         "random": sum(one.reason == "random" for one in chosen),
         "prompts_considered": len(prompts),
+        "asked_before": repeated,
         "too_long": sum(value is None for value in values),
-        "without_two_answers": len(prompts) - len(able),
+        "without_two_answers": len(prompts) - len(two),
+        "without_a_new_answer": len(two) - len(able),
     }
 
 
-def _prompts(settings: QueueSettings) -> tuple[list[Conversation], list[str]]:
-    """Distinct prompts of the training split, in an order that the seed mixes."""
+def _asked_before(settings: QueueSettings) -> dict[str, set[str]]:
+    """Prompts in the queues of earlier generations, with the answers that were put up."""
+    output = Path(settings.output)
+    asked: defaultdict[str, set[str]] = defaultdict(set)
+    for path in sorted(output.parent.glob("[!.]*.jsonl")):
+        if path.stem < settings.generation:
+            for text in path.read_text().splitlines():
+                line = json.loads(text)
+                asked[dump(msgspec.convert(line["prompt"], Conversation))] |= set(line["responses"])
+    return dict(asked)
+
+
+def _prompts(
+    settings: QueueSettings, asked: dict[str, set[str]]
+) -> tuple[list[Conversation], list[str], int]:
+    """Distinct prompts of the training split in an order that the seed mixes, and their keys.
+
+    New ones first; those asked before only fill a queue that would be too short, and are counted.
+    """
     import numpy as np
 
     rows = read_split(Path(settings.preference_dataset), "train").to_pylist()
-    distinct = sorted({row["prompt_key"]: row["prompt"] for row in rows}.items())
-    order = np.random.default_rng(settings.seed).permutation(len(distinct))[: settings.prompts]
-    return [load(distinct[place][1]) for place in order], [distinct[place][0] for place in order]
+    distinct = sorted({row["prompt_key"]: load(row["prompt"]) for row in rows}.items())
+    mixed = [
+        distinct[place] for place in np.random.default_rng(settings.seed).permutation(len(distinct))
+    ]
+    fresh = [one for one in mixed if dump(one[1]) not in asked][: settings.prompts]
+    missing = max(0, min(settings.length, settings.prompts) - len(fresh))
+    again = [one for one in mixed if dump(one[1]) in asked][:missing]
+    chosen = fresh + again
+    return [prompt for _, prompt in chosen], [key for key, _ in chosen], len(again)
 
 
 def _candidates(

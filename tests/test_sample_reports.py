@@ -17,6 +17,7 @@ def estimate(value: float, half: float = 0.02) -> Estimate:
 def test_a_win_counts_one_and_a_tie_half() -> None:
     found = wins([1.0, 0.5, 0.2, 0.9], [0.5, 0.5, 0.4, 0.1])
     assert found.value == pytest.approx(2.5 / 4)
+    assert wins([1.0] * 3, [0.0] * 3).low < 0.5  # three of three show nothing yet
 
 
 def test_the_interval_of_a_mean_by_hand() -> None:

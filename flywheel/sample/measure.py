@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from statistics import mean, stdev
 
+from flywheel.evaluate.stats import outcomes, rate
 from flywheel.records.message import prompt_of
 from flywheel.sample.deliver import KINDS
 from flywheel.sample.gold import grade
@@ -63,10 +64,8 @@ def answer(
 
 def wins(golds: Sequence[float], others: Sequence[float]) -> Estimate:
     """Share of prompts on which the first reply has more gold, ties half."""
-    outcomes = [
-        0.5 if abs(a - b) < 1e-9 else float(a > b) for a, b in zip(golds, others, strict=True)
-    ]
-    return average(outcomes)
+    found = rate(outcomes(golds, others), range(len(golds)))
+    return Estimate(value=found.value, low=found.low, high=found.high)
 
 
 def average(values: Sequence[float]) -> Estimate:

@@ -46,7 +46,7 @@ def rate(
 
     The interval is the wider, at each end, of two percentile bootstraps over clusters: of the
     clusters as they are, and with two of typical size added at each end of the scale. The second
-    keeps its width where all values agree, and by about 30 clusters it hardly matters.
+    keeps its width where all values agree; at a rate of .5 it hardly matters by 30 clusters.
 
     Args:
         values: One number per observation, e.g. an outcome, or the difference of two.

@@ -77,6 +77,15 @@ def chatml(folder: Path) -> str:
     return str(folder)
 
 
+def two_ends(folder: Path) -> str:
+    """A model whose turns end in another id than its tokenizer's EOS, as Llama 3's do."""
+    from transformers import AutoTokenizer
+
+    chatml(folder)
+    AutoTokenizer.from_pretrained(folder, eos_token="<|endoftext|>").save_pretrained(folder)
+    return str(folder)
+
+
 def freeze(folder: Path, **splits: Sequence[dict[str, Any]]) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
@@ -141,6 +150,8 @@ def reward_of(base: Path, folder: Path) -> str:
     from flywheel.models.load import load_backbone, load_tokenizer
     from flywheel.models.reward import RewardHead, save_reward
 
-    save_reward(RewardHead(load_backbone(str(base)), seed=1), folder, shift=0.0)
-    load_tokenizer(str(base)).save_pretrained(folder)
+    tokenizer = load_tokenizer(str(base))
+    module = RewardHead(load_backbone(str(base)), seed=1)
+    save_reward(module, folder, shift=0.0, stop_ids=[tokenizer.eos_token_id])
+    tokenizer.save_pretrained(folder)
     return str(folder)

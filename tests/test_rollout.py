@@ -100,7 +100,7 @@ def test_a_score_is_read_at_the_last_real_token_and_shifted(tmp_path: Path) -> N
 
     base = chatml(tmp_path / "base")  # pad is EOS here: the place must come from lengths
     module = RewardHead(load_backbone(base), seed=1)
-    save_reward(module, tmp_path / "reward", shift=0.25)
+    save_reward(module, tmp_path / "reward", shift=0.25, stop_ids=[2])
     load_tokenizer(base).save_pretrained(tmp_path / "reward")
     reward = RewardModel.load(str(tmp_path / "reward"))
     answers = [response_of("red it is ."), response_of("no , it is not . no , it is not .")]

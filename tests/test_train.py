@@ -31,7 +31,7 @@ from flywheel.train.config import (
     SftSettings,
 )
 from flywheel.train.loop import micro_batches
-from tests.models_for_tests import COLOURS, demonstrations, pages, preferences, tiny
+from tests.models_for_tests import COLOURS, demonstrations, pages, preferences, tiny, two_ends
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +186,25 @@ def test_a_reward_model_finds_the_planted_preference(
     # soft labels of 0.9: the gap settles near log(0.9 / 0.1), and preferred responses near 0
     assert right - wrong == pytest.approx(2.2, abs=0.8)
     assert right == pytest.approx(0.0, abs=0.5)
+
+
+def test_a_published_reward_model_scores_as_it_did_in_training(tmp_path: Path) -> None:
+    base = two_ends(tmp_path / "base")
+    settings = RewardSettings(
+        model=base,
+        dataset=preferences(tmp_path / "preference"),
+        output=str(tmp_path / "reward"),
+        epochs=2.0,
+        batch=4,
+        learning_rate=5e-3,
+    )
+    result = run("reward", settings, tmp_path / "run")
+    reward = RewardModel.load(result["checkpoint"])
+    assert len(reward.stop_ids) == 2
+    prompts = [prompt_of(f"say {one}") for one in COLOURS]
+    found = reward.score(prompts, [response_of(f"{one} it is .") for one in COLOURS])
+    # the shift is the mean that training gave to these very responses
+    assert sum(one for one in found if one is not None) / 4 == pytest.approx(0.0, abs=1e-5)
 
 
 def test_dpo_moves_towards_what_was_preferred(base: str, tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ class RewardModel:
     def load(cls, folder: str) -> Self:
         """Read a published reward model."""
         tokenizer = load_tokenizer(folder)
-        module, shift = load_reward(folder)
+        module, shift, stop_ids = load_reward(folder)
         module = module.to("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(module, tokenizer, [tokenizer.eos_token_id], shift)
+        return cls(module, tokenizer, stop_ids, shift)
 
     @torch.no_grad()
     def score(

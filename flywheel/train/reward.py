@@ -53,7 +53,7 @@ def run(settings: RewardSettings, run_dir: Path) -> dict[str, Any]:
 
     def write(folder: Path) -> None:
         merged(backbone)
-        save_reward(module, folder, shift=shift)
+        save_reward(module, folder, shift=shift, stop_ids=stop_ids)
         tokenizer.save_pretrained(folder)
 
     return finish(

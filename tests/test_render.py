@@ -69,8 +69,25 @@ def test_a_long_prompt_loses_its_oldest_tokens_and_a_long_response_is_refused(
     )
     assert row and len(row.ids) == 16 and row.response_tokens == 5
     assert tokenizer.decode(row.ids[: row.start]).endswith("blue <r>")
+    assert row.is_truncated
     answer = response_of("red " * 20)
     assert render(tokenizer, long, answer, max_tokens=16, stop_ids=[]) is None
+
+
+@pytest.mark.parametrize(("max_tokens", "kept"), [(8, "<bos> blue <r>"), (6, "<bos>"), (5, None)])
+def test_a_cut_prompt_still_begins_as_every_text_does(
+    tmp_path: Path, max_tokens: int, kept: str | None
+) -> None:
+    tokenizer = load_tokenizer(tiny(tmp_path))
+    row = render(
+        tokenizer,
+        prompt_of("red " * 50 + "blue"),
+        response_of("red it is ."),  # five tokens with its end
+        max_tokens=max_tokens,
+        stop_ids=[tokenizer.eos_token_id],
+    )
+    # without one token of the prompt there is nothing to predict the first of the response from
+    assert (row and tokenizer.decode(row.ids[: row.start])) == kept
 
 
 def test_a_template_that_rewrites_the_prompt_is_refused(tmp_path: Path) -> None:

@@ -100,6 +100,15 @@ def test_a_finished_run_is_read_back_and_not_run_again(base: str, tmp_path: Path
     assert other["content_hash"] != first["content_hash"]
 
 
+def test_cut_prompts_are_counted_in_the_result(base: str, tmp_path: Path) -> None:
+    # <bos> say red <r> red it is . <eos>: nine tokens, one too many
+    settings = sft(base, tmp_path, epochs=1.0, max_tokens=8)
+    result = run("sft", settings, tmp_path / "run")
+    assert result["truncated_count"] == len(COLOURS) and result["dropped"] == {}
+    whole = sft(base, tmp_path, epochs=1.0, max_tokens=9)
+    assert run("sft", whole, tmp_path / "run")["truncated_count"] == 0
+
+
 def test_lora_changes_the_published_weights_and_leaves_no_adapter(
     base: str, tmp_path: Path
 ) -> None:

@@ -30,10 +30,15 @@ PLAIN_TEMPLATE = (
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Token ids of prompt and response; the loss is on `ids[start:]`."""
+    """Token ids of prompt and response; the loss is on `ids[start:]`.
+
+    Attributes:
+        is_truncated: Whether the prompt lost tokens, for the caller to count.
+    """
 
     ids: list[int]
     start: int
+    is_truncated: bool = False
 
     @property
     def response_tokens(self) -> int:
@@ -56,8 +61,9 @@ def render(
 ) -> Rendered | None:
     """Render a prompt with its response.
 
-    A prompt that is too long loses its oldest tokens, never the response; None where the
-    response alone is longer than `max_tokens`, for the caller to count.
+    A prompt that is too long loses its oldest tokens after the begin-of-text token, never the
+    response; None where the response leaves no room in `max_tokens` for one token of the prompt,
+    for the caller to count.
 
     Raises:
         SettingsError: The chat template is not prefix-preserving.
@@ -73,11 +79,21 @@ def render(
     answer = _encode(tokenizer, whole[len(before) :])
     ends = [place for place, token in enumerate(answer) if token in stop_ids]
     answer = answer[: ends[-1] + 1] if ends else [*answer, tokenizer.eos_token_id]
-    if len(answer) > max_tokens:
+    room = max_tokens - len(answer)
+    if room < 1:
         return None
     given = _encode(tokenizer, before)
-    given = given[max(0, len(given) + len(answer) - max_tokens) :]
-    return Rendered(ids=given + answer, start=len(given))
+    kept = _newest(given, room, tokenizer.bos_token_id)
+    return Rendered(ids=kept + answer, start=len(kept), is_truncated=len(kept) < len(given))
+
+
+def _newest(ids: list[int], room: int, begin: int | None) -> list[int]:
+    """The last `room` ids; a text that began with `begin` still does."""
+    if len(ids) <= room:
+        return ids
+    first = ids[:1] if ids[0] == begin else []
+    rest = room - len(first)
+    return first + (ids[-rest:] if rest else [])
 
 
 def _text(tokenizer: Any, conversation: Conversation, *, add_generation_prompt: bool) -> str:

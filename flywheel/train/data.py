@@ -58,6 +58,12 @@ class Reader:
         self._tokenizer, self._stop_ids, self._max_tokens = tokenizer, stop_ids, max_tokens
         self._rendered: dict[tuple[str, str], Rendered | None] = {}
 
+    def counts(self) -> dict[str, Any]:
+        """What the run's result says of the splits read: rows `dropped` by reason, and the
+        `truncated_count` of distinct texts whose prompt was cut to fit."""
+        cut = sum(text is not None and text.is_truncated for text in self._rendered.values())
+        return {"dropped": dict(self.dropped), "truncated_count": cut}
+
     def demonstrations(self, split: str) -> list[Row]:
         """Rows of a demonstration dataset."""
         rows = []

@@ -46,13 +46,13 @@ def run(settings: DpoSettings, run_dir: Path) -> dict[str, Any]:
     pairs = limited(found, settings.limit, settings.seed)
     unseen = reader.pairs("validation", min_margin=settings.min_margin)
     held_out = limited(unseen, settings.held_out_limit, settings.seed)
-    print(f"{len(pairs)} pairs, {len(held_out)} held out, dropped {dict(reader.dropped)}")
+    print(f"{len(pairs)} pairs, {len(held_out)} held out, {reader.counts()}")
     engine = Engine(ResponseLogps(with_lora(model, settings.lora_rank, settings.seed)), settings)
     reference = references(engine, [*pairs, *held_out], settings, run_dir)
     judged = [Judged(pair, two) for pair, two in zip([*pairs, *held_out], reference, strict=True)]
     objective = preferred(settings.beta, settings.nll_weight)
     result = fit(engine, judged[: len(pairs)], objective, settings, run_dir)
-    result |= {"dropped": dict(reader.dropped), "validation_pairs": len(held_out)}
+    result |= reader.counts() | {"validation_pairs": len(held_out)}
     result |= measure(engine, judged[len(pairs) :], objective, settings.micro_tokens)
 
     def write(folder: Path) -> None:

@@ -38,13 +38,12 @@ def run(settings: RewardSettings, run_dir: Path) -> dict[str, Any]:
     groups = limited(found, settings.limit, settings.seed)
     unseen = reader.groups("validation", max_responses=settings.max_responses)
     held_out = limited(unseen, settings.held_out_limit, settings.seed)
-    print(f"{len(groups)} prompts, {len(held_out)} held out, dropped {dict(reader.dropped)}")
+    print(f"{len(groups)} prompts, {len(held_out)} held out, {reader.counts()}")
     module = RewardHead(with_lora(backbone, settings.lora_rank, settings.seed), settings.seed)
     engine = Engine(module, settings)
     result = fit(engine, groups, bradley_terry(), settings, run_dir)
     right, decided, loss = measure(engine, held_out, settings.micro_tokens)
-    result |= {
-        "dropped": dict(reader.dropped),
+    result |= reader.counts() | {
         "validation_pairs": int(decided),
         "validation_accuracy_frac": right / decided if decided else float("nan"),
         "validation_loss": loss,

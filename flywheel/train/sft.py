@@ -26,10 +26,10 @@ def run(settings: SftSettings, run_dir: Path) -> dict[str, Any]:
     rows = needed(reader.demonstrations("train"), reader, "demonstration")
     rows = limited(rows, settings.limit, settings.seed)
     held_out = limited(reader.demonstrations("validation"), settings.held_out_limit, settings.seed)
-    print(f"{len(rows)} demonstrations, {len(held_out)} held out, dropped {dict(reader.dropped)}")
+    print(f"{len(rows)} demonstrations, {len(held_out)} held out, {reader.counts()}")
     engine = Engine(ResponseLogps(with_lora(model, settings.lora_rank, settings.seed)), settings)
     result = fit(engine, rows, imitate(), settings, run_dir)
-    result |= {"dropped": dict(reader.dropped), "validation_rows": len(held_out)}
+    result |= reader.counts() | {"validation_rows": len(held_out)}
     result["validation_loss"] = nats_per_token(engine, held_out, settings.micro_tokens)
 
     def write(folder: Path) -> None:

@@ -276,6 +276,10 @@ PLACES = {
         "state._synced_hash = torn",
     ),
     "before the rename of the checkpoint": ("finish", "finish.publish = stop"),
+    "between the checkpoint and the result": (
+        "sft",
+        "from flywheel.process import worker\nworker.write_json = stop",
+    ),
 }
 
 

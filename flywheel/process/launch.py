@@ -58,6 +58,7 @@ def launch(
     config = {"settings": asdict(settings), "inputs": _inputs(asdict(settings)), "recipe": recipe}
     if (finished := _finished(run_dir, config)) is not None:
         log(f"{recipe} has run with these settings on these inputs; {run_dir} is read back")
+        shutil.rmtree(run_dir / "state", ignore_errors=True)  # left by a kill after the result
         return finished
     _prepare(run_dir, config)
     tail: deque[str] = deque(maxlen=TAIL_LINES)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +18,10 @@ TINY_PARAMETERS = 3_000_000  # below this, a second thread costs more than it br
 
 
 def start(recipe: Callable[[Any, Path], dict[str, Any]], settings: type[T]) -> None:
-    """Run `recipe` on the settings in `argv[1]/config.json`, then write `result.json`."""
+    """Run `recipe` on the settings in `argv[1]/config.json`, then write `result.json`.
+
+    What an interrupted run resumes from is removed only after the result is there.
+    """
     if len(sys.argv) != 2:
         sys.exit(f"usage: python -m {recipe.__module__} RUN_DIR   (with config.json in it)")
     run_dir = Path(sys.argv[1])
@@ -33,6 +37,7 @@ def start(recipe: Callable[[Any, Path], dict[str, Any]], settings: type[T]) -> N
     if rank() == 0:
         result["seconds"] = round(time.monotonic() - started, 2)
         write_json(run_dir / "result.json", result)
+        shutil.rmtree(run_dir / "state", ignore_errors=True)  # nothing is left to resume
 
 
 def rank() -> int:

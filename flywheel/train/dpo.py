@@ -61,7 +61,6 @@ def run(settings: DpoSettings, run_dir: Path) -> dict[str, Any]:
 
     return finish(
         settings,
-        run_dir,
         engine,
         kind="policy",
         write=write,

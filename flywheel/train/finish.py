@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,7 +18,6 @@ RECORDS_FILE = "record_uids.txt.gz"
 
 def finish(
     settings: RunSettings,
-    run_dir: Path,
     engine: Engine,
     *,
     kind: str,
@@ -58,7 +56,6 @@ def finish(
     with engine.gathered():
         if rank() == 0:
             content_hash = publish(output, write_all, facts)["content_hash"]
-            shutil.rmtree(run_dir / "state", ignore_errors=True)  # nothing is left to resume
     barrier()
     return {
         **result,

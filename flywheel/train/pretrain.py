@@ -48,7 +48,7 @@ def run(settings: PretrainSettings, run_dir: Path) -> dict[str, Any]:
         tokenizer.save_pretrained(folder)
 
     result["parameters"] = model.num_parameters()
-    return finish(settings, run_dir, engine, kind="base_policy", write=write, result=result)
+    return finish(settings, engine, kind="base_policy", write=write, result=result)
 
 
 def imitate() -> Objective[Rendered]:

@@ -57,7 +57,6 @@ def run(settings: RewardSettings, run_dir: Path) -> dict[str, Any]:
 
     return finish(
         settings,
-        run_dir,
         engine,
         kind="reward_model",
         write=write,

@@ -38,7 +38,6 @@ def run(settings: SftSettings, run_dir: Path) -> dict[str, Any]:
 
     return finish(
         settings,
-        run_dir,
         engine,
         kind="sft_policy",
         write=write,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -351,21 +352,43 @@ def test_a_crash_shows_the_last_lines_of_the_recipe(tmp_path: Path) -> None:
         run("sft", settings, tmp_path / "run")
 
 
-def test_training_dies_with_the_run_that_started_it(base: str, tmp_path: Path) -> None:
-    settings = sft(base, tmp_path, epochs=1000000.0)
+def endless(base: str, folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
+    """A process that launched a run in `folder`/run, and the metrics that the run adds to."""
+    settings = sft(base, folder, epochs=1000000.0)
     script = (
         "import sys, pickle, pathlib; from flywheel.process.launch import launch;"
         "s = pickle.load(open(sys.argv[1], 'rb'));"
         "launch('flywheel.train.sft', s, pathlib.Path(sys.argv[2]), log=print)"
     )
-    import pickle
-
-    (tmp_path / "s").write_bytes(pickle.dumps(settings))
-    parent = subprocess.Popen([sys.executable, "-c", script, tmp_path / "s", tmp_path / "run"])
-    metrics = tmp_path / "run" / "metrics.jsonl"
+    (folder / "s").write_bytes(pickle.dumps(settings))
+    parent = subprocess.Popen([sys.executable, "-c", script, folder / "s", folder / "run"])
+    metrics = folder / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 60
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.1)
+    return parent, metrics
+
+
+def test_a_second_run_in_one_folder_is_refused_until_the_first_is_dead(
+    base: str, tmp_path: Path
+) -> None:
+    parent, metrics = endless(base, tmp_path)
+    settings = sft(base, tmp_path, epochs=1.0)
+    try:
+        with pytest.raises(LaunchError, match=rf"process {parent.pid}, .* is at work in .*run;"):
+            run("sft", settings, tmp_path / "run")
+        size = metrics.stat().st_size
+        time.sleep(0.5)
+        assert metrics.stat().st_size > size  # and the first goes on
+    finally:
+        parent.kill()
+        parent.wait()
+    time.sleep(1)
+    assert run("sft", settings, tmp_path / "run")["steps"] == 2
+
+
+def test_training_dies_with_the_run_that_started_it(base: str, tmp_path: Path) -> None:
+    parent, metrics = endless(base, tmp_path)
     parent.kill()
     parent.wait()
     time.sleep(1)

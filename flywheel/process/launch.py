@@ -2,7 +2,8 @@
 
 Dagster's process never loads torch. A recipe is a module started as `python -m MODULE RUN_DIR`,
 or under torchrun on more than one device. The contract is three files in RUN_DIR: `config.json`,
-written here; `metrics.jsonl`, which grows while it works; `result.json`, its last act.
+written here; `metrics.jsonl`, which grows while it works; `result.json`, its last act. One run at
+a time works in RUN_DIR; it holds the lock on RUN_DIR/.lock.
 
 The same recipe with the same settings and the same inputs is not run twice: a finished run is
 read back, an interrupted one goes on from its last checkpoint in RUN_DIR/state. Anything else
@@ -10,6 +11,7 @@ starts anew.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import shutil
@@ -18,7 +20,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -30,6 +33,7 @@ TAIL_LINES = 25
 PEEK_SECONDS = 2.0  # between two looks at metrics.jsonl
 PR_SET_PDEATHSIG = 1
 Log = Callable[[str], object]
+OnMetrics = Callable[[dict[str, Any]], object]
 
 
 def launch(
@@ -39,7 +43,7 @@ def launch(
     *,
     devices: int = 1,
     log: Log = print,
-    on_metrics: Callable[[dict[str, Any]], object] | None = None,
+    on_metrics: OnMetrics | None = None,
 ) -> dict[str, Any]:
     """Run `recipe` to its end and return its `result.json`.
 
@@ -52,17 +56,40 @@ def launch(
         on_metrics: Called every few seconds with the newest row of `metrics.jsonl`.
 
     Raises:
-        LaunchError: The recipe failed, or ended without writing `result.json`.
+        LaunchError: The recipe failed, ended without writing `result.json`, or another run is
+            at work in `run_dir`.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     config = {"settings": asdict(settings), "inputs": _inputs(asdict(settings)), "recipe": recipe}
-    if (finished := _finished(run_dir, config)) is not None:
-        log(f"{recipe} has run with these settings on these inputs; {run_dir} is read back")
-        shutil.rmtree(run_dir / "state", ignore_errors=True)  # left by a kill after the result
-        return finished
-    _prepare(run_dir, config)
+    with _only_one(run_dir) as lock:
+        if (finished := _finished(run_dir, config)) is not None:
+            log(f"{recipe} has run with these settings on these inputs; {run_dir} is read back")
+            shutil.rmtree(run_dir / "state", ignore_errors=True)  # left by a kill after the result
+            return finished
+        _prepare(run_dir, config)
+        started = time.monotonic()
+        status, last = _run(recipe, run_dir, devices, lock, log, on_metrics)
+        path = run_dir / "result.json"
+        if status or not path.exists():
+            raise LaunchError(
+                f"{recipe} ended with status {status} and "
+                f"{'a' if path.exists() else 'no'} result in {run_dir}; last lines:\n  {last}"
+            )
+        result = dict(json.loads(path.read_text()))
+        result["process_seconds"] = round(time.monotonic() - started, 2)
+        write_json(path, result)
+    return result
+
+
+def _run(
+    recipe: str, run_dir: Path, devices: int, lock: int, log: Log, on_metrics: OnMetrics | None
+) -> tuple[int, str]:
+    """Start the recipe and wait for its end: its exit status and its last lines.
+
+    The recipe's process inherits the lock, so that it stays held should only the caller die.
+    """
     tail: deque[str] = deque(maxlen=TAIL_LINES)
-    started, peeked = time.monotonic(), 0.0
+    peeked = 0.0
     with subprocess.Popen(
         _command(recipe, run_dir, devices),
         stdout=subprocess.PIPE,
@@ -70,6 +97,7 @@ def launch(
         text=True,
         errors="replace",
         env=_environment(devices),
+        pass_fds=(lock,),
         preexec_fn=_die_with_parent if sys.platform == "linux" else None,
     ) as process:
         try:
@@ -84,17 +112,30 @@ def launch(
         except BaseException:
             process.terminate()
             raise
-    path = run_dir / "result.json"
-    if process.returncode or not path.exists():
-        last = "\n  ".join(tail) or "(no output)"
-        raise LaunchError(
-            f"{recipe} ended with status {process.returncode} and "
-            f"{'a' if path.exists() else 'no'} result in {run_dir}; last lines:\n  {last}"
-        )
-    result = dict(json.loads(path.read_text()))
-    result["process_seconds"] = round(time.monotonic() - started, 2)
-    write_json(path, result)
-    return result
+    return process.returncode, "\n  ".join(tail) or "(no output)"
+
+
+@contextmanager
+def _only_one(run_dir: Path) -> Iterator[int]:
+    """Hold a run's folder; a process that dies, however it dies, holds it no longer.
+
+    Raises:
+        LaunchError: Another run is at work in it.
+    """
+    with (run_dir / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise LaunchError(
+                f"one run at a time works in a folder, and {lock.read() or 'another'} is at work "
+                f"in {run_dir}; wait for it to end, or end it and start again: the next run goes "
+                f"on from what it saved"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')},")
+        lock.flush()
+        yield lock.fileno()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -146,6 +147,16 @@ def test_processes_and_zero_stages_change_only_the_speed(
     found = run("sft", other, tmp_path / "other" / "run", devices=devices)
     assert (found["world"], found["zero_stage"]) == (devices, stage)
     assert found["loss"] == pytest.approx(plain["loss"], abs=1e-4)
+    norms = [
+        [
+            json.loads(line)["grad_norm"]
+            for line in (tmp_path / name / "run" / "metrics.jsonl").open()
+        ]
+        for name in ("plain", "other")
+    ]
+    assert norms[1] == pytest.approx(norms[0], rel=1e-2) and norms[1][0] == pytest.approx(
+        norms[0][0], rel=1e-5
+    )
     two = weights(found["checkpoint"])
     for name, value in weights(plain["checkpoint"]).items():
         assert torch.allclose(value, two[name], atol=1e-4), name
@@ -342,8 +353,49 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do(
     base: str, tmp_path: Path
 ) -> None:
     settings = sft(base, tmp_path, learning_rate=1e30, clip=1e30)
-    with pytest.raises(LaunchError, match=r"(?s)loss of step .* lower learning_rate"):
+    with pytest.raises(LaunchError, match=r"(?s)(loss|norm) of step .* lower learning_rate"):
         run("sft", settings, tmp_path / "run")
+
+
+STEEP = """
+import sys
+from pathlib import Path
+import torch
+from flywheel.errors import TrainingError
+from flywheel.train.config import RunSettings
+from flywheel.train.engine import Engine
+from flywheel.train.loop import Objective, fit
+folder = Path(sys.argv[1])
+settings = RunSettings(output="", batch=2, zero_stage=int(sys.argv[2]))
+engine = Engine(torch.nn.Linear(2, 1, bias=False), settings)
+objective = Objective(  # the root of 0: a finite loss without a finite gradient
+    loss=lambda engine, rows: ((0 * engine(torch.ones(len(rows), 2))).sqrt().sum(), {}),
+    count=lambda one: 1.0, shape=lambda one: (1, 1), tokens=lambda one: 1,
+    record_uids=lambda one: (f"d-{one}",),
+)
+try:
+    fit(engine, list(range(8)), objective, settings, folder)
+except TrainingError as error:
+    print(f"refused: {error}", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("devices", "stage"), [(1, 0), (2, 0), (1, 2)])
+def test_a_gradient_that_is_not_finite_stops_the_run_and_names_step_and_records(
+    tmp_path: Path, devices: int, stage: int
+) -> None:
+    (tmp_path / "steep.py").write_text(STEEP)
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={devices}"]
+    starter = [sys.executable, *(torchrun if devices > 1 else [])]
+    done = subprocess.run(
+        [*starter, tmp_path / "steep.py", tmp_path, str(stage)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    message = r"refused: the gradient norm of step 1 is (nan|inf).*lower learning_rate.*d-\d, d-\d"
+    assert len(re.findall(message, done.stdout)) == devices, done.stdout + done.stderr[-3000:]
+    assert not (tmp_path / "metrics.jsonl").read_text()  # nothing was done that counts
 
 
 def test_a_crash_shows_the_last_lines_of_the_recipe(tmp_path: Path) -> None:

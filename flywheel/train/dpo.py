@@ -98,6 +98,7 @@ def preferred(beta: float, nll_weight: float) -> Objective[Judged]:
         count=lambda one: one.pair.pairs[0].weight,
         shape=lambda one: (2, max(len(text.ids) for text in one.pair.texts)),
         tokens=lambda one: sum(len(text.ids) for text in one.pair.texts),
+        record_uids=lambda one: one.pair.record_uids,
     )
 
 

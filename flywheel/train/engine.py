@@ -9,8 +9,8 @@ fp32. The learning rate is set by the loop: DeepSpeed's warm-ups spend two steps
 import contextlib
 import io
 import logging
+import math
 import os
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,9 @@ class Engine:
             model=module, model_parameters=trainable, config=_config(settings, self.stage, on_gpu)
         )
         self.device = self.engine.device
-        self._trainable = trainable
+        self._trainable, self._clip, self._norm = trainable, settings.clip, math.nan
+        if self.stage == 0:
+            self.optimizer.register_step_pre_hook(self._clip_gradients)
         is_tiny = sum(weight.numel() for weight in module.parameters()) < TINY
         self._autocast = not on_gpu and not is_tiny and bf16_pays()
 
@@ -61,18 +63,27 @@ class Engine:
         self.engine.backward(world() * loss_sum / count, scale_wrt_gas=False)
 
     def step(self, learning_rate: float) -> float:
-        """Take one optimizer step and return the gradient norm before clipping."""
+        """Take one optimizer step.
+
+        Returns:
+            The norm, before clipping, of the gradient over all processes. Infinite or NaN where
+            the gradient is: DeepSpeed has then taken no step, or at stage 0 a worthless one.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        norm = None
-        if self.stage == 0:  # DeepSpeed reports none there
-            norm = torch.nn.utils.get_total_norm(
-                [weight.grad for weight in self._trainable if weight.grad is not None]
-            )
         self.engine.step()
-        if norm is None:
-            norm = self.engine.get_global_grad_norm()
-        return float(norm) if norm is not None else float("nan")
+        if self.stage == 0:
+            return self._norm
+        is_applied = self.engine.was_step_applied()
+        return float(self.engine.get_global_grad_norm()) if is_applied else math.inf
+
+    def _clip_gradients(self, *_: Any) -> None:
+        """Clip at stage 0, where DeepSpeed tells no norm: between its all-reduce and its step."""
+        gradients = [weight.grad for weight in self._trainable if weight.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self._norm = float(norm)
+        if self._clip:
+            torch.nn.utils.clip_grads_with_norm_(self._trainable, self._clip, norm)
 
     def save(self, folder: Path) -> None:
         """Write module and optimizer below `folder`; every rank calls it."""
@@ -101,14 +112,14 @@ class Engine:
 
 
 def _deepspeed() -> Any:
-    """Import and initialise DeepSpeed once, without compiling anything."""
+    """Import and initialise DeepSpeed once, without compiling anything.
+
+    Processes that torchrun started meet at the port that it holds for them. A lone one meets
+    nobody: its store is in its own memory, and no port is chosen that another could take first.
+    """
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    for name, value in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1")):
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-    if "MASTER_PORT" not in os.environ:
-        os.environ["MASTER_PORT"] = str(_free_port())
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed reads it from there only
     with _silent():
         import deepspeed
         import deepspeed.ops
@@ -118,7 +129,12 @@ def _deepspeed() -> Any:
             # a C++ op that only inference uses; building it needs a compiler
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
             backend = "nccl" if torch.cuda.is_available() else "gloo"
-            deepspeed.init_distributed(dist_backend=backend, verbose=False)
+            if world() == 1:
+                alone = torch.distributed.HashStore()
+                torch.distributed.init_process_group(backend, store=alone, rank=0, world_size=1)
+            deepspeed.init_distributed(
+                dist_backend=backend, auto_mpi_discovery=False, verbose=False
+            )
     return deepspeed
 
 
@@ -133,7 +149,7 @@ def _config(settings: RunSettings, stage: int, on_gpu: bool) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1,  # nominal: the loop forms the micro-batches
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
-        "gradient_clipping": settings.clip,
+        "gradient_clipping": settings.clip if stage else 0.0,  # at stage 0 the engine above clips
         "steps_per_print": 10**9,
         "zero_optimization": {
             "stage": stage,
@@ -167,12 +183,6 @@ def bf16_pays() -> bool:
     facts = Path("/proc/cpuinfo")
     flags = facts.read_text() if facts.exists() else ""
     return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

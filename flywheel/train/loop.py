@@ -24,6 +24,7 @@ from flywheel.train.engine import Engine, summed
 
 E = TypeVar("E")
 Stats = dict[str, tuple[float, float]]  # name: sum, weight
+NAMED_RECORDS = 5  # of a step that failed; more would bury the message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +36,14 @@ class Objective(Generic[E]):
         count: Weight of an element in the denominator.
         shape: Element to (rows, tokens of the longest), which is what a micro-batch may hold.
         tokens: Element to real tokens, for the rate.
+        record_uids: Element to the landed records behind it, for an error to name.
     """
 
     loss: Callable[[Engine, Sequence[E]], tuple[torch.Tensor, Stats]]
     count: Callable[[E], float]
     shape: Callable[[E], tuple[int, int]]
     tokens: Callable[[E], int]
+    record_uids: Callable[[E], Sequence[str]] = lambda element: ()
 
 
 def fit(
@@ -57,7 +60,7 @@ def fit(
         tokens_per_second, resumed_at.
 
     Raises:
-        TrainingError: There is nothing to train on, or a loss is not finite.
+        TrainingError: There is nothing to train on, or a loss or a gradient is not finite.
     """
     if not elements:
         raise TrainingError("no element is left to train on; see the counts of dropped rows above")
@@ -83,12 +86,11 @@ def fit(
         chosen = _chosen(elements, step, total, settings)
         loss, stats = _accumulate(engine, chosen, objective, settings.micro_tokens)
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss of step {step + 1} is {loss}; lower learning_rate (now "
-                f"{settings.learning_rate}) or look at the elements of that step"
-            )
+            raise _not_finite("loss", loss, step + 1, chosen, objective, settings)
         rate = learning_rate(settings, step, share)
         norm = engine.step(rate)
+        if not math.isfinite(norm):  # before such weights are saved or published
+            raise _not_finite("gradient norm", norm, step + 1, chosen, objective, settings)
         step += 1
         tokens = sum(objective.tokens(one) for one in chosen)
         took = time.monotonic() - began
@@ -171,6 +173,25 @@ def _accumulate(
         if flat[2 + 2 * place]
     }
     return flat[0] / count, means
+
+
+def _not_finite(
+    what: str,
+    value: float,
+    step: int,
+    chosen: Sequence[E],
+    objective: Objective[E],
+    settings: RunSettings,
+) -> TrainingError:
+    """The error that names a step and the first records behind it."""
+    uids = list(dict.fromkeys(uid for one in chosen for uid in objective.record_uids(one)))
+    named = ", ".join(uids[:NAMED_RECORDS]) or "unknown"
+    more = f" and {len(uids) - NAMED_RECORDS} more" if len(uids) > NAMED_RECORDS else ""
+    return TrainingError(
+        f"the {what} of step {step} is {value}, and only a finite one can be trained on; lower "
+        f"learning_rate (now {settings.learning_rate}), or look at what the step was trained on: "
+        f"records {named}{more}"
+    )
 
 
 def _kept_rows(path: Path, step: int) -> list[dict[str, Any]]:

@@ -81,6 +81,7 @@ def bradley_terry() -> Objective[Group]:
         count=lambda group: 1.0,
         shape=lambda group: (len(group.texts), max(len(text.ids) for text in group.texts)),
         tokens=lambda group: sum(len(text.ids) for text in group.texts),
+        record_uids=lambda group: group.record_uids,
     )
 
 

@@ -60,6 +60,7 @@ def imitate() -> Objective[Row]:
         count=lambda row: row.weight * row.text.response_tokens,
         shape=lambda row: (1, len(row.text.ids)),
         tokens=lambda row: len(row.text.ids),
+        record_uids=lambda row: row.record_uids,
     )
 
 

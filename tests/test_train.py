@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -396,6 +397,18 @@ def test_a_gradient_that_is_not_finite_stops_the_run_and_names_step_and_records(
     message = r"refused: the gradient norm of step 1 is (nan|inf).*lower learning_rate.*d-\d, d-\d"
     assert len(re.findall(message, done.stdout)) == devices, done.stdout + done.stderr[-3000:]
     assert not (tmp_path / "metrics.jsonl").read_text()  # nothing was done that counts
+
+
+def test_a_lone_run_needs_no_port_and_heeds_no_ranks_from_outside(
+    base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1")):
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        before = dict(os.environ)
+        assert run("sft", sft(base, tmp_path, epochs=1.0), tmp_path / "run")["world"] == 1
+        assert dict(os.environ) == before
 
 
 def test_a_crash_shows_the_last_lines_of_the_recipe(tmp_path: Path) -> None:

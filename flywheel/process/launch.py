@@ -32,6 +32,7 @@ from flywheel.errors import LaunchError
 TAIL_LINES = 25
 PEEK_SECONDS = 2.0  # between two looks at metrics.jsonl
 PR_SET_PDEATHSIG = 1
+RANKS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 Log = Callable[[str], object]
 OnMetrics = Callable[[dict[str, Any]], object]
 
@@ -188,14 +189,17 @@ def _command(recipe: str, run_dir: Path, devices: int) -> list[str]:
 
 
 def _environment(devices: int) -> dict[str, str]:
-    """Unbuffered output; no compiler, no tokenizer threads; the package is found from anywhere."""
+    """Unbuffered output; no compiler, no tokenizer threads; the package is found from anywhere.
+
+    What a torchrun or a cluster above said of its own processes is not said of these.
+    """
     here = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH", "")]))
     quiet = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": path}
     quiet |= {"TORCHDYNAMO_DISABLE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     if devices > 1:
         quiet["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // devices))
-    return os.environ | quiet
+    return {name: value for name, value in os.environ.items() if name not in RANKS} | quiet
 
 
 def _die_with_parent() -> None:

@@ -4,8 +4,10 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ import torch
 from safetensors.torch import load_file
 
 from flywheel.errors import LaunchError, ManifestError, SettingsError, TrainingError
+from flywheel.layout import Layout
 from flywheel.models.load import load_causal
 from flywheel.models.logps import ResponseLogps, pad
 from flywheel.models.publish import verify
@@ -27,6 +30,7 @@ from flywheel.process.launch import launch
 from flywheel.process.settings import build
 from flywheel.records.message import prompt_of, response_of
 from flywheel.rollout import Policy, RewardModel, sample
+from flywheel.train.base import resolve_base
 from flywheel.train.config import (
     DpoSettings,
     PretrainSettings,
@@ -81,7 +85,9 @@ def test_a_checkpoint_names_parents_data_records_and_proves_itself(
 ) -> None:
     folder = Path(imitator[0])
     manifest = verify(folder)
-    assert manifest["kind"] == "sft_policy" and manifest["parents"] == [{"model": base}]
+    (parent,) = manifest["parents"]
+    assert manifest["kind"] == "sft_policy" and parent["model"] == base
+    assert len(parent["content_hash"]) == 64
     assert manifest["datasets"] == {"demonstration": "0" * 64}
     assert manifest["records"]["count"] == 4
     copy = folder.with_name("changed")
@@ -101,6 +107,21 @@ def test_a_finished_run_is_read_back_and_not_run_again(base: str, tmp_path: Path
     assert time.monotonic() - started < 1
     other = run("sft", replace(settings, seed=1), tmp_path / "run")
     assert other["content_hash"] != first["content_hash"]
+
+
+def test_other_weights_in_the_same_folder_are_another_base(base: str, tmp_path: Path) -> None:
+    folder = tmp_path / "outside"
+    shutil.copytree(base, folder)
+    settings = sft(str(folder), tmp_path, epochs=1.0)
+    before = resolve_base(Layout(root=tmp_path), "g0001", str(folder)).content_hash
+    first = run("sft", settings, tmp_path / "run")
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(struct.pack("<f", 0.5))
+    assert resolve_base(Layout(root=tmp_path), "g0001", str(folder)).content_hash != before
+    again = run("sft", settings, tmp_path / "run")
+    assert again["content_hash"] != first["content_hash"]
+    assert verify(tmp_path / "sft")["parents"][0]["content_hash"] != before
 
 
 def test_cut_prompts_are_counted_in_the_result(base: str, tmp_path: Path) -> None:

@@ -82,15 +82,6 @@ def verify(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def parent_of(model: str) -> dict[str, str]:
-    """How a checkpoint names the model it started from."""
-    path = Path(model) / FILE_NAME
-    if not path.exists():
-        return {"model": model}
-    manifest = json.loads(path.read_text())
-    return {"model": model, "content_hash": manifest["content_hash"]}
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -23,11 +23,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from flywheel.errors import LaunchError
+from flywheel.process.content import content_of
 
 TAIL_LINES = 25
 PEEK_SECONDS = 2.0  # between two looks at metrics.jsonl
@@ -148,15 +148,13 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _inputs(settings: dict[str, Any]) -> dict[str, str]:
-    """Content of every folder that the settings name, so that a changed input is a new run."""
+    """Content of all files and folders that the settings name: a changed input is a new run."""
     found = {}
     for name, value in settings.items():
         if name == "output" or not isinstance(value, str) or not value:
             continue
-        for path in (Path(value) / "manifest.json", Path(value)):
-            if path.is_file():
-                found[name] = sha256(path.read_bytes()).hexdigest()
-                break
+        if Path(value).exists():
+            found[name] = content_of(Path(value))
     return found
 
 

@@ -1,12 +1,12 @@
 """The model that a generation starts from: chosen once, written down, then read by every stage."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from flywheel.errors import ManifestError, SettingsError
 from flywheel.layout import Layout
+from flywheel.process.content import content_of
 
 SAMPLE_NAME = "sample"
 FILE_NAME = "base.json"
@@ -94,10 +94,14 @@ def _hash(choice: str) -> str:
         raise SettingsError(
             f"base model {choice} has no config.json; give a folder in Hugging Face format"
         )
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.iterdir() if path.is_file()):
-        with path.open("rb") as file:
-            digest.update(
-                f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode()
-            )
-    return digest.hexdigest()
+    return content_of(folder)
+
+
+def parent_of(model: str) -> dict[str, str]:
+    """How a checkpoint names the model it started from; a hub name has no content here."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return {"model": model}
+    manifest = folder / "manifest.json"
+    facts = json.loads(manifest.read_text()) if manifest.exists() else {}
+    return {"model": model, "content_hash": facts.get("content_hash") or content_of(folder)}

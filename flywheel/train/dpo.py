@@ -18,8 +18,8 @@ from torch import Tensor
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
 from flywheel.models.lora import merged, with_lora
-from flywheel.models.publish import parent_of
 from flywheel.process.worker import rank, start, use_threads, world
+from flywheel.train.base import parent_of
 from flywheel.train.config import DpoSettings
 from flywheel.train.data import Group, Reader, limited, needed, records_of
 from flywheel.train.engine import Engine, summed

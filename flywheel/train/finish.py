@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.datasets.manifest import DatasetManifest
-from flywheel.models.publish import parent_of, publish
+from flywheel.models.publish import publish
 from flywheel.process.worker import rank, world
+from flywheel.train.base import parent_of
 from flywheel.train.config import RunSettings
 from flywheel.train.engine import Engine, barrier
 

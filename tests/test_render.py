@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from flywheel.datasets.render import PLAIN_TEMPLATE, render, render_prompt
 from flywheel.errors import SettingsError
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
+from flywheel.models.logps import ResponseLogps, pad, row_sums
 from flywheel.records import Message
 from flywheel.records.message import prompt_of, response_of
 from tests.models_for_tests import chatml, tiny
@@ -47,6 +49,63 @@ def test_an_earlier_turn_of_the_assistant_carries_no_loss(folder: str) -> None:
     )
     assert row
     assert "red" not in tokenizer.decode(row.ids[row.start :])
+
+
+def test_what_a_tool_answered_carries_no_loss(folder: str) -> None:
+    tokenizer = load_tokenizer(folder)
+    stops = stop_ids_of(load_causal(folder), tokenizer)
+    response = (
+        Message(role="assistant", content="say red"),
+        Message(role="tool", content="red it is ."),
+        Message(role="assistant", content="thank you"),
+        Message(role="tool", content="black"),  # nobody says anything after it
+    )
+    prompt = prompt_of("say blue")
+    row = render(tokenizer, prompt, response, max_tokens=128, stop_ids=stops)
+    assert row
+    whole = tokenizer.apply_chat_template(
+        [{"role": one.role, "content": one.content} for one in (*prompt, *response[:3])],
+        tokenize=False,
+    )
+    ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
+    assert row.ids == ids[: len(row.ids)] and len(ids) - len(row.ids) <= 1  # a newline at most
+    _, marks = pad([row], "cpu")
+    said = [tokenizer.convert_ids_to_tokens(row.ids)[at] for at in marks[0].nonzero()[:, 0]]
+    assert len(said) == row.response_tokens
+    end = tokenizer.eos_token
+    assert "".join(said).replace("Ġ", "") == f"sayred{end}thankyou{end}"
+
+
+def test_spans_of_a_response_with_a_tool_are_those_counted_by_hand(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny(tmp_path))
+    response = (
+        Message(role="assistant", content="say red"),
+        Message(role="tool", content="red it is ."),
+        Message(role="assistant", content="thank you"),
+    )
+    # <bos> say blue <r> | say red <eos> | red it is . <r> | thank you <eos>
+    row = render(
+        tokenizer,
+        prompt_of("say blue"),
+        response,
+        max_tokens=64,
+        stop_ids=[tokenizer.eos_token_id],
+    )
+    assert row and (row.start, row.observed, len(row.ids)) == (4, ((7, 12),), 15)
+    assert row.response_tokens == 6
+    module = ResponseLogps(load_causal(str(tmp_path)))
+    with torch.no_grad():
+        logps = module(*pad([row], "cpu"))
+        logits = module.causal(torch.tensor([row.ids])).logits[0].log_softmax(-1)
+    by_hand = [logits[at - 1, row.ids[at]] for at in (4, 5, 6, 12, 13, 14)]
+    assert torch.allclose(logps, torch.stack(by_hand), atol=1e-5)
+    assert float(row_sums(logps, [row])[0]) == pytest.approx(float(sum(by_hand)), abs=1e-4)
+
+
+def test_a_response_in_which_the_assistant_says_nothing_is_left_to_count(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny(tmp_path))
+    response = (Message(role="tool", content="red"),)
+    assert render(tokenizer, prompt_of("red"), response, max_tokens=16, stop_ids=[]) is None
 
 
 def test_text_begins_once(tmp_path: Path) -> None:

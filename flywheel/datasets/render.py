@@ -6,7 +6,9 @@ template must be prefix-preserving: the text of prompt and response begins with 
 prompt alone.
 
 The end-of-turn token stands inside the loss (a policy that never learns it never stops), and
-nothing after it does. The template writes the begin-of-text token; the tokenizer adds none.
+nothing after it does. Where a response has several turns, only those of the assistant carry loss:
+what a tool answered is observed, not learnt. The template writes the begin-of-text token; the
+tokenizer adds none.
 """
 
 from collections.abc import Sequence
@@ -30,20 +32,23 @@ PLAIN_TEMPLATE = (
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Token ids of prompt and response; the loss is on `ids[start:]`.
+    """Token ids of prompt and response; the loss is on `ids[start:]` without what was observed.
 
     Attributes:
         is_truncated: Whether the prompt lost tokens, for the caller to count.
+        observed: Spans (first, end) after `start` that the policy did not write: results of
+            tools, and what the template puts around them.
     """
 
     ids: list[int]
     start: int
     is_truncated: bool = False
+    observed: tuple[tuple[int, int], ...] = ()
 
     @property
     def response_tokens(self) -> int:
         """Number of tokens that carry loss."""
-        return len(self.ids) - self.start
+        return len(self.ids) - self.start - sum(end - first for first, end in self.observed)
 
 
 def render_prompt(tokenizer: Any, prompt: Conversation) -> list[int]:
@@ -61,30 +66,65 @@ def render(
 ) -> Rendered | None:
     """Render a prompt with its response.
 
-    A prompt that is too long loses its oldest tokens after the begin-of-text token, never the
-    response; None where the response leaves no room in `max_tokens` for one token of the prompt,
-    for the caller to count.
+    A response of several turns carries loss on those of the assistant, each with its end, and is
+    over with the last of them. A prompt that is too long loses its oldest tokens after the
+    begin-of-text token, never the response; None where the response leaves no room in
+    `max_tokens` for one token of the prompt, or has no turn of the assistant, for the caller to
+    count.
 
     Raises:
         SettingsError: The chat template is not prefix-preserving.
     """
     before = _text(tokenizer, prompt, add_generation_prompt=True)
-    whole = _text(tokenizer, (*prompt, *response), add_generation_prompt=False)
-    if not whole.startswith(before):
-        raise SettingsError(
-            "the chat template renders a prompt differently once its response is there "
-            f"({before[-60:]!r} against {whole[: len(before)][-60:]!r}), so the loss could not "
-            "be placed; give the model a prefix-preserving chat_template"
-        )
-    answer = _encode(tokenizer, whole[len(before) :])
-    ends = [place for place, token in enumerate(answer) if token in stop_ids]
-    answer = answer[: ends[-1] + 1] if ends else [*answer, tokenizer.eos_token_id]
+    answer, observed = _turns(tokenizer, prompt, response, before, stop_ids)
     room = max_tokens - len(answer)
-    if room < 1:
+    if not answer or room < 1:
         return None
     given = _encode(tokenizer, before)
     kept = _newest(given, room, tokenizer.bos_token_id)
-    return Rendered(ids=kept + answer, start=len(kept), is_truncated=len(kept) < len(given))
+    return Rendered(
+        ids=kept + answer,
+        start=len(kept),
+        is_truncated=len(kept) < len(given),
+        observed=tuple((len(kept) + first, len(kept) + end) for first, end in observed),
+    )
+
+
+def _turns(
+    tokenizer: Any,
+    prompt: Conversation,
+    response: Conversation,
+    before: str,
+    stop_ids: Sequence[int],
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ids from the end of `before` to the assistant's last end of turn; spans it did not write."""
+    ids: list[int] = []
+    observed: list[tuple[int, int]] = []
+    rest, written = list[int](), before  # of the turn before: ids after its end, and all its text
+    for place in (at for at, turn in enumerate(response) if turn.role == "assistant"):
+        said = (*prompt, *response[:place])
+        asked = _text(tokenizer, said, add_generation_prompt=True) if place else before
+        whole = _text(tokenizer, (*said, response[place]), add_generation_prompt=False)
+        between = rest + _encode(tokenizer, _after(written, asked))
+        if between:
+            observed.append((len(ids), len(ids) + len(between)))
+        turn = _encode(tokenizer, _after(asked, whole))
+        ends = [at for at, token in enumerate(turn) if token in stop_ids]
+        own = turn[: ends[-1] + 1] if ends else [*turn, tokenizer.eos_token_id]
+        ids += between + own
+        rest, written = turn[len(own) :], whole
+    return ids, observed
+
+
+def _after(before: str, whole: str) -> str:
+    """What `whole` adds to `before`."""
+    if not whole.startswith(before):
+        raise SettingsError(
+            "the chat template renders a conversation differently once its next turn is there "
+            f"({before[-60:]!r} against {whole[: len(before)][-60:]!r}), so the loss could not "
+            "be placed; give the model a prefix-preserving chat_template"
+        )
+    return whole[len(before) :]
 
 
 def _newest(ids: list[int], room: int, begin: int | None) -> list[int]:

@@ -68,6 +68,8 @@ def pad(rows: Sequence[Rendered], device: Any) -> tuple[Tensor, Tensor]:
     for place, row in enumerate(rows):
         ids[place, : len(row.ids)] = torch.tensor(row.ids)
         is_target[place, row.start : len(row.ids)] = True
+        for first, end in row.observed:
+            is_target[place, first:end] = False
     return ids.to(device), is_target.to(device)
 
 

@@ -136,7 +136,9 @@ class Reader:
                 stop_ids=self._stop_ids,
             )
         if self._rendered[key] is None:
-            self.dropped[f"response over {self._max_tokens} tokens"] += 1
+            speaks = any(turn.role == "assistant" for turn in load(response))
+            over = f"response over {self._max_tokens} tokens"
+            self.dropped[over if speaks else "response without a turn of the assistant"] += 1
         return self._rendered[key]
 
 

@@ -103,7 +103,7 @@ def enough_new_feedback(
     """Start a generation once enough judgements have landed since the last one.
 
     The cursor holds the newest batch a turn was *asked* for, so that a failed run is re-executed
-    by a person or its retry policy and not started again at every tick.
+    by a person and not started again at every tick.
     """
     if context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED), limit=1):
         return dg.SkipReason("a run is in flight")

@@ -5,7 +5,9 @@ settings measured for it, then from the settings class of the recipe in `flywhee
 where each default carries its reason.
 """
 
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -15,6 +17,7 @@ from assets.datasets import dataset_key
 from assets.partitions import generations
 from assets.plots import curves
 from assets.resources import Devices, Home
+from flywheel.errors import LaunchError
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
 from flywheel.train import config as recipes
@@ -39,7 +42,7 @@ LEARNED = {
     )
     for key in (SFT_POLICY, REWARD_MODEL, POLICY)
 }
-RETRY = dg.RetryPolicy(max_retries=1, delay=10)  # a retried run resumes from its last checkpoint
+RETRY_SECONDS = 10.0  # until what stood in the way of a failed run may have passed
 
 
 class BaseKnobs(dg.Config):
@@ -91,7 +94,8 @@ def train(
         **knobs.model_dump(exclude_none=True),
     }
     output = str(layout.checkpoint(name, generation))
-    result = launch(
+    start = partial(
+        launch,
         recipe,
         build(settings, chosen, output=output, **inputs),
         run_dir,
@@ -99,6 +103,7 @@ def train(
         log=context.log.info,
         on_metrics=lambda row: context.log.info(_line(name, row)),
     )
+    result = tried_twice(start, context.log.warning)
     plain = {key: value for key, value in result.items() if isinstance(value, int | float | str)}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(result["content_hash"]),
@@ -110,6 +115,24 @@ def train(
         },
         check_results=checks(result),
     )
+
+
+def tried_twice(
+    start: Callable[[], dict[str, Any]], log: Callable[[str], object]
+) -> dict[str, Any]:
+    """Start a run, and where it fails once more: it goes on from its last checkpoint.
+
+    Not Dagster's RetryPolicy: that takes a request to stop for a failure too, and trains on.
+
+    Raises:
+        LaunchError: The second run failed as well.
+    """
+    try:
+        return start()
+    except LaunchError as error:
+        log(f"trying once more in {RETRY_SECONDS:.0f} seconds: {error}")
+        time.sleep(RETRY_SECONDS)
+        return start()
 
 
 def _line(name: str, row: dict[str, Any]) -> str:
@@ -144,7 +167,6 @@ def beats_chance(result: dict[str, Any]) -> dg.AssetCheckResult:
     group_name="training",
     kinds={"pytorch", "deepspeed", "huggingface"},
     pool="accelerators",
-    retry_policy=RETRY,
     description="The causal language model that training starts from: a Hugging Face folder or "
     "hub name, or the sample world's own small Llama, pre-trained here. One per generation.",
 )
@@ -182,7 +204,6 @@ def base_policy(
     group_name="training",
     kinds={"pytorch", "deepspeed"},
     pool="accelerators",
-    retry_policy=RETRY,
     description="The base policy fine-tuned to imitate demonstrations (loss on the response "
     "only). One checkpoint per generation.",
 )
@@ -215,7 +236,6 @@ def sft_policy(
     group_name="training",
     kinds={"pytorch", "deepspeed"},
     pool="accelerators",
-    retry_policy=RETRY,
     description="Scalar reward fitted to preferences with a Bradley-Terry loss on soft labels, "
     "all pairs of a prompt in one element. One checkpoint per generation.",
 )
@@ -248,7 +268,6 @@ def reward_model(
     group_name="training",
     kinds={"pytorch", "deepspeed"},
     pool="accelerators",
-    retry_policy=RETRY,
     description="The challenger: the SFT policy after direct preference optimisation, held near "
     "it by the KL term of DPO. One checkpoint per generation.",
 )

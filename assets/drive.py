@@ -1,11 +1,14 @@
 """Take a turn from a program: the same job that the UI and the schedules run, in this process."""
 
 import fcntl
+import os
+import signal
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
 import dagster as dg
@@ -147,33 +150,74 @@ def _run(
     config = {**run_config, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     run_id = str(uuid.uuid4())
     ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(instance, run_id, progress, ended))
-    watcher.start()
-    try:
-        with (
-            driven(resources.layout, instance, run_id),
-            (resources.layout.root / "dbt.log").open("a") as log,
-            redirect_stdout(log),
-        ):
-            result = defs.resolve_job_def(job).execute_in_process(
-                instance=instance,
-                run_id=run_id,
-                raise_on_error=False,
-                run_config=config,  # the event log has it all; the terminal shows progress
-                resources={**(defs.resources or {}), "home": resources},
-                **arguments,
-            )
-    finally:
-        ended.set()
-        watcher.join()
-    if not result.success:
+    with _stop_requests() as asked:
+        watcher = threading.Thread(target=_watch, args=(instance, run_id, progress, ended, asked))
+        watcher.start()
+        try:
+            with (
+                driven(resources.layout, instance, run_id),
+                (resources.layout.root / "dbt.log").open("a") as log,
+                redirect_stdout(log),
+            ):
+                result = defs.resolve_job_def(job).execute_in_process(
+                    instance=instance,
+                    run_id=run_id,
+                    raise_on_error=False,
+                    run_config=config,  # the event log has it all; the terminal shows progress
+                    resources={**(defs.resources or {}), "home": resources},
+                    **arguments,
+                )
+        finally:
+            ended.set()
+            watcher.join()
+        if result.success:
+            return
+        if asked() == signal.SIGINT:
+            raise KeyboardInterrupt
+        if asked():
+            sys.exit(128 + asked())  # what a shell reports of a process that a signal ended
         raise FlywheelError(_failure(result, run_id))
 
 
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], int]]:
+    """Hear SIGINT and SIGTERM during a run: gives the last that came, 0 where none did.
+
+    Dagster takes both handlers for the length of a run, and leaves SIGTERM with that of SIGINT,
+    which a shell in the background had switched off.
+    """
+    handler, heard = signal.getsignal(signal.SIGTERM), [0]
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def last() -> int:
+        with suppress(BlockingIOError):
+            heard.extend({signal.SIGINT, signal.SIGTERM}.intersection(os.read(reader, 4096)))
+        return heard[-1]
+
+    try:
+        yield last
+    finally:
+        signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGTERM, handler)
+        os.close(reader)
+        os.close(writer)
+
+
 def _watch(
-    instance: dg.DagsterInstance, run_id: str, progress: Progress, ended: threading.Event
+    instance: dg.DagsterInstance,
+    run_id: str,
+    progress: Progress,
+    ended: threading.Event,
+    asked: Callable[[], int],
 ) -> None:
-    """Tell `progress` of each step as the event log does."""
+    """Tell `progress` of each step as the event log does.
+
+    A step that starts although a stop was asked for is asked again: the request reached a
+    library that made a plain failure of it (DuckDB does), and Dagster went on beside that.
+    """
     states = {
         dg.DagsterEventType.STEP_START: "started",
         dg.DagsterEventType.STEP_SUCCESS: "done",
@@ -186,6 +230,8 @@ def _watch(
         cursor = page.cursor
         for record in page.records:
             event = record.event_log_entry.get_dagster_event()
+            if asked() and event.event_type == dg.DagsterEventType.STEP_START and not last:
+                os.kill(os.getpid(), signal.SIGTERM)
             progress(str(event.step_key), states[event.event_type])
         if last:
             return

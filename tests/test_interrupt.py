@@ -1,5 +1,6 @@
 """A request to stop ends a turn: its training process first, and nothing starts after it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -8,7 +9,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+from dagster._utils.interrupts import capture_interrupts
 
+from assets.drive import _stop_requests
 from tests.models_for_tests import demonstrations, pages
 
 MATERIALIZE = """
@@ -58,3 +62,23 @@ def test_a_request_to_stop_is_no_failure_to_try_again(tmp_path: Path) -> None:
     time.sleep(1)
     assert metrics.stat().st_size == size  # the training process is gone
     assert not (tmp_path / "artifacts" / "runs" / "sft_policy").exists()  # nothing came after
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_is_heard_while_dagster_holds_the_handlers_and_ours_comes_back(
+    number: signal.Signals,
+) -> None:
+    ours = signal.signal(signal.SIGTERM, lambda *_: None)
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does in the background
+    try:
+        mine = signal.getsignal(signal.SIGTERM)
+        with _stop_requests() as asked:
+            with capture_interrupts():
+                assert asked() == 0
+                os.kill(os.getpid(), number)
+                assert asked() == number
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # what Dagster leaves
+        assert signal.getsignal(signal.SIGTERM) is mine
+    finally:
+        signal.signal(signal.SIGTERM, ours)
+        signal.signal(signal.SIGINT, interrupt)

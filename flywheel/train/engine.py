@@ -130,7 +130,7 @@ def _deepspeed() -> Any:
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
             backend = "nccl" if torch.cuda.is_available() else "gloo"
             if world() == 1:
-                alone = torch.distributed.HashStore()
+                alone = torch.distributed.HashStore()  # type: ignore[attr-defined]
                 torch.distributed.init_process_group(backend, store=alone, rank=0, world_size=1)
             deepspeed.init_distributed(
                 dist_backend=backend, auto_mpi_discovery=False, verbose=False

@@ -12,6 +12,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any
 
 import dagster as dg
+from sqlalchemy.exc import DBAPIError
 
 from assets.automation import land_inbox, turn
 from assets.partitions import add, name_after, ordered
@@ -226,7 +227,12 @@ def _watch(
     cursor = None
     while True:
         last = ended.wait(0.5)
-        page = instance.get_records_for_run(run_id, cursor=cursor, of_type=set(states))
+        try:
+            page = instance.get_records_for_run(run_id, cursor=cursor, of_type=set(states))
+        except DBAPIError:  # a full disk, of which the run itself tells
+            if last:
+                return
+            continue
         cursor = page.cursor
         for record in page.records:
             event = record.event_log_entry.get_dagster_event()

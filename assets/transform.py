@@ -54,6 +54,7 @@ with dbt_environment(Layout(HOME)):  # what dbt parsed is of use to the same env
         project.preparer.prepare(project)
 
 AFTER_DEDUP = "tag:after_dedup"
+UNIT_TESTS = "test_type:unit"  # of SQL, not of data: for `dbt build` by hand, and `make test`
 PARSE_CACHE = "partial_parse.msgpack"
 
 
@@ -128,7 +129,7 @@ def _target(layout: Layout) -> Path:
 @dbt_assets(
     manifest=project.manifest_path,
     project=project,
-    exclude=AFTER_DEDUP,
+    exclude=f"{AFTER_DEDUP} {UNIT_TESTS}",
     name="staging_models",
     dagster_dbt_translator=LayerTranslator(),
     pool="warehouse",
@@ -144,6 +145,7 @@ def staging_models(
     manifest=project.manifest_path,
     project=project,
     select=AFTER_DEDUP,
+    exclude=UNIT_TESTS,
     name="mart_models",
     dagster_dbt_translator=LayerTranslator(),
     pool="warehouse",

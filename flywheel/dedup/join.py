@@ -24,6 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 SHINGLE_WORDS = 3
 BLOCK = 2_000_000  # numbers handled at once, 16 MB an array: memory stays flat in the corpus
+WORDS_OF_BITS = 4  # 256 bits a set: in texts of 25 shingles they rule out 99 pairs of 100
 SLACK = 1e-9  # of a float that should be whole: ceil(.8 * 10) must be 8
 
 
@@ -71,6 +72,17 @@ class _Sets:
         self.frequency: Ints = frequency[by_rarity]
         self.sizes: Ints = np.bincount(owner, minlength=len(lists)).astype(np.int64)
         self.starts: Ints = np.cumsum(self.sizes) - self.sizes
+        self.bits = np.zeros((len(lists), WORDS_OF_BITS), np.uint64)
+        bit = (rank[shingle] % (64 * WORDS_OF_BITS)).astype(np.uint64)
+        np.bitwise_or.at(
+            self.bits, (owner, bit // np.uint64(64)), np.uint64(1) << bit % np.uint64(64)
+        )
+
+    def at_most(self, a: Ints, b: Ints) -> Ints:
+        """Bound the intersections from above: a bit that one set alone has is no common shingle."""
+        only_a = np.bitwise_count(self.bits[a] & ~self.bits[b]).sum(axis=1, dtype=np.int64)
+        only_b = np.bitwise_count(self.bits[b] & ~self.bits[a]).sum(axis=1, dtype=np.int64)
+        return np.minimum(self.sizes[a] - only_a, self.sizes[b] - only_b)
 
     def common(self, a: Ints, b: Ints) -> Ints:
         """Size of the intersection of each pair of sets."""
@@ -123,7 +135,10 @@ def _candidates(sets: _Sets, threshold: float) -> tuple[Ints, Ints]:
         b = owner[block.start + pair + step + 1]
         low = np.minimum(sets.sizes[a], sets.sizes[b])
         fits = low >= threshold * np.maximum(sets.sizes[a], sets.sizes[b]) - SLACK
-        found.append(_distinct(a[fits] * count + b[fits]))
+        pairs = _distinct(a[fits] * count + b[fits])
+        a, b = pairs // count, pairs % count
+        least = threshold / (1 + threshold) * (sets.sizes[a] + sets.sizes[b]) - SLACK
+        found.append(pairs[sets.at_most(a, b) >= least])
         if sum(map(len, found[1:])) > max(8 * BLOCK, len(found[0])):
             found = [_distinct(np.concatenate(found))]
     pairs = _distinct(np.concatenate(found))

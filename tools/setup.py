@@ -227,10 +227,20 @@ def install() -> None:
     pip += ["--no-input", "-c", str(ROOT / "constraints.txt")]
     STAMP.unlink() if STAMP.exists() else None
     run([*pip, "-e", f"{ROOT}[test,gguf]"], "a", "pip could not install the dependencies")
+    parse_models()
     draft = STAMP.with_suffix(".draft")
     draft.write_text(fingerprint(version))
     draft.replace(STAMP)
     say(f"set-up: ready in {time.monotonic() - started:.0f} s")
+
+
+def parse_models() -> None:
+    """Load the code location once: dbt parses its models, so that the first turn need not."""
+    python = str(VENV / "bin" / "python")
+    try:
+        run([python, "-c", "import assets.definitions"], "a", "the code location does not load")
+    except SetupError as error:  # somebody's edit; linters and tests say more than set-up can
+        say(f"set-up: {error}")
 
 
 def half_written() -> list[Path]:

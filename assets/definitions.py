@@ -3,7 +3,6 @@
 import warnings
 
 import dagster as dg
-from dagster_dbt import DbtCliResource
 
 from assets import (
     automation,
@@ -36,7 +35,7 @@ assembled = dg.Definitions(
     ],
     schedules=[automation.nightly_build, automation.weekly_turn],
     resources={
-        "dbt": DbtCliResource(project_dir=transform.project),
+        "dbt": transform.Dbt(project_dir=str(transform.project.project_dir)),
         "devices": Devices(),
         "home": Home(),
     },

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster_dbt import DbtCliResource
 
 from assets.resources import Home
-from assets.transform import project, staging_models
+from assets.transform import Dbt, project, staging_models
 from flywheel.ingest import land
 from flywheel.layout import Layout
 from flywheel.warehouse import read_table
@@ -32,7 +31,7 @@ def test_the_warehouse_is_built_without_the_rows_of_a_killed_landing(
         selection=dg.AssetSelection.assets(wanted).upstream(),
         resources={
             "home": Home(root=str(tmp_path)),
-            "dbt": DbtCliResource(project_dir=project),
+            "dbt": Dbt(project_dir=project),
         },
     )
     assert done.success

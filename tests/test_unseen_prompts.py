@@ -5,10 +5,9 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster_dbt import DbtCliResource
 
 from assets.resources import Home
-from assets.transform import mart_models, project
+from assets.transform import Dbt, mart_models, project
 from flywheel.dedup import mark
 from flywheel.layout import Layout
 from flywheel.warehouse import publish_read_copy, read_table
@@ -57,7 +56,7 @@ def test_the_wheel_stops_before_they_reach_a_dataset(
         monkeypatch.setenv(name, "set anew by the step")  # and taken back after the test
     done = dg.materialize(
         [mart_models],
-        resources={"dbt": DbtCliResource(project_dir=project), "home": Home(root=str(home))},
+        resources={"dbt": Dbt(project_dir=project), "home": Home(root=str(home))},
         instance=dg.DagsterInstance.ephemeral(),
         raise_on_error=False,
     )

@@ -5,43 +5,11 @@ every stage does its real work on the full delivery, with seconds of training in
 """
 
 import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-SETTINGS = """\
-[train]
-budget_seconds = 12
-[evaluate]
-prompt_limit = 40
-[gate]
-human_approval = true
-"""
-
-
-def command(home: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "flywheel.cli", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"FLYWHEEL_HOME": str(home)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def flywheel(home: Path, *arguments: str) -> dict:
-    process = command(home, *arguments, "--json")
-    out, errors = process.communicate(timeout=900)
-    assert process.returncode == 0, errors[-4000:]
-    return json.loads(out)
+from tests.turns import SETTINGS, flywheel
 
 
 @pytest.fixture(scope="module")
@@ -117,49 +85,3 @@ def test_taking_the_same_turn_again_changes_nothing(turn: dict, home: Path) -> N
     assert (home / "registry" / "ledger.jsonl").read_bytes() == ledger
     for part in ("reward_model", "policy", "gate", "datasets"):
         assert again[part] == turn[part]
-
-
-def test_a_second_turn_at_the_same_time_is_refused(home: Path) -> None:
-    import fcntl
-
-    with (home / "turn.lock").open("a+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        process = command(home, "turn")
-        _, errors = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "is at work in" in errors and "FLYWHEEL_HOME" in errors
-
-
-STEPS = [
-    "landing",
-    "staging_models",
-    "duplicates",
-    "mart_models",
-    "datasets__preference_dataset",
-    "training__base_policy",
-    "training__sft_policy",
-    "training__reward_model",
-    "training__policy",
-    "evaluation__held_out_evaluation",
-    "promotion__gate_decision",
-]
-
-
-@pytest.mark.slow
-def test_a_turn_killed_in_every_step_heals_at_the_next_command(tmp_path: Path) -> None:
-    (tmp_path / "settings.toml").write_text(SETTINGS)
-    killed = []
-    for step in STEPS:
-        process = command(tmp_path, "run")
-        assert process.stderr
-        for line in process.stderr:
-            if re.search(rf"started: .*\({step}\)", line):
-                time.sleep(0.3)
-                process.send_signal(signal.SIGKILL)
-                killed.append(step)
-                break
-        process.wait()
-    assert killed == STEPS
-    turn = flywheel(tmp_path, "run")
-    assert turn["generation"] == "g0001"
-    assert all(one["passed"] for one in turn["faults"])

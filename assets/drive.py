@@ -21,7 +21,7 @@ from assets.resources import Home
 from assets.storage import driven, instance_of
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import FlywheelError, ManifestError, SettingsError
-from flywheel.ingest import latest_batch_number
+from flywheel.ingest import latest_batch_number, pending_files
 from flywheel.layout import Layout
 from flywheel.promotion import latest_decision
 
@@ -55,7 +55,7 @@ def only_one(layout: Layout, what: str) -> Iterator[None]:
 
 
 def next_generation(layout: Layout, instance: dg.DagsterInstance) -> str:
-    """The newest generation where its turn was cut off and nothing landed since; else a new one."""
+    """The newest generation where its turn was cut off and nothing came since; else a new one."""
     known = ordered(instance)
     if not known or latest_decision(layout, known[-1]):
         return name_after(known)
@@ -64,7 +64,7 @@ def next_generation(layout: Layout, instance: dg.DagsterInstance) -> str:
     except ManifestError:
         return known[-1]
     fresh = latest_batch_number(layout) > frozen.trained_through_batch
-    return name_after(known) if fresh else known[-1]
+    return name_after(known) if fresh or pending_files(layout) else known[-1]
 
 
 def take_turn(

@@ -2,6 +2,7 @@
 
 import fcntl
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.turns import SETTINGS, command, flywheel
+from flywheel.layout import Layout
+from flywheel.sample import deliver
+from tests.turns import ROOT, SETTINGS, command, flywheel
 
 
 def test_a_second_turn_at_the_same_time_is_refused(tmp_path: Path) -> None:
@@ -39,9 +42,10 @@ STEPS = [
 @pytest.mark.slow
 def test_a_turn_killed_in_every_step_heals_at_the_next_command(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text(SETTINGS)
+    deliver(Layout(tmp_path))
     killed = []
     for step in STEPS:
-        process = command(tmp_path, "run")
+        process = command(tmp_path, "turn", "--base-model", "sample")
         assert process.stderr
         for line in process.stderr:
             if re.search(rf"started: .*\({step}\)", line):
@@ -51,9 +55,24 @@ def test_a_turn_killed_in_every_step_heals_at_the_next_command(tmp_path: Path) -
                 break
         process.wait()
     assert killed == STEPS
-    turn = flywheel(tmp_path, "run")
+    turn = flywheel(tmp_path, "turn", "--base-model", "sample")
     assert turn["generation"] == "g0001"
     assert all(one["passed"] for one in turn["faults"])
+
+
+@pytest.mark.slow
+def test_feedback_that_came_after_a_kill_goes_into_the_next_generation(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text(SETTINGS)
+    deliver(Layout(tmp_path))
+    process = command(tmp_path, "turn", "--base-model", "sample")
+    assert process.stderr
+    for line in process.stderr:
+        if "(training__base_policy)" in line:
+            process.send_signal(signal.SIGKILL)
+    process.wait()
+    example = next((ROOT / "examples" / "feedback").glob("*.jsonl"))
+    shutil.copy(example, tmp_path / "inbox")
+    assert flywheel(tmp_path, "turn", "--base-model", "sample")["generation"] == "g0002"
 
 
 @pytest.fixture
@@ -76,7 +95,7 @@ def test_a_turn_on_a_full_disk_says_so_and_heals_once_there_is_space(small_disk:
         process = command(small_disk, "run")
         _, errors = process.communicate(timeout=400)
         assert process.returncode == 1, f"{megabytes} MB were enough"
-        assert re.search("flywheel: .*(space|disk)", errors), errors[-2000:]
+        assert re.search("flywheel: .*(space|disk)", errors, re.S), errors[-2000:]
     subprocess.run(["mount", "-o", "remount,size=400m", str(small_disk)], check=True)
     turn = flywheel(small_disk, "run")
     assert turn["generation"] == "g0001"

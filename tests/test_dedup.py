@@ -17,6 +17,8 @@ from flywheel.dedup.overlap import EvaluationRuns
 from flywheel.errors import SettingsError, WarehouseError
 from flywheel.lake import DERIVED
 from flywheel.layout import Layout
+from flywheel.records.message import Message, dump, text_of
+from tests.small_lake import dbt, row, write_lake
 
 SENTENCE = "the shop pays back the price of a broken lamp within nine days of the call"
 
@@ -197,6 +199,38 @@ def test_exact_near_and_contained_copies_of_an_evaluation_prompt_are_marked(tmp_
     assert {m["evaluation_set"] for m in marks} == {"desk-v1"}
     (repeat,) = derived(layout, "near_duplicates")  # of the training copy, never of the test
     assert (repeat["text_key"], repeat["representative_key"]) == ("near", "e")
+
+
+RULES = " ".join(f"rule {n} : never promise what page {n * 7} of the handbook" for n in range(30))
+QUESTIONS = {
+    "lamp": "why did the old lamp on my desk go dark when the desk was moved to the hall ?",
+    "bike": "how many days does the shop take to send a new chain for the green bike ?",
+    "tent": "may i bring back a tent that was opened once and found to be torn at the top ?",
+    "book": "which of the two books on the shelf would you give to a child of nine ?",
+}
+
+
+def under_the_rules(uid: str, asked: str, **evaluation: str) -> dict[str, object]:
+    """A landed row whose prompt is a question below a long system prompt."""
+    turns = Message(role="system", content=RULES), Message(role="user", content=asked)
+    prompt = {"prompt": dump(turns), "prompt_text": text_of(turns), "prompt_key": uid}
+    kind = "evaluation_prompt" if evaluation else "demonstration"
+    reply = {"response": f"the answer to {uid}"} if kind == "demonstration" else {}
+    return row(kind, uid, **reply, **evaluation) | prompt
+
+
+def test_a_system_prompt_that_all_prompts_share_makes_none_of_them_alike(tmp_path: Path) -> None:
+    delivered = [under_the_rules(name, asked) for name, asked in QUESTIONS.items()]
+    delivered += [
+        under_the_rules("test", QUESTIONS["lamp"], evaluation_set="desk-v1", grader="g"),
+        under_the_rules("again", f"{QUESTIONS['bike']} please"),
+    ]
+    layout = write_lake(tmp_path, delivered)
+    dbt(layout, "run", "--select", "+int_texts", "--exclude", "tag:after_dedup")
+    quiet_mark(layout.warehouse, layout)
+    groups = {row["prompt_key"]: row["group_id"] for row in derived(layout, "prompt_groups")}
+    assert groups == {name: name for name in QUESTIONS} | {"test": "lamp", "again": "bike"}
+    assert {mark["text_key"] for mark in derived(layout, "contamination")} == {"lamp"}
 
 
 def test_marks_are_the_same_each_time_and_an_empty_warehouse_has_none(tmp_path: Path) -> None:

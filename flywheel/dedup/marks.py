@@ -8,7 +8,8 @@ similar to it and repeats nothing itself, so every repeated text is similar to t
 *Prompt groups*: prompts connected by similarity or by a hint given with them; chains count, because
 a group is what must not be split. A prompt that connects two groups makes them one under the id of
 the older, so the younger's split can change between generations. *Contamination*: see `overlap.py`
-for what is not a prompt.
+for what is not a prompt. A prompt's text comes without system and developer turns (`int_texts`),
+its key with them.
 """
 
 from collections import Counter, defaultdict

@@ -1,17 +1,20 @@
 -- What deduplication compares: each distinct prompt, response and trajectory once, and again
--- where an evaluation asks it. Prompts that share a hint, or a task, must share a split.
+-- where an evaluation asks it. Prompts that share a hint, or a task, must share a split. A prompt
+-- is compared by what is asked: a long system prompt would make all that stand under it alike.
+
+{% set asked = asked_text('prompt', 'prompt_text') %}
 
 with
 
 said as (
 
-    select 'prompt' as role, prompt_key as text_key, prompt_text as text, group_hint, first_seen
+    select 'prompt' as role, prompt_key as text_key, {{ asked }} as text, group_hint, first_seen
     from {{ ref('int_demonstrations_unioned') }}
     union all
     select 'response', response_key, response_text, null, first_seen
     from {{ ref('int_demonstrations_unioned') }}
     union all
-    select 'prompt', prompt_key, prompt_text, group_hint, first_seen
+    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen
     from {{ ref('int_comparisons_unioned') }}
     union all
     select 'response', response_a_key, response_a_text, null, first_seen
@@ -20,16 +23,16 @@ said as (
     select 'response', response_b_key, response_b_text, null, first_seen
     from {{ ref('int_comparisons_unioned') }}
     union all
-    select 'prompt', prompt_key, prompt_text, group_hint, first_seen
+    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen
     from {{ ref('int_ratings_unioned') }}
     union all
     select 'response', response_key, response_text, null, first_seen
     from {{ ref('int_ratings_unioned') }}
     union all
-    select 'prompt', prompt_key, prompt_text, group_hint, first_seen
+    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen
     from {{ ref('stg_landing__trajectories') }}
     union all
-    select 'prompt', prompt_key, prompt_text, 'task ' || task_id, first_seen
+    select 'prompt', prompt_key, {{ asked }}, 'task ' || task_id, first_seen
     from {{ ref('stg_landing__trajectories') }}
     union all
     select 'trajectory', steps_key, steps_text, null, first_seen
@@ -41,7 +44,7 @@ all_texts as (
 
     select *, null as evaluation_set from said
     union all
-    select 'prompt', prompt_key, prompt_text, group_hint, first_seen, evaluation_set
+    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen, evaluation_set
     from {{ ref('stg_landing__evaluation_prompts') }}
 
 )

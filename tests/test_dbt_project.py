@@ -10,6 +10,7 @@ import pytest
 
 from flywheel.dedup import mark
 from flywheel.layout import Layout
+from flywheel.records.message import Message, dump, prompt_of, text_of
 from flywheel.warehouse import freeze, groups_in_two_splits, publish_read_copy, read_table
 from tests.small_lake import PROJECT, dbt, key, row, write_lake
 
@@ -226,6 +227,62 @@ def test_a_delivery_that_comes_again_through_other_files_changes_no_mart(
     assert (out["r1-again"]["status"], out["r1-again"]["pointer"]) == ("duplicate_of", "r1")
     assert (out["c1-turned"]["status"], out["c1-turned"]["pointer"]) == ("duplicate_of", "c1")
     assert (out["t3-again"]["status"], out["t3-again"]["pointer"]) == ("duplicate_of", "t3")
+
+
+TELLING = {
+    "write to jo.miller+shop@mail.desk.co .": "an e-mail address",
+    "i am <ann@post.example>": "an e-mail address",
+    "card 4111 1111 1111 1111 , please": "a payment card number",
+    "card 5500005555555559.": "a payment card number",
+    "amex 3782-822463-10005": "a payment card number",
+    "call +44 20 7946 0958 now": "a phone number",
+    "(+4915112345678)": "a phone number",
+}
+PLAIN = (
+    "mail you@example.com or root@db.test",
+    "card 4111 1111 1111 1112 , which no bank gave out",
+    "order 20260131-4111 of 2026-01-31 , 10:45 , for $ 1 2 3 4 5 6 7 8 9 0 1 2 3 4",
+    "so 100 + 12 345 678 = <<100+12345678=12345778>> , or 0.4012888888881881",
+    "@ann , see a@b and git@host:path",
+    "in 1769860000000 ms , i.e. 1769860000 s",
+)
+
+
+def answered(response: str) -> Mapping[str, Any]:
+    return row("demonstration", response, prompt="why ?", response=response)
+
+
+def test_records_with_personal_data_are_left_out_by_kind_unless_switched_off(
+    tmp_path: Path,
+) -> None:
+    secret = "it is jo@mail.desk"
+    working = [
+        Message(role="assistant", content="let me look"),
+        Message(role="tool", content=f"the file says : {secret}"),
+        Message(role="assistant", content="done"),
+    ]
+    support = Message(role="system", content="Refer all complaints to help@shop.desk")
+    delivered = [
+        *(answered(text) for text in [*TELLING, *PLAIN]),
+        judged("c", "ann", "a", response_b=secret),
+        row("rating", "r", prompt=secret, response="so", rating=4, rating_min=1, rating_max=5),
+        row("trajectory", "t", prompt="do", steps=secret, outcome="passed", task_id="x"),
+        row("trajectory", "t-tool", prompt="do", outcome="passed", task_id="y")
+        | {"steps": dump(tuple(working)), "steps_text": text_of(tuple(working)), "steps_key": "k"},
+        row("rating", "r-system", response="so", rating=4, rating_min=1, rating_max=5)
+        | {"prompt": dump((support, *prompt_of("how ?"))), "prompt_key": "s"}
+        | {"prompt_text": f"{support.content}\nhow ?"},
+    ]
+    layout = conclude(write_lake(tmp_path, delivered), but=["test_type:unit"])
+    out = rows(layout, "marts.fct_excluded", "record_uid")
+    assert {one["status"] for one in out.values()} == {"personal_data"}
+    assert {uid: one["reason"] for uid, one in out.items()} == {
+        **{text: f"holds {what}" for text, what in TELLING.items()},
+        **dict.fromkeys(["c", "r", "t"], "holds an e-mail address"),
+    }
+    off = ("--vars", "{exclude_personal_data: false}", "--select", "int_texts_marked+")
+    dbt(layout, "run", *off)
+    assert read_table(layout.warehouse, "marts.fct_excluded").num_rows == 0
 
 
 def test_an_edit_of_a_model_flows_into_the_next_frozen_dataset(

@@ -31,8 +31,8 @@ ranked as (
         *,
         list_position(
             [
-                'active', 'contaminated', 'conflict', 'duplicate_of', 'near_duplicate', 'void',
-                'unused'
+                'active', 'contaminated', 'personal_data', 'conflict', 'duplicate_of',
+                'near_duplicate', 'void', 'unused'
             ],
             status
         ) as place

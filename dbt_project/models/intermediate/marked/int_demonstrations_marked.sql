@@ -11,6 +11,7 @@ matched as (
         coalesce(prompts.overlap, responses.overlap) as overlap,
         coalesce(prompts.evaluation_prompt_key, responses.evaluation_prompt_key)
             as evaluation_prompt_key,
+        coalesce(responses.personal_data, prompts.personal_data) as personal_data,
         prompts.representative_key as prompt_leader,
         responses.representative_key as response_leader,
         demonstrations.copy_number > 1 as is_copy
@@ -40,7 +41,8 @@ ordered as (
             order by first_seen, demonstration_id
         ),
         alike as (
-            partition by is_copy, overlap is null, prompt_leader, response_leader
+            partition by
+                is_copy, overlap is null, personal_data is null, prompt_leader, response_leader
             order by first_seen, demonstration_id
         )
 
@@ -49,17 +51,19 @@ ordered as (
 select
     * exclude (
         is_copy, prompt_leader, response_leader, first_same, same_number, first_alike, alike_number,
-        overlap, evaluation_prompt_key
+        overlap, evaluation_prompt_key, personal_data
     ),
     case
         when is_copy then 'duplicate_of'
         when overlap is not null then 'contaminated'
+        when personal_data is not null then 'personal_data'
         when same_number > 1 then 'duplicate_of'
         when alike_number > 1 then 'near_duplicate'
         else 'active'
     end as status,
     case status
         when 'contaminated' then overlap
+        when 'personal_data' then 'holds ' || personal_data
         when 'near_duplicate' then 'an earlier demonstration is nearly the same'
         when 'duplicate_of'
             then if(is_copy, 'the record was delivered before', 'an earlier demonstration is the same')

@@ -11,6 +11,7 @@ matched as (
         coalesce(prompts.overlap, responses.overlap) as overlap,
         coalesce(prompts.evaluation_prompt_key, responses.evaluation_prompt_key)
             as evaluation_prompt_key,
+        coalesce(responses.personal_data, prompts.personal_data) as personal_data,
         row_number() over same as same_number,
         first_value(ratings.record_uid) over same as first_same
 
@@ -34,15 +35,17 @@ matched as (
 )
 
 select
-    * exclude (overlap, evaluation_prompt_key, same_number, first_same),
+    * exclude (overlap, evaluation_prompt_key, personal_data, same_number, first_same),
     case
         when copy_number > 1 then 'duplicate_of'
         when overlap is not null then 'contaminated'
+        when personal_data is not null then 'personal_data'
         when same_number > 1 then 'duplicate_of'
         else 'active'
     end as status,
     case status
         when 'contaminated' then overlap
+        when 'personal_data' then 'holds ' || personal_data
         when 'duplicate_of'
             then if(
                 copy_number > 1,

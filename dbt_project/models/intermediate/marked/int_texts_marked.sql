@@ -38,7 +38,9 @@ select
     coalesce(prompt_groups.group_id, texts.text_key) as group_id,
     prompt_groups.group_id is not null as is_grouped,
     leaks.evaluation_prompt_key,
-    leaks.overlap
+    leaks.overlap,
+    -- of a trajectory, what the assistant says counts: see int_trajectories_marked
+    if(texts.role != 'trajectory', {{ personal_data('texts.text') }}, null) as personal_data
 
 from {{ ref('int_texts') }} as texts
 left join {{ ref('stg_quality__near_duplicates') }} as repeats

@@ -12,6 +12,11 @@ matched as (
         coalesce(prompts.overlap, steps.overlap) as overlap,
         coalesce(prompts.evaluation_prompt_key, steps.evaluation_prompt_key)
             as evaluation_prompt_key,
+        -- not of what tools answer: file listings and customer records are full of names
+        coalesce(
+            prompts.personal_data,
+            {{ personal_data(turns_text('trajectories.steps', ['assistant'])) }}
+        ) as personal_data,
         row_number() over same as same_number,
         first_value(trajectories.record_uid) over same as first_same
 
@@ -34,15 +39,17 @@ matched as (
 )
 
 select
-    * exclude (overlap, evaluation_prompt_key, same_number, first_same),
+    * exclude (overlap, evaluation_prompt_key, personal_data, same_number, first_same),
     case
         when copy_number > 1 then 'duplicate_of'
         when overlap is not null then 'contaminated'
+        when personal_data is not null then 'personal_data'
         when same_number > 1 then 'duplicate_of'
         else 'active'
     end as status,
     case status
         when 'contaminated' then overlap
+        when 'personal_data' then 'holds ' || personal_data
         when 'duplicate_of'
             then if(
                 copy_number > 1,

@@ -19,7 +19,6 @@ from flywheel.layout import Layout
 from flywheel.sample.annotators import ANNOTATORS
 from flywheel.sample.deliver import read_truth
 from flywheel.sample.faults import PERSON, Planted
-from flywheel.sample.world import read_request
 from flywheel.warehouse import read_table
 
 ORDER = ("expert", "careful", "hasty", "spammer")  # of reliability, best first
@@ -50,7 +49,6 @@ def check_faults(layout: Layout) -> list[FaultOutcome]:
         "blank": found.as_blank,
         "excluded": found.as_excluded,
         "conflict": found.as_conflict,
-        "leak": found.as_leak,
         "pseudonym": found.as_pseudonym,
         "no batch": found.as_no_batch,
     }
@@ -126,17 +124,6 @@ class _Found:
                 marked.update(self.record_of.get(uid) for uid in row["record_uids"])
         caught = sum(any(record in marked for record in item) for item in planted.items)
         return len(planted.items), caught, "fct_preferences: is_conflict"
-
-    def as_leak(self, planted: Planted) -> tuple[int, int, str]:
-        """Demonstrations that speak of another customer, found by reading all of them."""
-        table = self.landed["demonstration"]
-        leaks = 0
-        for prompt, response in zip(
-            table["prompt_text"].to_pylist(), table["response_text"].to_pylist(), strict=True
-        ):
-            request = read_request(prompt)
-            leaks += request is not None and request.other in response.split()
-        return len(planted.items), leaks, "counted in landed demonstrations"
 
     def as_pseudonym(self, planted: Planted) -> tuple[int, int, str]:
         table = self.landed["rating"]

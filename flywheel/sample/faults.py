@@ -1,7 +1,7 @@
 """Planted faults: what a real delivery breaks, put in on purpose, with the ground truth kept.
 
 Two moments: `plant_records` adds records that are well formed but wrong (replays, swapped sides,
-leaks of the evaluation, dates in the future), `spoil_lines` adds lines that are not records at
+leaks of the evaluation, personal data), `spoil_lines` adds lines that are not records at
 all. What was planted goes to `sample/planted.json`, which nothing but `flywheel.sample.check`
 reads. A fault is caught where it should be, or it passed: `check.py` says which.
 """
@@ -19,10 +19,15 @@ from flywheel.records import Comparison, Record
 from flywheel.sample.annotators import ANNOTATORS
 from flywheel.sample.desk import ASSISTANT, Desk
 from flywheel.sample.feedback import draw_replies
-from flywheel.sample.world import Request, draw_request, read_request, spell, write_reply
+from flywheel.sample.world import Request, draw_request, read_request, write_reply
 
 FAR_FUTURE = datetime(2099, 1, 1, tzinfo=UTC)
 PERSON = "jo.miller@desk.example"  # an annotator id that is personal data
+CONTACTS = (  # of nobody: a reserved domain, a card for tests, a number set aside for films
+    "mail me : kit.moreno@post.example .",
+    "my card is 4111 1111 1111 1111 .",
+    "call me : +44 20 7946 0958 .",
+)
 LEAKS = 20  # evaluation prompts in the demonstrations, half of them word for word
 
 
@@ -66,9 +71,9 @@ def plant_records(rng: Random, kinds: dict[str, list[Record]]) -> list[Planted]:
     def new(count: int, make: Callable[[], Record]) -> list[tuple[Record, Record]]:
         return [(made, made) for made in (make() for _ in range(count))]
 
-    def leaky_demonstration() -> Record:
+    def telling_demonstration() -> Record:
         request = draw_request(rng)
-        told = f"{write_reply(request)} {request.other} paid $ {spell(request.other_price)} ."
+        told = f"{write_reply(request)} {CONTACTS[fresh.count % len(CONTACTS)]}"
         return again(rng.choice(demos), prompt=request.text, response=told, domain=request.domain)
 
     def same_sides() -> Record:
@@ -130,7 +135,13 @@ def plant_records(rng: Random, kinds: dict[str, list[Record]]) -> list[Planted]:
             "quarantine",
             [(again(one, occurred_at=FAR_FUTURE),) * 2 for one in chosen[24:28]],
         ),
-        add("another customer's price", "demonstrations", "leak", new(6, leaky_demonstration)),
+        add(
+            "address, card or phone number in a response",
+            "demonstrations",
+            "excluded",
+            new(6, telling_demonstration),
+            "personal_data",
+        ),
         add(
             "annotator id that is personal data",
             "ratings",

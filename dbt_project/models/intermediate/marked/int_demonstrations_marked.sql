@@ -1,5 +1,6 @@
--- A demonstration is active unless its record came before, it overlaps an evaluation prompt, or an
--- earlier demonstration says the same (or nearly the same) to the same (or nearly same) prompt.
+-- A demonstration is active unless its record came before, it overlaps an evaluation prompt, it
+-- holds personal data, or an earlier demonstration says the same (or nearly the same) to the same
+-- (or nearly same) prompt.
 
 with
 

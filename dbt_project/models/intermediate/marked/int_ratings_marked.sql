@@ -1,5 +1,5 @@
--- A rating is active unless its record came before, its annotator gave it before, or it overlaps
--- an evaluation prompt.
+-- A rating is active unless its record came before, its annotator gave it before, it overlaps an
+-- evaluation prompt, or it holds personal data.
 
 with
 

@@ -1,5 +1,6 @@
--- A trajectory is active unless its record came before, it overlaps an evaluation prompt, or the
--- same trial of the same task took the same steps before.
+-- A trajectory is active unless its record came before, it overlaps an evaluation prompt, its
+-- prompt or assistant tells personal data, or the same trial of the same task took the same steps
+-- before.
 
 with
 

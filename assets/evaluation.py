@@ -79,7 +79,6 @@ def held_out_evaluation(
         policy=str(layout.checkpoint("policy", generation)),
         reward_model=str(layout.checkpoint("reward_model", generation)),
         champion=str(layout.root / other.checkpoint) if other else "",
-        champion_content_hash=other.content_hash if other else "",
         evaluation_dataset=str(layout.dataset("evaluation", generation)),
         preference_dataset=str(layout.dataset("preference", generation)),
         demonstration_dataset=str(layout.dataset("demonstration", generation)),

@@ -40,16 +40,23 @@ RUNS = ("base_policy", "sft_policy", "reward_model", "policy", "annotation_queue
 
 
 def evaluation_of(layout: Layout, generation: str) -> dict[str, Any]:
-    """The result of a generation's evaluation, with the hash of the checkpoint it judged.
+    """The result of a generation's evaluation, as long as it judged the policy that lies there.
 
     Raises:
-        EvaluationError: The generation was not evaluated.
+        EvaluationError: The generation was not evaluated, or its policy is another by now.
     """
     result = _read(layout.evaluation(generation) / "result.json")
     if not result:
         raise EvaluationError(f"{generation} has no evaluation; materialize held_out_evaluation")
-    manifest = _read(layout.checkpoint("policy", generation) / "manifest.json")
-    return result | {"policy_content_hash": manifest.get("content_hash", "")}
+    folder = layout.checkpoint("policy", generation)
+    judged = result.get("policy_content_hash")
+    found = _read(folder / "manifest.json").get("content_hash")
+    if not judged or judged != found:
+        raise EvaluationError(
+            f"the evaluation of {generation} judged the policy {str(judged)[:12]}, but {folder} "
+            f"holds {str(found)[:12]}; materialize held_out_evaluation again"
+        )
+    return result
 
 
 def summarize(

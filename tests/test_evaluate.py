@@ -10,6 +10,7 @@ from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders import Asked, exact, numeric_answer, refund_desk, score_all
 from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.process.content import model_hash
 from flywheel.process.launch import launch
 from flywheel.records.message import dump, prompt_of, response_of
 from flywheel.rollout import Response
@@ -158,6 +159,17 @@ def test_one_evaluation_from_datasets_to_report(tmp_path: Path) -> None:
     assert "split evenly" in page and "one agrees with another 80.0%" in page
     assert "Held-out demonstrations" in page and "simulated" not in page
     assert (tmp_path / "run" / "samples.parquet").exists()
+    for name in ("base", "sft", "policy", "champion"):
+        assert result[f"{name}_content_hash"] == model_hash(str(tmp_path / name))
+    assert result["reward_model_content_hash"] == model_hash(str(tmp_path / "reward"))
+
+
+def test_a_model_is_known_by_its_manifest_or_else_by_its_files(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    by_files = model_hash(str(tmp_path))
+    (tmp_path / "manifest.json").write_text('{"content_hash": "a"}')
+    assert model_hash(str(tmp_path)) == "a" != by_files
+    assert model_hash("some/model") == "hub:some/model"
 
 
 def unset(**inputs: Any) -> EvaluateSettings:

@@ -1,6 +1,7 @@
 """Evaluate one generation in a process of its own: `python -m flywheel.evaluate.run RUN_DIR`.
 
-Reads only the test split and the evaluation prompts. Decides nothing: the gate does.
+Reads only the test split and the evaluation prompts. Decides nothing: the gate does. The result
+names every model by its content hash, so that nothing is decided on other weights than these.
 """
 
 from pathlib import Path
@@ -17,15 +18,22 @@ from flywheel.evaluate.report import write_report
 from flywheel.evaluate.reward import measure_reward
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.stats import ratio
+from flywheel.process.content import model_hash
 from flywheel.process.worker import start, use_threads
 from flywheel.records.message import load
 from flywheel.rollout import Policy, RewardModel, response_nll
 
 SIMULATED = "sample"  # sources of the sample world begin so
+MODELS = ("base", "sft", "policy", "reward_model", "champion")
 
 
 def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
-    """Measure reward model, policies and demonstrations; write samples and the report."""
+    """Measure reward model, policies and demonstrations; write samples and the report.
+
+    Raises:
+        EvaluationError: There is nothing to evaluate, or a model was replaced meanwhile.
+    """
+    hashes = model_hashes(settings)
     reward = RewardModel.load(settings.reward_model)
     use_threads(reward.module.backbone.num_parameters(), settings.threads)
     pairs = read_split(Path(settings.preference_dataset), "test")
@@ -50,11 +58,24 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
         "demonstrations": demonstration_loss(settings),
         "simulated": any(source.startswith(SIMULATED) for source in sources),
         "generation": settings.generation,
-        "champion_content_hash": settings.champion_content_hash,
+        **hashes,
     }
+    if model_hashes(settings) != hashes:
+        raise EvaluationError(
+            "a model was replaced while it was evaluated; materialize held_out_evaluation again"
+        )
     _write_samples(run_dir / "samples.parquet", used, answers, greedy)
     write_report(run_dir / "report.html", result, used, answers)
     return result
+
+
+def model_hashes(settings: EvaluateSettings) -> dict[str, str]:
+    """`<model>_content_hash` of all that is compared; empty for a champion where there is none."""
+    models = {name: getattr(settings, name) for name in MODELS}
+    return {
+        f"{name}_content_hash": model_hash(model) if model else ""
+        for name, model in models.items()
+    }
 
 
 def prompts_of(settings: EvaluateSettings) -> tuple[list[Asked], set[str]]:

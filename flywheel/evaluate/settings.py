@@ -15,7 +15,6 @@ class EvaluateSettings:
     policy: str  # the challenger
     reward_model: str
     champion: str = ""  # empty where there is none yet
-    champion_content_hash: str = ""  # goes into the result: the gate asks whom it was compared with
     evaluation_dataset: str
     preference_dataset: str
     demonstration_dataset: str

@@ -1,6 +1,7 @@
 """What a file or a folder holds, as one hash: how a changed input is known."""
 
 import hashlib
+import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +22,21 @@ def content_of(path: Path) -> str:
     files = sorted(one for one in path.iterdir() if one.is_file())
     lines = "".join(f"{one.name}\0{_hash_of(one)}\n" for one in files)
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def model_hash(model: str) -> str:
+    """Which model this is: the content hash that its manifest gives, or else that of its files.
+
+    Args:
+        model: A checkpoint of ours, a folder from outside, or a hub name, which has no content
+            here and stands for itself.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        return f"hub:{model}"
+    manifest = folder / MANIFEST
+    facts = json.loads(manifest.read_text()) if manifest.exists() else {}
+    return facts.get("content_hash") or content_of(folder)
 
 
 def _hash_of(path: Path) -> str:

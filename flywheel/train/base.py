@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flywheel.errors import ManifestError, SettingsError
 from flywheel.layout import Layout
-from flywheel.process.content import content_of
+from flywheel.process.content import content_of, model_hash
 
 SAMPLE_NAME = "sample"
 FILE_NAME = "base.json"
@@ -99,9 +99,6 @@ def _hash(choice: str) -> str:
 
 def parent_of(model: str) -> dict[str, str]:
     """How a checkpoint names the model it started from; a hub name has no content here."""
-    folder = Path(model)
-    if not folder.is_dir():
+    if not Path(model).is_dir():
         return {"model": model}
-    manifest = folder / "manifest.json"
-    facts = json.loads(manifest.read_text()) if manifest.exists() else {}
-    return {"model": model, "content_hash": facts.get("content_hash") or content_of(folder)}
+    return {"model": model, "content_hash": model_hash(model)}

@@ -13,7 +13,7 @@ from assets.training import BASE_POLICY, POLICY, REWARD_MODEL, SFT_POLICY
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
-from flywheel.promotion import champion
+from flywheel.promotion import champion, title_holder
 from flywheel.train import config as recipes
 from flywheel.train.base import base_of
 
@@ -63,8 +63,8 @@ def held_out_evaluation(
     layout, generation = home.layout, context.partition_key
     directory = layout.evaluation(generation)
     base = base_of(layout, generation)
-    holder = champion(layout)
-    other = holder if holder and holder.generation != generation else None
+    holder = title_holder(layout)
+    other = champion(layout) if holder and holder.generation != generation else None
     chosen = {
         **(recipes.SAMPLE["evaluate"] if base.is_sample else {}),
         **home.settings("evaluate"),

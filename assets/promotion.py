@@ -13,12 +13,12 @@ from flywheel.process.settings import build
 from flywheel.promotion import (
     GateSettings,
     approve,
-    champion,
     decide,
     decide_and_record,
     history,
     reject,
     rollback,
+    title_holder,
 )
 from flywheel.turn import evaluation_of, summarize
 
@@ -49,7 +49,7 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
         compared_with=result.get("champion_content_hash", ""),
         human_approval=settings.human_approval,
     )
-    holder = champion(layout)
+    holder = title_holder(layout)
     context.log.info(f"{entry.action}: {'; '.join(entry.reasons)}")
     return dg.MaterializeResult(
         metadata={

@@ -204,9 +204,9 @@ def roll_back(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _said(arguments: argparse.Namespace, entry: Any) -> dict[str, Any]:
-    from flywheel.promotion import champion
+    from flywheel.promotion import title_holder
 
-    now = champion(home().layout)
+    now = title_holder(home().layout)
     facts = {"entry": entry, "champion": now.generation if now else None}
     if not arguments.json:
         print(f"champion is now {facts['champion'] or 'nobody'}")

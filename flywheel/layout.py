@@ -7,6 +7,8 @@ names paths; it creates and reads nothing.
 from dataclasses import dataclass
 from pathlib import Path
 
+TITLE_MARK = "CHAMPION"  # file in a checkpoint's folder: it holds or held the title
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

@@ -32,7 +32,7 @@ from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import EvaluationError, ManifestError
 from flywheel.ingest import landing_counts, quarantine_reasons, read_batches
 from flywheel.layout import Layout
-from flywheel.promotion import champion, latest_decision
+from flywheel.promotion import latest_decision, title_holder
 from flywheel.warehouse import read_table
 
 DATASETS = ("demonstration", "preference", "trajectory", "evaluation")
@@ -76,7 +76,7 @@ def summarize(
         for path in (*results, folder / "result.json")
         if path.exists() and path.stat().st_mtime >= started_at  # read back otherwise, not run
     )
-    holder = champion(layout)
+    holder = title_holder(layout)
     return {
         "generation": generation,
         "simulated": bool(evaluation.get("simulated", False)),
@@ -103,7 +103,7 @@ def status_of(layout: Layout) -> dict[str, Any]:
     """What landed, what is quarantined or blocked and why, the generations and the champion."""
     folder = layout.artifacts / "datasets" / "preference"
     generations = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    holder = champion(layout)
+    holder = title_holder(layout)
     batches = read_batches(layout)
     return {
         "home": str(layout.root),

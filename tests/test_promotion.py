@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from flywheel.errors import LedgerError, PromotionError
-from flywheel.layout import Layout
+from flywheel.errors import LedgerError, ManifestError, PromotionError
+from flywheel.layout import TITLE_MARK, Layout
+from flywheel.models.publish import publish
 from flywheel.promotion import (
     Decision,
     Ledger,
@@ -27,6 +29,7 @@ from flywheel.promotion import (
     latest_decision,
     reject,
     rollback,
+    title_holder,
 )
 
 PROMOTE = Decision(decision="PROMOTE", reasons=["better"])
@@ -38,16 +41,25 @@ def layout(tmp_path: Path) -> Layout:
     return Layout(tmp_path)
 
 
+def lay(layout: Layout, generation: str, content_hash: str) -> Path:
+    """A checkpoint as far as the registry looks at it."""
+    folder = layout.checkpoint("policy", generation)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_text(json.dumps({"content_hash": content_hash}))
+    return folder
+
+
 def enter(layout: Layout, generation: str, decision: Decision = PROMOTE, **options: Any) -> Any:
     folder = layout.evaluation(generation)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(options.pop("evidence", generation)))
-    now = champion(layout)
+    now = title_holder(layout)
     chosen = {
         "content_hash": f"hash of {generation}",
         "compared_with": now.content_hash if now else "",
         "human_approval": False,
     } | options
+    lay(layout, generation, chosen["content_hash"])
     return decide_and_record(layout, generation, decision, **chosen)
 
 
@@ -182,6 +194,59 @@ def test_rollback_goes_by_who_reigned_before_and_not_by_name(layout: Layout) -> 
     assert holder(layout) == "g0003"
 
 
+def test_a_champion_whose_weights_are_others_or_gone_is_not_handed_out(layout: Layout) -> None:
+    enter(layout, "g0001")
+    enter(layout, "g0002")
+    folder = lay(layout, "g0002", "other weights")
+    with pytest.raises(PromotionError, match=r"judged with .*, but .* holds other weight; restore"):
+        champion(layout)
+    shutil.rmtree(folder)
+    with pytest.raises(PromotionError, match=r"g0002 .* holds no checkpoint; restore .* roll back"):
+        champion(layout)
+    assert title_holder(layout) is not None  # named all the same, for who does not use it
+    rollback(layout, by="ada", reason="its weights are gone")
+    assert holder(layout) == "g0001"
+
+
+def test_nobody_takes_the_title_with_other_weights_than_were_judged(layout: Layout) -> None:
+    enter(layout, "g0001")
+    enter(layout, "g0002", human_approval=True)
+    lay(layout, "g0002", "trained again")
+    with pytest.raises(PromotionError, match=r"trained agai; materialize held_out_evaluation"):
+        approve(layout, "g0002", by="ada")
+    assert reject(layout, "g0002", by="ada").action == "DECLINE"
+    enter(layout, "g0003")
+    lay(layout, "g0001", "trained again")
+    with pytest.raises(PromotionError, match=r"g0001 .* restore that folder"):
+        rollback(layout, by="ada", reason="complaints")
+    assert holder(layout) == "g0003"
+
+
+def test_what_holds_or_held_the_title_is_never_replaced(layout: Layout) -> None:
+    for generation in ("g0001", "g0002"):
+        enter(layout, generation)
+    enter(layout, "g0003", HOLD)
+    rollback(layout, by="ada", reason="complaints")
+
+    def train(generation: str) -> None:
+        output = layout.checkpoint("policy", generation)
+        publish(output, lambda draft: (draft / "weights").write_text("new"), {})
+
+    train("g0003")
+    for generation in ("g0001", "g0002"):
+        with pytest.raises(ManifestError, match="title of champion .* train in a new generation"):
+            train(generation)
+        path = layout.checkpoint("policy", generation) / "manifest.json"
+        assert json.loads(path.read_text())["content_hash"] == f"hash of {generation}"
+
+
+def test_a_champion_of_a_home_without_marks_gets_its_mark(layout: Layout) -> None:
+    enter(layout, "g0001")
+    mark = layout.checkpoint("policy", "g0001") / TITLE_MARK
+    mark.unlink()
+    assert holder(layout) == "g0001" and mark.exists()
+
+
 def test_a_person_has_a_name(layout: Layout) -> None:
     enter(layout, "g0001", human_approval=True)
     for act in (
@@ -252,6 +317,7 @@ def test_a_kill_between_ledger_and_head_heals(layout: Layout, entered: int) -> N
         " content_hash='h', compared_with=sys.argv[2], human_approval=False)"
     )
     now = champion(layout)
+    lay(layout, "g0009", "h")
     command = [sys.executable, "-c", script, str(layout.root), now.content_hash if now else ""]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert [one.generation for one in history(layout)][-1] == "g0009"
@@ -275,12 +341,13 @@ def test_a_kill_between_ledger_and_pointer_heals(layout: Layout) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path; from flywheel.layout import Layout;"
         "import flywheel.promotion.succession as c; from flywheel.promotion import Decision;"
-        "c._point = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
+        "c.settle = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
         "layout = Layout(Path(sys.argv[1])); f = layout.evaluation('g0002'); f.mkdir(parents=True);"
         "(f / 'result.json').write_text('2');"
         "c.decide_and_record(layout, 'g0002', Decision(decision='PROMOTE', reasons=[]),"
         " content_hash='h', compared_with=sys.argv[2], human_approval=False)"
     )
+    lay(layout, "g0002", "h")
     command = [sys.executable, "-c", script, str(layout.root), "hash of g0001"]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     pointer = layout.registry / "champion.json"

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import load_file
 
 from flywheel.errors import LaunchError, ManifestError, SettingsError, TrainingError
-from flywheel.layout import Layout
+from flywheel.layout import TITLE_MARK, Layout
 from flywheel.models.load import load_causal
 from flywheel.models.logps import ResponseLogps, pad
 from flywheel.models.publish import verify
@@ -107,6 +107,15 @@ def test_a_finished_run_is_read_back_and_not_run_again(base: str, tmp_path: Path
     assert time.monotonic() - started < 1
     other = run("sft", replace(settings, seed=1), tmp_path / "run")
     assert other["content_hash"] != first["content_hash"]
+
+
+def test_a_champion_is_read_back_and_never_trained_over(base: str, tmp_path: Path) -> None:
+    settings = sft(base, tmp_path, epochs=1.0)
+    first = run("sft", settings, tmp_path / "run")
+    (Path(first["checkpoint"]) / TITLE_MARK).touch()
+    with pytest.raises(TrainingError, match="never replaced; train in a new generation"):
+        run("sft", replace(settings, seed=1), tmp_path / "run")
+    assert run("sft", settings, tmp_path / "run") == first  # nothing of its run was touched
 
 
 def test_other_weights_in_the_same_folder_are_another_base(base: str, tmp_path: Path) -> None:

@@ -73,8 +73,7 @@ def model_hashes(settings: EvaluateSettings) -> dict[str, str]:
     """`<model>_content_hash` of all that is compared; empty for a champion where there is none."""
     models = {name: getattr(settings, name) for name in MODELS}
     return {
-        f"{name}_content_hash": model_hash(model) if model else ""
-        for name, model in models.items()
+        f"{name}_content_hash": model_hash(model) if model else "" for name, model in models.items()
     }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import ManifestError
+from flywheel.layout import TITLE_MARK
 
 FILE_NAME = "manifest.json"
 PACKAGES = ("torch", "transformers", "deepspeed", "flywheel")
@@ -21,10 +22,19 @@ def publish(output: Path, write: Callable[[Path], object], facts: dict[str, Any]
     """Publish a checkpoint and return its manifest.
 
     Args:
-        output: Where it is to lie. A checkpoint already there is replaced.
+        output: Where it is to lie. A checkpoint already there is replaced, unless it holds or
+            held the title of champion.
         write: Writes weights, tokenizer and configuration into the folder it is given.
         facts: What the manifest says beside hashes and versions: kind, parents, data, settings.
+
+    Raises:
+        ManifestError: What lies there holds or held the title.
     """
+    if (output / TITLE_MARK).exists():
+        raise ManifestError(
+            f"{output} holds or held the title of champion and is never replaced; train in a new "
+            f"generation"
+        )
     draft = output.with_name(f".{output.name}-{uuid.uuid4().hex[:8]}.draft")
     draft.mkdir(parents=True)
     try:

@@ -26,7 +26,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flywheel.errors import LaunchError
+from flywheel.errors import LaunchError, TrainingError
+from flywheel.layout import TITLE_MARK
 from flywheel.process.content import content_of
 
 TAIL_LINES = 25
@@ -59,14 +60,17 @@ def launch(
     Raises:
         LaunchError: The recipe failed, ended without writing `result.json`, or another run is
             at work in `run_dir`.
+        TrainingError: Its output would take the place of one that holds or held the title.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    config = {"settings": asdict(settings), "inputs": _inputs(asdict(settings)), "recipe": recipe}
+    chosen = asdict(settings)
+    config = {"settings": chosen, "inputs": _inputs(chosen), "recipe": recipe}
     with _only_one(run_dir) as lock:
         if (finished := _finished(run_dir, config)) is not None:
             log(f"{recipe} has run with these settings on these inputs; {run_dir} is read back")
             shutil.rmtree(run_dir / "state", ignore_errors=True)  # left by a kill after the result
             return finished
+        _refuse_to_replace(chosen.get("output", ""))
         _prepare(run_dir, config)
         started = time.monotonic()
         status, last = _run(recipe, run_dir, devices, lock, log, on_metrics)
@@ -169,6 +173,15 @@ def _finished(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | None:
         if manifest.get("content_hash") != result.get("content_hash"):
             return None
     return result
+
+
+def _refuse_to_replace(output: str) -> None:
+    """Before anything of the finished run is touched, and before hours of training."""
+    if output and (Path(output) / TITLE_MARK).exists():
+        raise TrainingError(
+            f"{output} holds or held the title of champion, and these settings or inputs are not "
+            f"those it was trained with: it is never replaced; train in a new generation"
+        )
 
 
 def _prepare(run_dir: Path, config: dict[str, Any]) -> None:

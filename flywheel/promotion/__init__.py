@@ -4,7 +4,6 @@ from flywheel.promotion.alerts import alert
 from flywheel.promotion.gate import Decision, GateSettings, decide
 from flywheel.promotion.ledger import Entry, Ledger
 from flywheel.promotion.succession import (
-    Champion,
     approve,
     champion,
     decide_and_record,
@@ -12,7 +11,9 @@ from flywheel.promotion.succession import (
     latest_decision,
     reject,
     rollback,
+    title_holder,
 )
+from flywheel.promotion.title import Champion
 
 __all__ = [
     "Champion",
@@ -29,4 +30,5 @@ __all__ = [
     "latest_decision",
     "reject",
     "rollback",
+    "title_holder",
 ]

@@ -5,43 +5,49 @@ entry, and made again from the ledger where a kill came between the two. Both ha
 ledger's lock, so that a late reader never puts an old champion back.
 """
 
-import json
-import os
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from flywheel.errors import PromotionError
-from flywheel.lake.files import sync
 from flywheel.layout import Layout
 from flywheel.promotion.gate import Decision
 from flywheel.promotion.ledger import Entry, Ledger, file_sha256
+from flywheel.promotion.title import Champion, check_weights, is_settled, settle
 
-POINTER = "champion.json"
 GATE = ("PROMOTE", "HOLD", "REJECT")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Champion:
-    """The checkpoint in use."""
-
-    generation: str
-    checkpoint: str
-    content_hash: str
-
-
 def champion(layout: Layout) -> Champion | None:
-    """Who holds the title now.
+    """Who holds the title now, its weights being those that took it.
+
+    Raises:
+        LedgerError: The ledger was edited, or entries are gone.
+        PromotionError: The champion's folder is gone or holds other weights.
+    """
+    holder = title_holder(layout)
+    if holder:
+        check_weights(
+            layout,
+            holder,
+            f"restore that folder from a copy, or roll back to the champion before it, or remove "
+            f"the folder and materialize policy, held_out_evaluation and gate_decision of "
+            f"{holder.generation} again",
+        )
+    return holder
+
+
+def title_holder(layout: Layout) -> Champion | None:
+    """Who holds the title by the ledger, for who names it and does not use it.
 
     Raises:
         LedgerError: The ledger was edited, or entries are gone.
     """
     ledger = Ledger(layout)
     holder = _holder(ledger.entries())
-    if _pointed(layout) == _pointer(holder):
+    if is_settled(layout, holder):
         return holder
     with ledger.appending() as (entries, _):  # a kill came between, or somebody is writing now
         holder = _holder(entries)
-        _point(layout, holder)
+        settle(layout, holder)
     return holder
 
 
@@ -97,7 +103,7 @@ def decide_and_record(
             evidence=str(evidence.relative_to(layout.root)),
             evidence_sha256=sha,
         )
-        _point(layout, _holder(entries))
+        settle(layout, _holder(entries))
     return entry
 
 
@@ -105,8 +111,8 @@ def approve(layout: Layout, generation: str, *, by: str, reason: str = "") -> En
     """Say yes to a challenger that waits.
 
     Raises:
-        PromotionError: It does not wait for anybody, or the champion is another by now than the
-            one that it was compared with.
+        PromotionError: It does not wait for anybody, its weights are others by now than those
+            that were judged, or the champion is another than the one it was compared with.
     """
     return _verdict(layout, generation, "APPROVE", by, reason)
 
@@ -124,7 +130,8 @@ def rollback(layout: Layout, *, by: str, reason: str) -> Entry:
     """Give the title back to the champion before this one, never to one that was rolled back.
 
     Raises:
-        PromotionError: There is no champion, there was none before it, or nobody is named.
+        PromotionError: There is no champion, there was none before it, its folder is gone or
+            holds other weights, or nobody is named.
     """
     _named(by)
     with Ledger(layout).appending() as (entries, append):
@@ -134,6 +141,7 @@ def rollback(layout: Layout, *, by: str, reason: str) -> Entry:
         if len(reigns) == 1:
             raise PromotionError(f"{reigns[0].generation} is the first champion: none is before it")
         back = reigns[-2]
+        check_weights(layout, _as_champion(back), "restore that folder from a copy first")
         entry = append(
             action="ROLLBACK",
             generation=back.generation,
@@ -146,7 +154,7 @@ def rollback(layout: Layout, *, by: str, reason: str) -> Entry:
             evidence=back.evidence,
             evidence_sha256=back.evidence_sha256,
         )
-        _point(layout, _holder(entries))
+        settle(layout, _holder(entries))
     return entry
 
 
@@ -183,6 +191,9 @@ def _verdict(layout: Layout, generation: str, action: str, by: str, reason: str)
         now = _holder(entries)
         if action == "APPROVE" and now and now != _holder(entries[: last.number]):
             raise PromotionError(_judge_again(generation, now))
+        if action == "APPROVE":
+            again = f"materialize held_out_evaluation and gate_decision of {generation} again"
+            check_weights(layout, _as_champion(last), again)
         entry = append(
             action=action,
             generation=generation,
@@ -195,7 +206,7 @@ def _verdict(layout: Layout, generation: str, action: str, by: str, reason: str)
             evidence=last.evidence,
             evidence_sha256=last.evidence_sha256,
         )
-        _point(layout, _holder(entries))
+        settle(layout, _holder(entries))
     return entry
 
 
@@ -236,11 +247,12 @@ def _reigns(entries: list[Entry]) -> list[Entry]:
 
 def _holder(entries: list[Entry]) -> Champion | None:
     reigns = _reigns(entries)
-    if not reigns:
-        return None
-    top = reigns[-1]
+    return _as_champion(reigns[-1]) if reigns else None
+
+
+def _as_champion(entry: Entry) -> Champion:
     return Champion(
-        generation=top.generation, checkpoint=top.checkpoint, content_hash=top.content_hash
+        generation=entry.generation, checkpoint=entry.checkpoint, content_hash=entry.content_hash
     )
 
 
@@ -251,24 +263,3 @@ def _last(entries: list[Entry], generation: str, actions: tuple[str, ...] = GATE
 
 def _below(layout: Layout, generation: str) -> str:
     return str(layout.checkpoint("policy", generation).relative_to(layout.root))
-
-
-def _pointer(holder: Champion | None) -> str:
-    return json.dumps(asdict(holder) if holder else None, indent=2) + "\n"
-
-
-def _pointed(layout: Layout) -> str:
-    path = layout.registry / POINTER
-    return path.read_text() if path.exists() else _pointer(None)
-
-
-def _point(layout: Layout, holder: Champion | None) -> None:
-    """Rewrite the pointer; the caller holds the ledger."""
-    if _pointed(layout) == _pointer(holder):
-        return
-    path = layout.registry / POINTER
-    draft = path.with_name(f".{POINTER}.draft")
-    draft.write_text(_pointer(holder))
-    sync(draft)
-    os.replace(draft, path)
-    sync(path.parent)

@@ -174,6 +174,9 @@ def show_status(facts: dict[str, Any]) -> None:
         yield "quarantined", str(facts["quarantined"]["total"])
         for reason, count in facts["quarantined"]["by_reason"].items():
             yield "", f"{count} {reason}"
+        kinds = facts["quarantined"]["by_kind"]
+        if kinds:
+            yield "", "of kind " + ", ".join(f"{name} {count}" for name, count in kinds.items())
         for one in facts["blocked"]:
             yield "blocked", f"{one['file']}: {one['reason']}"
         for one in facts["generations"]:

@@ -3,7 +3,8 @@
 `var/turn.json` is `summarize` written down. Its fields:
 
 * `generation`, `simulated` (whether the annotators are those of the sample world);
-* `landed`: records by kind; `quarantined`: {total, by_reason}; `excluded`: rows by reason;
+* `landed`: records by kind; `quarantined`: {total, by_reason, by_kind}, a kind being
+  `unknown` where the line was not read as a record; `excluded`: rows by reason;
 * `datasets`: rows by split of each frozen dataset;
 * `reward_model`: {accuracy, ci, pairs, groups, undecided, too_long, longest_wins, shortest_wins,
   over_length, annotator_ceiling, agreement_with_one_annotator, ...}: accuracy on held-out pairs
@@ -30,7 +31,7 @@ from typing import Any
 
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import EvaluationError, ManifestError
-from flywheel.ingest import landing_counts, quarantine_reasons, read_batches
+from flywheel.ingest import landing_counts, quarantine_kinds, quarantine_reasons, read_batches
 from flywheel.layout import Layout
 from flywheel.promotion import latest_decision, title_holder
 from flywheel.warehouse import read_table
@@ -143,7 +144,8 @@ def _faults(layout: Layout) -> list[dict[str, Any]]:
 
 def _quarantined(layout: Layout) -> dict[str, Any]:
     reasons = quarantine_reasons(layout)
-    return {"total": sum(reasons.values()), "by_reason": reasons}
+    kinds = quarantine_kinds(layout)
+    return {"total": sum(reasons.values()), "by_reason": reasons, "by_kind": kinds}
 
 
 def _datasets(layout: Layout, generation: str) -> dict[str, dict[str, int]]:

@@ -31,7 +31,9 @@ def test_a_turn_writes_what_it_prints(turn: dict, home: Path) -> None:
 
 def test_every_kind_of_feedback_lands_and_every_line_is_accounted_for(turn: dict) -> None:
     assert all(turn["landed"].values()), turn["landed"]
-    assert turn["quarantined"]["total"] == sum(turn["quarantined"]["by_reason"].values()) > 0
+    found = turn["quarantined"]
+    for counts in (found["by_reason"], found["by_kind"]):
+        assert found["total"] == sum(counts.values()) > 0
 
 
 def test_every_planted_fault_is_caught(turn: dict) -> None:

@@ -6,6 +6,7 @@ from flywheel.ingest.batch import (
     landing_counts,
     latest_batch_number,
     only_committed,
+    quarantine_kinds,
     quarantine_reasons,
     read_batches,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "latest_batch_number",
     "only_committed",
     "pending_files",
+    "quarantine_kinds",
     "quarantine_reasons",
     "read_batches",
 ]

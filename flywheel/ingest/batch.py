@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -120,12 +121,19 @@ def landing_counts(layout: Layout) -> dict[str, int]:
 
 def quarantine_reasons(layout: Layout) -> dict[str, int]:
     """Quarantined lines by kind of reason, most frequent first."""
+    return _quarantine_counts(layout, "reason_kind")
+
+
+def quarantine_kinds(layout: Layout) -> dict[str, int]:
+    """Quarantined lines by kind of record, most frequent first; `unknown` where none was read."""
+    return _quarantine_counts(layout, "kind")
+
+
+def _quarantine_counts(layout: Layout, column: str) -> dict[str, int]:
     if not layout.quarantine.exists():
         return {}
-    kinds = (
-        read_folder(layout.quarantine, ["reason_kind"])["reason_kind"].value_counts().to_pylist()
-    )
-    return {one["values"]: one["counts"] for one in sorted(kinds, key=lambda one: -one["counts"])}
+    values = read_folder(layout.quarantine, [column])[column].to_pylist()
+    return dict(Counter(value or "unknown" for value in values).most_common())
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from flywheel.promotion import (
     decide,
     decide_and_record,
     history,
+    latest_decision,
     reject,
     rollback,
     title_holder,
@@ -41,7 +42,7 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
     layout, generation = home.layout, context.partition_key
     settings = build(GateSettings, home.settings("gate"))
     result = evaluation_of(layout, generation)
-    entry = decide_and_record(
+    decide_and_record(
         layout,
         generation,
         decide(result, settings),
@@ -50,12 +51,13 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
         human_approval=settings.human_approval,
     )
     holder = title_holder(layout)
-    context.log.info(f"{entry.action}: {'; '.join(entry.reasons)}")
+    said = latest_decision(layout, generation) or {}  # a person may have spoken since
+    context.log.info(f"{said['decision']}: {'; '.join(said['reasons'])}")
     return dg.MaterializeResult(
         metadata={
-            "decision": entry.action,
-            "reasons": dg.MetadataValue.md("\n".join(f"- {one}" for one in entry.reasons)),
-            "awaits_a_person": entry.awaiting,
+            "decision": said["decision"],
+            "reasons": dg.MetadataValue.md("\n".join(f"- {one}" for one in said["reasons"])),
+            "awaits_a_person": said["awaiting"],
             "champion": holder.generation if holder else "none yet",
             "ledger": dg.MetadataValue.md(_ledger_table(home)),
         }

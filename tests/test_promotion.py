@@ -116,6 +116,23 @@ def test_a_person_decides_where_one_is_asked(layout: Layout) -> None:
         approve(layout, "g0009", by="ada")
 
 
+def test_who_waits_is_promoted_once_nobody_needs_be_asked_unless_a_person_has_spoken(
+    layout: Layout,
+) -> None:
+    for generation in ("g0001", "g0002"):
+        enter(layout, generation, human_approval=True)
+    reject(layout, "g0002", by="ada", reason="rude")
+    count = len(history(layout))
+    for human_approval in (True, False):
+        enter(layout, "g0002", human_approval=human_approval)
+    assert len(history(layout)) == count and holder(layout) is None
+    assert latest_decision(layout, "g0002")["decision"] == "DECLINE"  # type: ignore[index]
+    enter(layout, "g0001", human_approval=False)
+    assert holder(layout) == "g0001"
+    enter(layout, "g0001", human_approval=True)  # took effect before: nobody is asked
+    assert len(history(layout)) == count + 1
+
+
 def test_a_late_yes_does_not_crown_who_was_never_compared_with_the_champion(
     layout: Layout,
 ) -> None:
@@ -234,7 +251,7 @@ def test_what_holds_or_held_the_title_is_never_replaced(layout: Layout) -> None:
 
     train("g0003")
     for generation in ("g0001", "g0002"):
-        with pytest.raises(ManifestError, match="title of champion .* train in a new generation"):
+        with pytest.raises(ManifestError, match=r"title of champion .* train in a new generation"):
             train(generation)
         path = layout.checkpoint("policy", generation) / "manifest.json"
         assert json.loads(path.read_text())["content_hash"] == f"hash of {generation}"

@@ -14,6 +14,7 @@ from flywheel.promotion.ledger import Entry, Ledger, file_sha256
 from flywheel.promotion.title import Champion, check_weights, is_settled, settle
 
 GATE = ("PROMOTE", "HOLD", "REJECT")
+SAID = (*GATE, "APPROVE", "DECLINE")  # of a generation, by the gate or by a person
 
 
 def champion(layout: Layout) -> Champion | None:
@@ -64,7 +65,8 @@ def decide_and_record(
     """Enter the gate's decision; a promotion takes effect at once unless a person is asked.
 
     The same decision on the same evidence is entered once, so a step that runs again neither
-    asks a person twice nor undoes a rollback. Another decision on it (settings changed) is new.
+    asks a person twice nor undoes a rollback. Another decision on it (settings changed) is new,
+    and so is a promotion that waits once nobody needs be asked, unless a person has spoken.
 
     Args:
         layout: The home.
@@ -84,12 +86,14 @@ def decide_and_record(
     with Ledger(layout).appending() as (entries, append):
         last = _last(entries, generation)
         said = (decision.decision, sha, content_hash)
+        awaiting = decision.decision == "PROMOTE" and human_approval
         if last and (last.action, last.evidence_sha256, last.content_hash) == said:
-            return last
+            waits = last == _last(entries, generation, actions=SAID) and last.awaiting
+            if awaiting or not waits:
+                return last
         now = _holder(entries)
         if now and now.generation != generation and now.content_hash != compared_with:
             raise PromotionError(_judge_again(generation, now))
-        awaiting = decision.decision == "PROMOTE" and human_approval
         promoted = decision.decision == "PROMOTE" and not awaiting
         entry = append(
             action=decision.decision,
@@ -160,7 +164,7 @@ def rollback(layout: Layout, *, by: str, reason: str) -> Entry:
 
 def latest_decision(layout: Layout, generation: str) -> dict[str, Any] | None:
     """What was last said of a generation, {decision, reasons, awaiting, by, at}, or None."""
-    entry = _last(Ledger(layout).entries(), generation, actions=(*GATE, "APPROVE", "DECLINE"))
+    entry = _last(Ledger(layout).entries(), generation, actions=SAID)
     if entry is None:
         return None
     return {
@@ -180,7 +184,7 @@ def history(layout: Layout) -> list[Entry]:
 def _verdict(layout: Layout, generation: str, action: str, by: str, reason: str) -> Entry:
     _named(by)
     with Ledger(layout).appending() as (entries, append):
-        last = _last(entries, generation, actions=(*GATE, "APPROVE", "DECLINE"))
+        last = _last(entries, generation, actions=SAID)
         if last is None or not last.awaiting:
             found = f"its last entry is {last.action}" if last else "nothing was decided on it"
             waiting = sorted({e.generation for e in entries if e.awaiting})

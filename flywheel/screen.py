@@ -86,12 +86,14 @@ def _turn_facts(turn: dict[str, Any]) -> Iterator[tuple[str, str]]:
     reward, policy = turn["reward_model"], turn["policy"]
     if reward:
         ceiling, lead = reward.get("annotator_ceiling"), reward["over_length"]
+        plurality = reward["plurality_agreement"]
         yield (
             "reward model",
             f"right on {_share(reward['accuracy'], reward['ci'])} of {reward['pairs']} held-out "
             f"pairs; longest wins {reward['longest_wins']:.0%}, shortest "
             f"{reward['shortest_wins']:.0%}, ahead of the better by "
             f"{_share(lead['difference'], lead['ci'])}"
+            + (f"; with the plurality of votes {plurality:.0%}" if plurality is not None else "")
             + (f"; two annotators agree {ceiling:.0%}" if ceiling is not None else ""),
         )
     if policy:

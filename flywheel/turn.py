@@ -7,11 +7,12 @@
   `unknown` where the line was not read as a record; `excluded`: rows by reason;
 * `datasets`: rows by split of each frozen dataset;
 * `reward_model`: {accuracy, ci, pairs, groups, undecided, too_long, longest_wins, shortest_wins,
-  over_length, annotator_ceiling, agreement_with_one_annotator, ...}: accuracy on held-out pairs
+  over_length, annotator_ceiling, agreement_with_one_annotator,
+  plurality_agreement, ...}: accuracy on held-out pairs
   whose label is decided, and what the two rules of length get on them; `over_length` is the
   model's paired lead on the better rule, {baseline, difference, ci}; the ceiling is how often
   two annotators agree, evenly split pairs included, and beside it how often the model agrees with
-  one of them on the same pairs;
+  one of them on the same pairs; the plurality is the plain count of votes;
 * `policy`: {opponent, win_rate, ci, prompts, groups, mean_response_tokens, versus, ...};
 * `demonstrations`: {base, sft, policy}: nats per token of held-out demonstrations, all losses
   over all tokens; {sft, policy}_minus_base; each with its `_ci`; rows, tokens, groups;

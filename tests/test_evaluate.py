@@ -96,6 +96,7 @@ def datasets(folder: Path, **changes: Any) -> dict[str, str]:
             "probability_a": 0.9,
             "votes_a": 2,
             "votes_b": 0,
+            "ties": 0,
             "domain": None,
         }
         for one in COLOURS
@@ -150,12 +151,15 @@ def test_one_evaluation_from_datasets_to_report(tmp_path: Path) -> None:
     assert reward["annotator_ceiling_pairs"] == 5
     assert reward["agreement_with_one_annotator"] == (reward["accuracy"] * 4 + 0.5) / 5
     assert (reward["undecided"], reward["too_long"]) == (1, 0)
+    assert (reward["plurality_pairs"], reward["plurality_undecided"]) == (4, 1)
+    assert reward["plurality_agreement"] == reward["accuracy"]
     assert policy["opponent"] == "champion" and policy["prompts"] == 4 and policy["groups"] == 3
     assert set(policy["versus"]) == {"base", "sft", "champion"}
     assert policy["grader"] == "exact" and not result["simulated"]
     assert result["demonstrations"]["rows"] == 4
     page = (tmp_path / "run" / "report.html").read_text()
     assert "&lt;script&gt;alert" in page and "<script>" not in page
+    assert "agrees with the plurality of votes" in page
     assert "split evenly" in page and "one agrees with another 80.0%" in page
     assert "Held-out demonstrations" in page and "simulated" not in page
     assert (tmp_path / "run" / "samples.parquet").exists()
@@ -228,6 +232,7 @@ def test_a_reward_model_is_held_against_the_better_rule_of_length(tmp_path: Path
                 "probability_a": 0.9 if number % 10 < 7 else 0.1,  # a is the shorter
                 "votes_a": 1,
                 "votes_b": 0,
+                "ties": 0,
                 "domain": None,
             }
             for number in range(40)
@@ -246,6 +251,31 @@ def test_a_reward_model_is_held_against_the_better_rule_of_length(tmp_path: Path
     assert together["over_length"]["ci"] == pytest.approx(lead["ci"])
     width = {name: one["ci"][1] - one["ci"][0] for name, one in (("t", together), ("a", apart))}
     assert width["t"] > 1.8 * width["a"]
+
+
+def test_the_plurality_of_votes_and_the_slices_by_domain_by_hand() -> None:
+    from flywheel.evaluate.reward import Judged, _by_domain, _plurality
+
+    options: dict[str, Any] = {"resamples": 200, "seed": 0}
+
+    def judged(a: int, b: int, ties: int, scored: float) -> Judged:
+        row = {"votes_a": a, "votes_b": b, "ties": ties, "group_id": f"{a} {b} {ties}"}
+        return Judged(row | {"probability_a": 0.9, "domain": "desk"}, scored, 0.0)
+
+    shared = [judged(1, 1, 0, 1.0), judged(2, 1, 2, 1.0), judged(1, 0, 2, 1.0)]
+    silent = judged(0, 0, 0, 1.0)
+    told = [judged(2, 1, 0, 1.0), judged(1, 0, 0, 1.0), judged(0, 1, 0, 1.0), judged(1, 3, 2, 0.5)]
+    found = _plurality([*told, *shared, silent], options)
+    assert found["plurality_agreement"] == (1 + 1 + 0 + 0.5) / 4
+    assert (found["plurality_pairs"], found["plurality_undecided"]) == (4, 3)
+    assert found["plurality_agreement_ci"][0] < 0.625 < found["plurality_agreement_ci"][1]
+    assert _plurality([silent], options)["plurality_agreement"] is None
+
+    few = _by_domain(told, options)
+    assert few == {}  # smaller slices say nothing
+    desk = _by_domain([judged(n, 0, 0, float(n % 4 > 0)) for n in range(20)], options)["desk"]
+    assert (desk["accuracy"], desk["pairs"], desk["longest_wins"]) == (0.75, 20, 0.0)
+    assert desk["ci"][0] < 0.75 < desk["ci"][1]
 
 
 def test_near_repeats_of_one_prompt_count_as_one_prompt() -> None:

@@ -46,7 +46,6 @@ def write_report(
         if result["simulated"]
         else ""
     )
-    reward_slices = reward["by_domain"] | reward["by_length"]
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
 <title>Generation {escape(result["generation"])}</title>
@@ -62,7 +61,8 @@ the line is one half.</p>
 {_means("tokens", policy["mean_tokens"])}</table>
 {_demonstrations(result["demonstrations"])}
 {_slices("Slices of the win rate", policy["by_domain"], "win_rate", "prompts")}
-{_slices("Slices of the reward model", reward_slices, "accuracy", "pairs")}
+{_slices("Reward model by domain", reward["by_domain"], "accuracy", "pairs", "longest_wins")}
+{_slices("Reward model by length", reward["by_length"], "accuracy", "pairs")}
 {_sides(asked, answers, opponent)}
 </body></html>
 """
@@ -79,6 +79,13 @@ def _pairs(reward: dict[str, Any]) -> str:
         f"{lead['difference']:+.3f} ({lead['ci'][0]:+.3f} to {lead['ci'][1]:+.3f}) ahead of "
         f"'{rule}', the better of the two rules of length."
     )
+    if reward["plurality_agreement"] is not None:
+        low, high = reward["plurality_agreement_ci"]
+        told += (
+            f" It agrees with the plurality of votes on {reward['plurality_agreement']:.1%} "
+            f"({low:.1%} to {high:.1%}) of the {reward['plurality_pairs']} pairs that have one; "
+            f"{reward['plurality_undecided']} with votes have none."
+        )
     if ceiling is None:
         return f"{told} No pair was judged by two annotators, so their ceiling is not known."
     return (
@@ -123,14 +130,17 @@ def _demonstrations(found: dict[str, Any] | None) -> str:
     )
 
 
-def _slices(title: str, found: dict[str, Any], value: str, count: str) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td>{_cell(f'{one[value]:.3f}')}{_cell(str(one[count]))}</tr>"
-        for name, one in found.items()
-    )
-    return (
-        f"<h2>{title}</h2><table><tr><th></th><th>{value}</th><th>{count}</th></tr>{rows}</table>"
-    )
+def _slices(title: str, found: dict[str, Any], value: str, count: str, *beside: str) -> str:
+    """A table of slices: the value with its interval where it has one, its count, what else."""
+    rows = ""
+    for name, one in found.items():
+        told = f"{one[value]:.3f}"
+        if "ci" in one:
+            told += f" ({one['ci'][0]:.3f} to {one['ci'][1]:.3f})"
+        cells = (told, str(one[count]), *(f"{one[other]:.3f}" for other in beside))
+        rows += f"<tr><td>{escape(name)}</td>{''.join(map(_cell, cells))}</tr>"
+    heads = "".join(f"<th>{head}</th>" for head in ("", value, count, *beside))
+    return f"<h2>{title}</h2><table><tr>{heads}</tr>{rows}</table>"
 
 
 def _sides(asked: list[Asked], answers: dict[str, Answers], opponent: str) -> str:

@@ -3,7 +3,9 @@
 Accuracy is measured on decided pairs, the crowd's label being right. The annotators' ceiling is
 how often two of them agree; pairs on which they are split count there as what they are,
 disagreement, so beside it stands how often the reward model agrees with one annotator on the very
-same pairs. What a rule that looks at length alone would get is measured on the decided pairs too.
+same pairs. The crowd's label weighs annotators; the plurality is the plain count of votes, and
+pairs without one are left out there and counted. What a rule that looks at length alone would get
+is measured on the decided pairs too.
 """
 
 from collections import defaultdict
@@ -59,9 +61,6 @@ def measure_reward(
     hits = [one.right(one.scored) for one in decided]
     longer = [one.right(one.longer) for one in decided]
     model = rate(hits, groups, **options)
-    slices = defaultdict(list)
-    for one, hit in zip(decided, hits, strict=True):
-        slices[one.row["domain"] or "no domain"].append(hit)
     return {
         "accuracy": model.value,
         "ci": model.ci,
@@ -71,11 +70,8 @@ def measure_reward(
         "too_long": len(rows) - len(judged),
         **_length_rules(hits, longer, groups, options),
         **_ceiling(judged, options),
-        "by_domain": {
-            name: {"accuracy": sum(one) / len(one), "pairs": len(one)}
-            for name, one in sorted(slices.items())
-            if len(one) >= LEAST_SLICE
-        },
+        **_plurality(judged, options),
+        "by_domain": _by_domain(decided, options),
         "by_length": _by_length(hits, longer),
     }
 
@@ -131,6 +127,48 @@ def _ceiling(judged: list[Judged], options: dict[str, Any]) -> dict[str, Any]:
         "agreement_with_one_annotator": model.value,
         "agreement_with_one_annotator_ci": model.ci,
     }
+
+
+def _plurality(judged: list[Judged], options: dict[str, Any]) -> dict[str, Any]:
+    """How often the model prefers the response that most votes are for.
+
+    Left out and counted: pairs with votes whose top is shared, or is the vote that neither is
+    better.
+    """
+    voted, undecided = [], 0
+    for one in judged:
+        a, b, ties = (one.row[name] for name in ("votes_a", "votes_b", "ties"))
+        if max(a, b) > max(min(a, b), ties):
+            voted.append((one.scored if a > b else 1 - one.scored, one.row["group_id"]))
+        else:
+            undecided += a + b + ties > 0
+    found = rate(*zip(*voted, strict=True), **options) if voted else None
+    return {
+        "plurality_agreement": found.value if found else None,
+        "plurality_agreement_ci": found.ci if found else None,
+        "plurality_pairs": len(voted),
+        "plurality_undecided": undecided,
+    }
+
+
+def _by_domain(decided: list[Judged], options: dict[str, Any]) -> dict[str, Any]:
+    """Accuracy by domain with its interval, and what "the longer wins" gets there."""
+    slices: dict[str, list[Judged]] = defaultdict(list)
+    for one in decided:
+        slices[one.row["domain"] or "no domain"].append(one)
+    found = {}
+    for name, inside in sorted(slices.items()):
+        if len(inside) >= LEAST_SLICE:
+            groups = [one.row["group_id"] for one in inside]
+            model = rate([one.right(one.scored) for one in inside], groups, **options)
+            longer = [one.right(one.longer) for one in inside]
+            found[name] = {
+                "accuracy": model.value,
+                "ci": model.ci,
+                "longest_wins": sum(longer) / len(longer),
+                "pairs": len(inside),
+            }
+    return found
 
 
 def _by_length(hits: list[float], longer: list[float]) -> dict[str, dict[str, float]]:

@@ -1,13 +1,16 @@
 """The reports over seeds: hand values of the intervals, and claims that fail when they should."""
 
 import json
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flywheel.sample.deliver import compose
 from flywheel.sample.measure import Estimate, average, evaluation_requests, pool, wins
-from flywheel.sample.seeds import claims
+from flywheel.sample.seeds import claims, greedy, home_of
 
 
 def estimate(value: float, half: float = 0.02) -> Estimate:
@@ -42,7 +45,12 @@ def test_the_evaluation_prompts_of_a_seed_are_those_delivered() -> None:
 
 
 def turn(
-    *, over_base: float, over_sft: float, accuracy: float, caught: bool = True
+    *,
+    over_base: float,
+    over_sft: float,
+    accuracy: float,
+    longest: float = 0.43,
+    caught: bool = True,
 ) -> dict[str, Any]:
     def win(value: float) -> dict[str, Any]:
         return {"win_rate": value, "ci": [value - 0.02, value + 0.02]}
@@ -52,6 +60,8 @@ def turn(
         "reward_model": {
             "accuracy": accuracy,
             "ci": [accuracy - 0.02, accuracy + 0.02],
+            "longest_wins": longest,
+            "longest_wins_ci": [longest - 0.02, longest + 0.02],
             "over_length": {"difference": accuracy - 0.57, "ci": [accuracy - 0.6, accuracy - 0.54]},
         },
         "faults": [{"passed": caught}],
@@ -59,12 +69,38 @@ def turn(
 
 
 def verdicts(turns: list[dict[str, Any]], sft: float) -> list[bool | None]:
-    gold = {name: estimate(sft) for name in ("base_policy", "sft_policy", "policy")}
+    gold = {name: estimate(sft) for name in ("base", "sft", "policy")}
     return [one.passed for one in claims(turns, [gold] * len(turns))]
 
 
 def test_claims_hold_on_good_turns_and_fail_one_by_one() -> None:
     good = [turn(over_base=0.9, over_sft=0.64, accuracy=0.67)] * 3
-    assert verdicts(good, sft=0.77) == [True, True, True, None, None, None, True, True]
+    assert verdicts(good, sft=0.77) == [True, True, True, None, None, True, None, True, True]
     weak = [turn(over_base=0.66, over_sft=0.505, accuracy=0.48, caught=False)] * 3
-    assert verdicts(weak, sft=0.895) == [False, False, False, None, None, None, False, False]
+    assert verdicts(weak, sft=0.895) == [False, False, False, None, None, True, None, False, False]
+
+
+def test_one_seed_whose_intervals_overlap_fails_the_claim_on_the_longest() -> None:
+    apart = turn(over_base=0.9, over_sft=0.64, accuracy=0.67, longest=0.62)
+    touching = turn(over_base=0.9, over_sft=0.64, accuracy=0.67, longest=0.64)
+    assert verdicts([apart, apart], sft=0.77)[5] is True
+    assert verdicts([apart, touching], sft=0.77)[5] is False
+
+
+def test_greedy_gold_is_what_the_turn_graded(tmp_path: Path) -> None:
+    folder = home_of(3, tmp_path).evaluation("g0001")
+    folder.mkdir(parents=True)
+    rows = [
+        {"policy": name, "greedy": greedily, "score": score}
+        for name, mean in (("base", 0.4), ("sft", 0.6), ("policy", 0.8))
+        for score in (mean - 0.1, mean + 0.1)
+        for greedily, score in ((True, score), (False, 0.0))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "samples.parquet")
+    found = greedy(3, "g0001", tmp_path)
+    assert {name: round(one.value, 9) for name, one in found.items()} == {
+        "base": 0.4,
+        "sft": 0.6,
+        "policy": 0.8,
+    }
+    assert found["sft"].low < 0.6 < found["sft"].high

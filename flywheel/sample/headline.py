@@ -80,9 +80,7 @@ def of_seed(seed: int) -> dict[str, Estimate]:
     publish(more, corpus_table(3 * PAGES, seed=seed))  # fresh pages, not the same ones again
     large = _pretrain(folder / "large", corpus_path(layout), seed)
     longer = _pretrain(folder / "large_3x", more, seed)
-    small = _manifest(
-        layout.checkpoint("policy", generation).parents[1] / "base_policy" / generation
-    )
+    small = _manifest(layout.checkpoint("base_policy", generation))
     ratio = _manifest(large)["result"]["parameters"] / small["result"]["parameters"]
     if ratio < 100:
         raise SettingsError(

@@ -1,8 +1,8 @@
 """The claims of the sample world over several seeds, each a whole turn through the command line.
 
 `python -m flywheel.sample.seeds [--seeds 0 1 2 3 4]` takes a turn in `var/seeds/<seed>` for each
-seed (a finished one is not repeated), reads its `turn.json`, adds what a turn does not measure
-(greedy replies), prints one table and writes `var/seeds.json`. Exit code 1 where a claim fails.
+seed (a finished one is not repeated), reads its `turn.json` and the greedy replies that its
+evaluation graded, prints one table and writes `var/seeds.json`. Exit code 1 where a claim fails.
 """
 
 import argparse
@@ -14,13 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from flywheel.errors import SettingsError
 from flywheel.layout import Layout
 from flywheel.sample.deliver import publish
-from flywheel.sample.measure import Estimate, answer, average, evaluation_requests, pool
+from flywheel.sample.measure import Estimate, average, pool
 
 VAR = Path(__file__).parents[2] / "var"
 SEEDS = (0, 1, 2, 3, 4)
@@ -57,13 +58,15 @@ def take_turn(seed: int, root: Path = VAR) -> dict[str, Any]:
 
 
 def greedy(seed: int, generation: str, root: Path = VAR) -> dict[str, Estimate]:
-    """Gold of greedy replies of the base, the SFT policy and the policy of one seed."""
-    layout, requests = home_of(seed, root), evaluation_requests(seed)
+    """Gold of greedy replies of the base, the SFT policy and the policy, as the turn graded them.
+
+    Their means are `policy.greedy.mean_score` in turn.json; here they get their intervals.
+    """
+    path = home_of(seed, root).evaluation(generation) / "samples.parquet"
+    rows = pq.read_table(path, columns=["policy", "greedy", "score"]).to_pylist()
     return {
-        name: average(
-            answer(layout.checkpoint(name, generation), requests, temperature=0.0, seed=0)
-        )
-        for name in ("base_policy", "sft_policy", "policy")
+        name: average([one["score"] for one in rows if one["greedy"] and one["policy"] == name])
+        for name in ("base", "sft", "policy")
     }
 
 
@@ -75,7 +78,9 @@ def claims(
     over_sft = [_win(turn, "sft") for turn in turns]
     reward = [_interval(turn["reward_model"], "accuracy", "ci") for turn in turns]
     lead = [_interval(turn["reward_model"]["over_length"], "difference", "ci") for turn in turns]
-    sft = [found["sft_policy"] for found in greedy_gold]
+    longest = [_interval(turn["reward_model"], "longest_wins", "longest_wins_ci") for turn in turns]
+    beats = all(one.low > other.high for one, other in zip(reward, longest, strict=True))
+    sft = [found["sft"] for found in greedy_gold]
     missed = [float(sum(not one["passed"] for one in turn["faults"])) for turn in turns]
 
     def claim(text: str, found: Sequence[Estimate], passed: bool | None) -> Claim:
@@ -86,8 +91,9 @@ def claims(
         claim("DPO over SFT: low end > .5", over_sft, pool(over_sft).low > 0.5),
         claim("greedy SFT below .9 of perfect", sft, pool(sft).high < 0.9),
         claim("greedy DPO (reported)", [found["policy"] for found in greedy_gold], None),
-        claim("greedy base (reported)", [found["base_policy"] for found in greedy_gold], None),
-        claim("reward model, held-out pairs", reward, None),
+        claim("greedy base (reported)", [found["base"] for found in greedy_gold], None),
+        claim("reward model above longest wins, intervals disjoint in each seed", reward, beats),
+        claim("longest wins (reported)", longest, None),
         claim("its lead on longest/shortest wins: low end > 0", lead, pool(lead).low > 0),
         claim("planted faults missed: none", [_exact(one) for one in missed], not any(missed)),
     ]

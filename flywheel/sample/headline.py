@@ -71,20 +71,32 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def of_seed(seed: int) -> dict[str, Estimate]:
-    """Win rates of one seed's policy, by opponent."""
-    layout = home_of(seed)
-    generation = take_turn(seed)["generation"]
+def of_seed(
+    seed: int, root: Path = VAR, *, size: dict[str, int] = LARGE, pages: int = PAGES
+) -> dict[str, Estimate]:
+    """Win rates of one seed's policy, by opponent.
+
+    Args:
+        seed: Of the turn and of all training.
+        root: Where the homes of the seeds lie.
+        size: Of the large base.
+        pages: Of the corpus that the small base was trained on.
+
+    Raises:
+        SettingsError: The large base is not 100 times the small one.
+    """
+    layout = home_of(seed, root)
+    generation = take_turn(seed, root)["generation"]
     folder = layout.root / "headline"
     more = folder / "corpus_3x.parquet"
-    publish(more, corpus_table(3 * PAGES, seed=seed))  # fresh pages, not the same ones again
-    large = _pretrain(folder / "large", corpus_path(layout), seed)
-    longer = _pretrain(folder / "large_3x", more, seed)
+    publish(more, corpus_table(3 * pages, seed=seed))  # fresh pages, not the same ones again
+    large = _pretrain(folder / "large", corpus_path(layout), seed, size)
+    longer = _pretrain(folder / "large_3x", more, seed, size)
     small = _manifest(layout.checkpoint("base_policy", generation))
     ratio = _manifest(large)["result"]["parameters"] / small["result"]["parameters"]
     if ratio < 100:
         raise SettingsError(
-            f"the large base has only {ratio:.0f} times the parameters; raise LARGE"
+            f"the large base has only {ratio:.0f} times the parameters, not 100; raise LARGE"
         )
     tuned = _tune(large, layout.dataset("demonstration", generation), folder / "large_sft", seed)
 
@@ -124,10 +136,10 @@ def form_only(requests: list[Request]) -> list[float]:
     ]
 
 
-def _pretrain(output: Path, corpus: Path, seed: int) -> Path:
+def _pretrain(output: Path, corpus: Path, seed: int, size: dict[str, int]) -> Path:
     settings = build(
         PretrainSettings,
-        {**SAMPLE["base"], **LARGE, **LARGE_TRAINING, "seed": seed},
+        {**SAMPLE["base"], **size, **LARGE_TRAINING, "seed": seed},
         corpus=str(corpus),
         output=str(output),
     )

@@ -8,6 +8,7 @@ tagged `after_dedup`). Each step ends by publishing the read copy of the warehou
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
@@ -26,6 +27,10 @@ from flywheel.ingest import only_committed
 from flywheel.lake import ensure
 from flywheel.layout import Layout
 from flywheel.warehouse import publish_read_copy, row_counts
+
+NOT_PARSED = ("target", "logs", ".user.yml", ".gitignore")  # below dbt_project; dbt writes there
+AFTER_DEDUP = "tag:after_dedup"
+UNIT_TESTS = "test_type:unit"  # of SQL, not of data: for `dbt build` by hand, and `make test`
 
 
 @contextmanager
@@ -47,14 +52,28 @@ def dbt_environment(layout: Layout) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def parse_where_changed(project: DbtProject) -> None:
+    """Have dbt parse its files, a few seconds, unless the manifest is of exactly these files.
+
+    Their hash lies beside the manifest: time stamps say nothing of a file that was removed, nor
+    of one that came with an older time of its own.
+    """
+    digest = sha256()
+    for path in sorted(project.project_dir.rglob("*")):
+        inside = path.relative_to(project.project_dir)
+        if inside.parts[0] not in NOT_PARSED and path.is_file():
+            digest.update(f"{inside}\0{sha256(path.read_bytes()).hexdigest()}\0".encode())
+    parsed = project.manifest_path.with_name("parsed.sha256")
+    known = parsed.read_text() if parsed.exists() and project.manifest_path.exists() else ""
+    if known != digest.hexdigest():
+        project.preparer.prepare(project)
+        parsed.write_text(digest.hexdigest())
+
+
 project = DbtProject(project_dir=PROJECT / "dbt_project")
 with dbt_environment(Layout(HOME)):  # what dbt parsed is of use to the same environment only
-    project.prepare_if_dev()
-    if not project.manifest_path.exists():  # a fresh checkout: parse once, a few seconds
-        project.preparer.prepare(project)
+    parse_where_changed(project)
 
-AFTER_DEDUP = "tag:after_dedup"
-UNIT_TESTS = "test_type:unit"  # of SQL, not of data: for `dbt build` by hand, and `make test`
 
 
 class Dbt(DbtCliResource):

@@ -1,12 +1,15 @@
 """The steps that run dbt, as Dagster runs them."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from assets.resources import Home
+from assets.resources import PROJECT, Home
 from assets.transform import Dbt, project, staging_models
 from flywheel.ingest import land
 from flywheel.layout import Layout
@@ -37,3 +40,28 @@ def test_the_warehouse_is_built_without_the_rows_of_a_killed_landing(
     assert done.success
     built = read_table(layout.warehouse_copy, "intermediate.int_demonstrations_unioned")
     assert built.num_rows == 1
+
+
+def test_a_new_model_is_an_asset_in_the_next_process(tmp_path: Path) -> None:
+    """As `flywheel turn` and the schedules load it; only `dagster dev` parses each time."""
+    for folder in ("assets", "flywheel", "dbt_project"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder)  # with what dbt parsed already
+    shutil.copy(PROJECT / "workspace.yaml", tmp_path)
+    model = tmp_path / "dbt_project" / "models" / "marts" / "dim_new.sql"
+    model.write_text("select 1 as new_id")
+    os.utime(model, (0, 0))  # as from an archive: older than the manifest
+    told = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from assets import transform; print(*transform.mart_models.keys)",
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path), "FLYWHEEL_HOME": str(tmp_path / "var")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "dim_new" in told.stdout, told.stderr[-2000:]
+    parsed = tmp_path / "dbt_project" / "target" / "manifest.json"
+    assert "dim_new" in parsed.read_text()

@@ -11,6 +11,7 @@ import dagster as dg
 
 from assets.partitions import add, generations, name_after, ordered
 from assets.resources import Home
+from assets.storage import end_dead_runs
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import ManifestError
 from flywheel.ingest import pending_files, read_batches
@@ -46,12 +47,19 @@ turn = dg.define_asset_job(
 )
 
 
+def in_flight(home: Home, instance: dg.DagsterInstance, job: str | None = None) -> bool:
+    """Whether a run (of one job) is under way or waits; a run whose process is gone is neither."""
+    end_dead_runs(home.layout, instance)
+    wanted = dg.RunsFilter(job_name=job, statuses=UNFINISHED)
+    return bool(instance.get_runs(wanted, limit=1))
+
+
 @dg.sensor(job=land_inbox, minimum_interval_seconds=120, default_status=RUNNING)
 def new_files_in_the_inbox(
     context: dg.SensorEvaluationContext, home: Home
 ) -> dg.RunRequest | dg.SkipReason:
     """Land new files within minutes of their delivery."""
-    if context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED), limit=1):
+    if in_flight(home, context.instance):
         return dg.SkipReason("a run is in flight")
     pending = pending_files(home.layout, QUIET_SECONDS)
     if not pending:
@@ -105,7 +113,7 @@ def enough_new_feedback(
     The cursor holds the newest batch a turn was *asked* for, so that a failed run is re-executed
     by a person and not started again at every tick.
     """
-    if context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED), limit=1):
+    if in_flight(home, context.instance):
         return dg.SkipReason("a run is in flight")
     needed = int(home.settings("automation").get("min_new_judgements", 500))
     known = ordered(context.instance)

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.storage import hold
 from flywheel.errors import SettingsError
 from flywheel.layout import Layout
 
@@ -31,6 +32,12 @@ class Home(dg.ConfigurableResource):
     """
 
     root: str = str(HOME)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Let others see whether the process of a run is still there: every step needs `home`."""
+        instance, run = context.instance, context.run
+        if run and instance and not instance.is_ephemeral:
+            hold(self.layout, run.run_id)
 
     @property
     def layout(self) -> Layout:

@@ -6,6 +6,8 @@ kept in files and in the event log, never in a process: a restart forgets nothin
 
 import json
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
 
 import dagster as dg
 
@@ -14,7 +16,8 @@ from assets.resources import Home
 from assets.storage import end_dead_runs
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import ManifestError
-from flywheel.ingest import pending_files, read_batches
+from flywheel.ingest import latest_batch_number, pending_files, read_batches
+from flywheel.ingest.formats import RAW
 from flywheel.promotion import alert
 
 RUNNING = dg.DefaultSensorStatus.RUNNING
@@ -26,7 +29,8 @@ UNFINISHED = [
     STATUS.STARTED,
     STATUS.CANCELING,
 ]
-JUDGEMENTS = ("comparison", "ranking", "rating", "critique", "rubric_score", "interaction")
+FINISHED = [STATUS.SUCCESS, STATUS.FAILURE, STATUS.CANCELED]
+JUDGEMENTS = ("comparison", "ranking", "rating", "critique", "rubric_score", "interaction", RAW)
 QUIET_SECONDS = 30.0  # nobody waits for what happens by itself, so slow writers get their time
 WHEN_QUIET = {"ops": {"landing": {"config": {"quiet_seconds": QUIET_SECONDS}}}}
 
@@ -58,38 +62,44 @@ def in_flight(home: Home, instance: dg.DagsterInstance, job: str | None = None) 
 def new_files_in_the_inbox(
     context: dg.SensorEvaluationContext, home: Home
 ) -> dg.RunRequest | dg.SkipReason:
-    """Land new files within minutes of their delivery."""
+    """Land new files within minutes of their delivery; where that failed, try again."""
     if in_flight(home, context.instance):
         return dg.SkipReason("a run is in flight")
     pending = pending_files(home.layout, QUIET_SECONDS)
     if not pending:
         return dg.SkipReason("nothing new in the inbox")
-    newest = max(path.stat().st_mtime_ns for path in pending)
-    return dg.RunRequest(run_key=f"{len(pending)}-{newest}", run_config=WHEN_QUIET)
+    return dg.RunRequest(run_key=_delivery(pending, context.instance), run_config=WHEN_QUIET)
 
 
-def fresh_judgements(home: Home, known: list[str]) -> tuple[int, int, int]:
-    """Judgements landed since the newest generation's dataset was frozen.
+def _delivery(files: list[Path], instance: dg.DagsterInstance) -> str:
+    """A name for these files as they lie there after the last landing: Dagster runs it once."""
+    ended = dg.RunsFilter(job_name=land_inbox.name, statuses=FINISHED)
+    last = [run.run_id for run in instance.get_runs(ended, limit=1)]
+    states = [(str(path), path.stat()) for path in sorted(files)]
+    facts = [(path, state.st_size, state.st_mtime_ns) for path, state in states]
+    return sha256(json.dumps([last, facts]).encode()).hexdigest()
 
-    Returns:
-        New judgements, the batch number they count from, and the newest batch number.
-    """
-    seen = 0
+
+def trained_through(home: Home, known: list[str]) -> int:
+    """Number of the newest batch in the dataset of a generation; 0 where none was frozen."""
     for generation in reversed(known):
         try:
-            manifest = DatasetManifest.load(home.layout.dataset("preference", generation))
+            return DatasetManifest.load(
+                home.layout.dataset("preference", generation)
+            ).trained_through_batch
         except ManifestError:
             continue  # a generation that never froze its data used none
-        seen = manifest.trained_through_batch
-        break
-    batches = read_batches(home.layout)
-    rows = sum(
+    return 0
+
+
+def fresh_judgements(home: Home, seen: int) -> int:
+    """Judgements in batches after number `seen`; a row of a raw source counts as one."""
+    return sum(
         batch.rows_by_kind.get(kind, 0)
-        for batch in batches
+        for batch in read_batches(home.layout)
         if batch.number > seen
         for kind in JUDGEMENTS
     )
-    return rows, seen, max((batch.number for batch in batches), default=0)
 
 
 def request_turn(known: list[str], cursor: str | None = None) -> dg.SensorResult:
@@ -117,7 +127,8 @@ def enough_new_feedback(
         return dg.SkipReason("a run is in flight")
     needed = int(home.settings("automation").get("min_new_judgements", 500))
     known = ordered(context.instance)
-    rows, seen, newest = fresh_judgements(home, known)
+    seen, newest = trained_through(home, known), latest_batch_number(home.layout)
+    rows = fresh_judgements(home, seen)
     if newest <= int(context.cursor or 0) or rows < needed:
         return dg.SkipReason(f"{rows} of {needed} new judgements since batch {seen}")
     return request_turn(known, cursor=str(newest))
@@ -135,11 +146,16 @@ def nightly_build(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
 
 @dg.schedule(job=turn, cron_schedule="0 4 * * 0", default_status=dg.DefaultScheduleStatus.RUNNING)
 def weekly_turn(context: dg.ScheduleEvaluationContext, home: Home) -> dg.RunRequest | dg.SkipReason:
-    """Take a turn every Sunday at 04:00 UTC where anything at all landed since the last one."""
+    """Take a turn every Sunday at 04:00 UTC where anything at all landed since the last one.
+
+    Other work than a turn does not put it off for a week: pools keep the two apart.
+    """
+    if in_flight(home, context.instance, turn.name):
+        return dg.SkipReason("a turn is in flight")
     known = ordered(context.instance)
-    rows, seen, _ = fresh_judgements(home, known)
-    if known and not rows:
-        return dg.SkipReason(f"no judgement has landed since batch {seen}")
+    seen = trained_through(home, known)
+    if latest_batch_number(home.layout) <= seen:
+        return dg.SkipReason(f"nothing has landed since batch {seen}")
     generation = name_after(known)
     add(context.instance, generation)
     return dg.RunRequest(

@@ -13,8 +13,9 @@ from assets import automation
 from assets.definitions import defs
 from assets.partitions import add, generations
 from assets.resources import Home
+from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import SettingsError
-from flywheel.ingest import land
+from flywheel.ingest import land, latest_batch_number
 
 
 @pytest.fixture
@@ -23,22 +24,22 @@ def home(tmp_path: Path) -> Home:
     return Home(root=str(tmp_path))
 
 
-def deliver(home: Home, count: int, name: str = "a") -> None:
+COMPARISON = {"kind": "comparison", "response_a": "yes", "response_b": "no", "choice": "a"}
+DEMONSTRATION = {"kind": "demonstration", "response": "yes"}
+FOREIGN = {"arg1": "yes", "arg2": "no", "label": "a1"}
+SUNDAY = datetime(2030, 1, 6, 4, tzinfo=UTC)
+
+
+def deliver(
+    home: Home, count: int, name: str = "a", said: dict[str, str] = COMPARISON, ago: float = 60
+) -> None:
     lines = [
-        json.dumps(
-            {
-                "kind": "comparison",
-                "prompt": f"question {name} {number}",
-                "response_a": "yes",
-                "response_b": "no",
-                "choice": "a",
-            }
-        )
+        json.dumps({**said, "id" if said is FOREIGN else "prompt": f"question {name} {number}"})
         for number in range(count)
     ]
     path = home.layout.inbox / f"{name}.jsonl"
     path.write_text("\n".join(lines) + "\n")
-    delivered = time.time() - 2 * automation.QUIET_SECONDS
+    delivered = time.time() // 1 - ago
     os.utime(path, (delivered, delivered))
 
 
@@ -87,16 +88,103 @@ def test_a_turn_starts_at_the_set_number_of_judgements_and_not_before(home: Home
     assert isinstance(ask_sensor(home, instance, cursor=fired.cursor), dg.SkipReason)
 
 
-def test_the_weekly_turn_waits_for_feedback_once_there_is_a_generation(home: Home) -> None:
-    instance = dg.DagsterInstance.local_temp(home.root)
-    sunday = datetime(2030, 1, 6, 4, tzinfo=UTC)
+def ask_weekly(home: Home, instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
     context = dg.build_schedule_context(
-        instance=instance, scheduled_execution_time=sunday, resources={"home": home}
+        instance=instance, scheduled_execution_time=SUNDAY, resources={"home": home}
     )
-    first = automation.weekly_turn(context)
+    return automation.weekly_turn(context)
+
+
+def freeze_all(home: Home, generation: str) -> None:
+    folder = home.layout.dataset("preference", generation)
+    folder.mkdir(parents=True)
+    DatasetManifest(
+        name="preference",
+        generation=generation,
+        table="marts.fct_preferences",
+        content_hash="0",
+        rows_by_split={},
+        files={},
+        record_count=0,
+        annotator_count=0,
+        cost_usd=0.0,
+        sources={},
+        licences={},
+        trained_through_batch=latest_batch_number(home.layout),
+    ).save(folder)
+
+
+def test_two_deliveries_of_one_size_and_time_are_two(home: Home) -> None:
+    instance = dg.DagsterInstance.ephemeral()
+    context = dg.build_sensor_context(instance=instance, resources={"home": home})
+    deliver(home, 3, "a", ago=100)
+    first = automation.new_files_in_the_inbox(context)
+    (home.layout.inbox / "a.jsonl").rename(home.layout.inbox / "b.jsonl")
+    assert automation.new_files_in_the_inbox(context).run_key != first.run_key
+
+
+def test_a_landing_that_failed_is_tried_again(home: Home) -> None:
+    @dg.op
+    def breaks() -> None:
+        raise RuntimeError("no disk")
+
+    @dg.job(name=automation.land_inbox.name)
+    def fails() -> None:
+        breaks()
+
+    instance = dg.DagsterInstance.ephemeral()
+    context = dg.build_sensor_context(instance=instance, resources={"home": home})
+    deliver(home, 3)
+    first = automation.new_files_in_the_inbox(context)
+    fails.execute_in_process(instance=instance, raise_on_error=False)
+    assert automation.new_files_in_the_inbox(context).run_key != first.run_key
+
+
+@pytest.mark.parametrize("said", [COMPARISON, DEMONSTRATION, FOREIGN])
+def test_the_weekly_turn_is_taken_where_anything_landed(home: Home, said: dict[str, str]) -> None:
+    instance = dg.DagsterInstance.local_temp(home.root)
+    assert isinstance(ask_weekly(home, instance), dg.SkipReason)
+    deliver(home, 9, "first", said)
+    land([home.layout.inbox], home.layout, log=lambda line: None)
+    first = ask_weekly(home, instance)
     assert first.partition_key == "g0001"
     assert instance.get_dynamic_partitions(generations.name) == ["g0001"]
-    assert isinstance(automation.weekly_turn(context), dg.SkipReason)
+    freeze_all(home, "g0001")
+    assert isinstance(ask_weekly(home, instance), dg.SkipReason)
+    deliver(home, 1, "second", said)
+    land([home.layout.inbox], home.layout, log=lambda line: None)
+    assert ask_weekly(home, instance).partition_key == "g0002"
+
+
+def test_no_weekly_turn_starts_beside_another_turn(home: Home) -> None:
+    answers = []
+
+    @dg.op
+    def asks(context: dg.OpExecutionContext) -> None:
+        answers.append(ask_weekly(home, context.instance))
+
+    @dg.job
+    def other() -> None:
+        asks()
+
+    @dg.job(name=automation.turn.name)
+    def at_work() -> None:
+        asks()
+
+    deliver(home, 9)
+    land([home.layout.inbox], home.layout, log=lambda line: None)
+    with dg.DagsterInstance.local_temp(home.root) as instance:
+        at_work.execute_in_process(instance=instance)
+        other.execute_in_process(instance=instance)
+    assert [type(answer) for answer in answers] == [dg.SkipReason, dg.RunRequest]
+
+
+def test_rows_of_a_raw_source_count_as_judgements(home: Home) -> None:
+    settle(home, 10)
+    deliver(home, 10, "votes", FOREIGN)
+    land([home.layout.inbox], home.layout, log=lambda line: None)
+    fired = ask_sensor(home, dg.DagsterInstance.ephemeral())
+    assert isinstance(fired, dg.SensorResult)
 
 
 def test_schedules_fire_at_their_hours(home: Home) -> None:

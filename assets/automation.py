@@ -15,7 +15,7 @@ from assets.partitions import add, generations, name_after, ordered
 from assets.resources import Home
 from assets.storage import end_dead_runs
 from flywheel.datasets.manifest import DatasetManifest
-from flywheel.errors import ManifestError
+from flywheel.errors import ManifestError, SettingsError
 from flywheel.ingest import latest_batch_number, pending_files, read_batches
 from flywheel.ingest.formats import RAW
 from flywheel.promotion import alert
@@ -167,20 +167,30 @@ def weekly_turn(context: dg.ScheduleEvaluationContext, home: Home) -> dg.RunRequ
 
 @dg.run_failure_sensor(default_status=RUNNING, minimum_interval_seconds=30)
 def alert_on_failure(context: dg.RunFailureSensorContext, home: Home) -> None:
-    """Tell people that a run failed: one line in alerts.jsonl, and a webhook where one is set."""
-    steps = [event.step_key for event in context.get_step_failure_events()]
+    """Tell people of a launched run that failed; one that a command drives is told by `drive`."""
+    steps = [event.step_key for event in context.get_step_failure_events() if event.step_key]
+    run = context.dagster_run
+    tell_of_failure(home, run.run_id, run.job_name, steps, context.failure_event.message or "")
+    context.log.error(json.dumps({"failed_steps": steps}))
+
+
+def tell_of_failure(home: Home, run_id: str, job: str, steps: list[str], message: str) -> None:
+    """Write one line to alerts.jsonl, and post it to the webhook where one is set."""
+    try:
+        webhook = home.settings("automation").get("alert_webhook")
+    except SettingsError:
+        webhook = None  # settings that cannot be read may be what failed: tell of it in the file
     alert(
         home.layout,
         {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "run_id": context.dagster_run.run_id,
-            "job": context.dagster_run.job_name,
+            "run_id": run_id,
+            "job": job,
             "steps": steps,
-            "message": context.failure_event.message,
+            "message": message,
         },
-        webhook=home.settings("automation").get("alert_webhook"),
+        webhook=webhook,
     )
-    context.log.error(json.dumps({"failed_steps": steps}))
 
 
 FRESH = {

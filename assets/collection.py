@@ -1,11 +1,14 @@
 """Collection: what the challenger is least sure of goes back to annotators."""
 
+from functools import partial
+
 import dagster as dg
 from pydantic import Field
 
 from assets.datasets import dataset_key
 from assets.partitions import generations
 from assets.resources import Home
+from assets.retry import tried_twice
 from assets.training import POLICY, REWARD_MODEL, SFT_POLICY
 from flywheel.collect.settings import QueueSettings
 from flywheel.process.launch import launch
@@ -55,7 +58,8 @@ def annotation_queue(
         output=str(layout.annotation_queue / f"{generation}.jsonl"),
     )
     run_dir = layout.run("annotation_queue", generation)
-    result = launch("flywheel.collect.run", settings, run_dir, log=context.log.info)
+    start = partial(launch, "flywheel.collect.run", settings, run_dir, log=context.log.info)
+    result = tried_twice(start, context.log.warning)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": result["lines"],

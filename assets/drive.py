@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
-from assets.automation import land_inbox, turn
+from assets.automation import land_inbox, tell_of_failure, turn
 from assets.partitions import add, name_after, ordered
 from assets.promotion import STARTED_AT
 from assets.resources import Home
@@ -177,7 +177,11 @@ def _run(
             raise KeyboardInterrupt
         if asked():
             sys.exit(128 + asked())  # what a shell reports of a process that a signal ended
-        raise FlywheelError(_failure(result, run_id))
+        message = _failure(result, run_id)
+        failed = [event.step_key for event in result.all_events if event.is_step_failure]
+        with suppress(OSError):  # on a full disk the terminal is all that is left
+            tell_of_failure(resources, run_id, job, failed, message)
+        raise FlywheelError(message)
 
 
 @contextmanager

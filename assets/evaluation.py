@@ -1,5 +1,6 @@
 """Evaluation: the challenger, the champion and the reward model on what nothing was trained on."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from pydantic import Field
 from assets.datasets import dataset_key
 from assets.partitions import generations
 from assets.resources import Devices, Home
+from assets.retry import tried_twice
 from assets.training import BASE_POLICY, POLICY, REWARD_MODEL, SFT_POLICY
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.process.launch import launch
@@ -83,7 +85,8 @@ def held_out_evaluation(
         preference_dataset=str(layout.dataset("preference", generation)),
         demonstration_dataset=str(layout.dataset("demonstration", generation)),
     )
-    result = launch("flywheel.evaluate.run", settings, directory, log=context.log.info)
+    start = partial(launch, "flywheel.evaluate.run", settings, directory, log=context.log.info)
+    result = tried_twice(start, context.log.warning)
     return _described(result, directory)
 
 

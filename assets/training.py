@@ -5,7 +5,6 @@ settings measured for it, then from the settings class of the recipe in `flywhee
 where each default carries its reason.
 """
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,7 +16,7 @@ from assets.datasets import dataset_key
 from assets.partitions import generations
 from assets.plots import curves
 from assets.resources import Devices, Home
-from flywheel.errors import LaunchError
+from assets.retry import tried_twice
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
 from flywheel.train import config as recipes
@@ -42,7 +41,6 @@ LEARNED = {
     )
     for key in (SFT_POLICY, REWARD_MODEL, POLICY)
 }
-RETRY_SECONDS = 10.0  # until what stood in the way of a failed run may have passed
 
 
 class BaseKnobs(dg.Config):
@@ -115,24 +113,6 @@ def train(
         },
         check_results=checks(result),
     )
-
-
-def tried_twice(
-    start: Callable[[], dict[str, Any]], log: Callable[[str], object]
-) -> dict[str, Any]:
-    """Start a run, and where it fails once more: it goes on from its last checkpoint.
-
-    Not Dagster's RetryPolicy: that takes a request to stop for a failure too, and trains on.
-
-    Raises:
-        LaunchError: The second run failed as well.
-    """
-    try:
-        return start()
-    except LaunchError as error:
-        log(f"trying once more in {RETRY_SECONDS:.0f} seconds: {error}")
-        time.sleep(RETRY_SECONDS)
-        return start()
 
 
 def _line(name: str, row: dict[str, Any]) -> str:

@@ -75,7 +75,6 @@ with dbt_environment(Layout(HOME)):  # what dbt parsed is of use to the same env
     parse_where_changed(project)
 
 
-
 class Dbt(DbtCliResource):
     """The dbt command without what Dagster asks of dbt beside a build, 3 s a turn.
 

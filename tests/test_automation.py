@@ -11,10 +11,11 @@ import pytest
 
 from assets import automation
 from assets.definitions import defs
+from assets.drive import land_now
 from assets.partitions import add, generations
 from assets.resources import Home
 from flywheel.datasets.manifest import DatasetManifest
-from flywheel.errors import SettingsError
+from flywheel.errors import FlywheelError, SettingsError
 from flywheel.ingest import land, latest_batch_number
 
 
@@ -224,6 +225,16 @@ def test_a_failed_run_is_told_in_the_alerts(home: Home) -> None:
     automation.alert_on_failure(context)
     (line,) = (home.layout.registry / "alerts.jsonl").read_text().splitlines()
     assert json.loads(line)["steps"] == ["breaks"]
+
+
+def test_a_run_that_a_command_drives_is_told_in_the_alerts_too(home: Home) -> None:
+    (home.layout.root / "settings.toml").write_text("[landing]\nquarantine_limit = 7\n")
+    with pytest.raises(FlywheelError, match="share"):
+        land_now(home, [])
+    (line,) = (home.layout.registry / "alerts.jsonl").read_text().splitlines()
+    told = json.loads(line)
+    assert (told["job"], told["steps"]) == ("land_inbox", ["landing"])
+    assert "quarantine_limit is a share" in told["message"]
 
 
 def test_a_generation_has_a_plain_name() -> None:

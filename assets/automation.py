@@ -125,7 +125,7 @@ def enough_new_feedback(
     """
     if in_flight(home, context.instance):
         return dg.SkipReason("a run is in flight")
-    needed = int(home.settings("automation").get("min_new_judgements", 500))
+    needed = home.settings("automation").get("min_new_judgements", 500)
     known = ordered(context.instance)
     seen, newest = trained_through(home, known), latest_batch_number(home.layout)
     rows = fresh_judgements(home, seen)

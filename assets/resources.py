@@ -20,15 +20,29 @@ BIN = Path(sys.executable).parent
 if str(BIN) not in os.environ.get("PATH", "").split(os.pathsep):  # called without `make`
     os.environ["PATH"] = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
 SETTINGS_FILE = "settings.toml"
+TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the stage knows them
+    "landing": {"format": str, "source": str, "quarantine_limit": float, "quiet_seconds": float},
+    "deduplication": {"threshold": float},
+    "base": None,
+    "train": None,  # what sft, reward, dpo and base share
+    "sft": None,
+    "reward": None,
+    "dpo": None,
+    "evaluate": None,
+    "gate": None,
+    "collect": None,
+    "automation": {"min_new_judgements": int, "alert_webhook": str},
+}
 
 
 class Home(dg.ConfigurableResource):
     """One root folder for data, models and decisions, and the settings that lie in it.
 
     `settings.toml` in that folder holds a team's choices, one table a stage (`[landing]`,
-    `[base]`, `[sft]`, `[reward]`, `[dpo]`, `[evaluate]`, `[gate]`, `[automation]`), so that the
-    UI, the schedule and the command line all train alike. What it does not name keeps the
-    default of the stage's settings class.
+    `[deduplication]`, `[base]`, `[train]` for all training, `[sft]`, `[reward]`, `[dpo]`,
+    `[evaluate]`, `[gate]`, `[collect]`, `[automation]`), so that the UI, the schedule and the
+    command line all train alike. What it does not name keeps the default of the stage's
+    settings class.
     """
 
     root: str = str(HOME)
@@ -48,20 +62,47 @@ class Home(dg.ConfigurableResource):
         """Return the table of one stage in `settings.toml`; empty where there is none.
 
         Raises:
-            SettingsError: The file is not TOML, or the stage is not a table.
+            SettingsError: The file is not TOML, names a table that is none of `TABLES`, or the
+                stage is no table or holds a setting of another name or type.
         """
         path = Path(self.root) / SETTINGS_FILE
         if not path.exists():
             return {}
         try:
-            table = tomllib.loads(path.read_text()).get(stage, {})
+            tables = tomllib.loads(path.read_text())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(
                 f"{path} is not valid TOML: {error}; repair or delete it"
             ) from error
+        if unknown := sorted(tables.keys() - TABLES.keys()):
+            raise SettingsError(
+                f"{path} has no use for {', '.join(unknown)}; its tables are "
+                f"{', '.join(f'[{name}]' for name in TABLES)}: rename or remove it"
+            )
+        table = tables.get(stage, {})
         if not isinstance(table, dict):
             raise SettingsError(f"[{stage}] in {path} must be a table of settings; repair it")
+        _check(table, stage, path)
         return table
+
+
+def _check(table: dict[str, Any], stage: str, path: Path) -> None:
+    """Refuse a setting of another name or type, where no settings class does so later."""
+    known = TABLES[stage]
+    if known is None:
+        return
+    for name, value in table.items():
+        if name not in known:
+            raise SettingsError(
+                f"[{stage}] in {path} has no setting {name!r}; it has {', '.join(known)}: rename "
+                f"or remove it"
+            )
+        wanted = known[name]
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
+            raise SettingsError(
+                f"{name} of [{stage}] in {path} must be a {wanted.__name__}, got {value!r}; "
+                f"repair it"
+            )
 
 
 class Devices(dg.ConfigurableResource):

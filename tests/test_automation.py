@@ -1,15 +1,19 @@
 """Schedules, sensors and policies, with a moved clock and files of their own."""
 
+import asyncio
 import json
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.freshness_evaluator import FRESHNESS_EVALUATORS_BY_POLICY_TYPE
+from dagster._core.loader import LoadingContextForTest
+from dagster._core.test_utils import freeze_time
 
-from assets import automation
+from assets import automation, keys
 from assets.definitions import defs
 from assets.drive import land_now
 from assets.partitions import add, generations
@@ -202,6 +206,21 @@ def test_freshness_policies_follow_the_groups() -> None:
     for spec in defs.resolve_all_asset_specs():
         by_group.setdefault(spec.group_name or "", set()).add(spec.freshness_policy is not None)
     assert all(by_group[group] == {True} for group in automation.FRESH)
+
+
+def test_a_mart_goes_stale_as_the_clock_moves_on() -> None:
+    mart = keys.FCT_PREFERENCES
+    node = defs.resolve_asset_graph().get(mart)
+    evaluator = FRESHNESS_EVALUATORS_BY_POLICY_TYPE[type(node.freshness_policy)]()
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.report_runless_asset_event(dg.AssetMaterialization(mart))
+
+        def state_after(hours: float) -> str:
+            with freeze_time(datetime.now(UTC) + timedelta(hours=hours)):
+                context = LoadingContextForTest(instance)
+                return asyncio.run(evaluator.evaluate_freshness(context, node)).value
+
+        assert [state_after(hours) for hours in (1, 37, 73)] == ["PASS", "WARN", "FAIL"]
 
 
 def test_a_failed_run_is_told_in_the_alerts(home: Home) -> None:

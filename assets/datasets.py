@@ -1,10 +1,13 @@
 """Frozen datasets: one immutable, content-hashed snapshot of a mart per generation."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow.parquet as pq
 
+from assets.columns import parquet_columns
 from assets.keys import (
     FCT_DEMONSTRATIONS,
     FCT_EVALUATION_PROMPTS,
@@ -111,17 +114,19 @@ def _dataset(name: str, mart: dg.AssetKey, row_key: str, description: str) -> dg
             )
         return dg.MaterializeResult(
             data_version=dg.DataVersion(manifest.content_hash),
-            metadata=_metadata(manifest, str(directory)),
+            metadata=_metadata(manifest, directory),
             check_results=results,
         )
 
     return snapshot
 
 
-def _metadata(manifest: DatasetManifest, directory: str) -> dict[str, Any]:
+def _metadata(manifest: DatasetManifest, directory: Path) -> dict[str, Any]:
+    some_split = directory / next(iter(manifest.files))  # they all have the same columns
     return {
         "dagster/row_count": manifest.rows,
-        "dagster/uri": directory,
+        "dagster/column_schema": parquet_columns(pq.read_schema(some_split)),
+        "dagster/uri": str(directory),
         "rows_by_split": dg.MetadataValue.json(manifest.rows_by_split),
         "records": manifest.record_count,
         "annotators": manifest.annotator_count,

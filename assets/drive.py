@@ -178,7 +178,7 @@ def _run(
         if asked():
             sys.exit(128 + asked())  # what a shell reports of a process that a signal ended
         message = _failure(result, run_id)
-        failed = [event.step_key for event in result.all_events if event.is_step_failure]
+        failed = [str(event.step_key) for event in result.all_events if event.is_step_failure]
         with suppress(OSError):  # on a full disk the terminal is all that is left
             tell_of_failure(resources, run_id, job, failed, message)
         raise FlywheelError(message)

@@ -6,8 +6,10 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from assets.columns import parquet_columns
 from assets.keys import LANDED, QUARANTINE, RAW
 from assets.resources import Home
+from flywheel import lake
 from flywheel.ingest import BatchManifest, land, landing_counts, quarantine_reasons
 from flywheel.quality import build_data_docs, expectations, judge
 
@@ -97,6 +99,7 @@ def landing(
             metadata={
                 "dagster/row_count": counts.get(kind, 0),
                 "new_rows": sum(batch.rows_by_kind.get(kind, 0) for batch in batches),
+                "dagster/column_schema": parquet_columns(lake.SCHEMAS[kind]),
                 "folder": dg.MetadataValue.path(layout.landing(kind)),
                 "data_docs": dg.MetadataValue.url(docs.as_uri()),
             },
@@ -108,7 +111,12 @@ def landing(
         check_results=_batch_checks(batches),
     )
     yield dg.MaterializeResult(
-        asset_key=RAW, metadata={"folder": dg.MetadataValue.path(layout.lake / "raw")}
+        asset_key=RAW,
+        metadata={
+            "dagster/row_count": counts.get("raw", 0),
+            "dagster/column_schema": parquet_columns(lake.RAW),
+            "folder": dg.MetadataValue.path(layout.lake / "raw"),
+        },
     )
 
 
@@ -159,7 +167,7 @@ def _batch_checks(batches: list[BatchManifest]) -> list[dg.AssetCheckResult]:
 
 def _quarantine_metadata(
     reasons: dict[str, int], batches: list[BatchManifest]
-) -> dict[str, dg.MetadataValue | int]:
+) -> dict[str, dg.MetadataValue | dg.TableSchema | int]:
     rows = "\n".join(
         f"| {one.file} | {one.format} | {one.lines} | {one.rows} | {one.quarantined} "
         f"| {one.blanks} |"
@@ -167,6 +175,7 @@ def _quarantine_metadata(
     )
     return {
         "dagster/row_count": sum(reasons.values()),
+        "dagster/column_schema": parquet_columns(lake.QUARANTINE),
         "by_reason": dg.MetadataValue.json(reasons),
         "new_batches": dg.MetadataValue.md(
             "| file | format | lines | rows | quarantined | blank |\n|---|---|--:|--:|--:|--:|\n"

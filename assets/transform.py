@@ -22,11 +22,12 @@ from dagster_dbt import (
 )
 from packaging.version import Version
 
+from assets.columns import column_schema
 from assets.resources import HOME, PROJECT, Home
 from flywheel.ingest import only_committed
 from flywheel.lake import ensure
 from flywheel.layout import Layout
-from flywheel.warehouse import publish_read_copy, row_counts
+from flywheel.warehouse import column_types, publish_read_copy, row_counts
 
 NOT_PARSED = ("target", "logs", ".user.yml", ".gitignore")  # below dbt_project; dbt writes there
 AFTER_DEDUP = "tag:after_dedup"
@@ -122,7 +123,6 @@ def build(
     ensure(layout)
     layout.warehouse.parent.mkdir(parents=True, exist_ok=True)
     events: list[Any] = []
-    stored: dict[int, str] = {}
     failure: DagsterDbtCliRuntimeError | None = None
     with only_committed(layout), dbt_environment(layout):
         invocation = dbt.cli(["build"], context=context, target_path=layout.dbt_target)
@@ -130,22 +130,39 @@ def build(
             events.extend(invocation.stream())
         except DagsterDbtCliRuntimeError as error:
             failure = error
-    for event in events:
-        if isinstance(event, dg.Output):
-            node = invocation.manifest["nodes"][event.metadata["unique_id"].value]
-            if node["config"]["materialized"] in ("table", "incremental"):
-                stored[id(event)] = node["relation_name"]
-    counts: dict[str, int] = {}
+    facts: dict[str, dict[str, Any]] = {}
     if layout.warehouse.exists() and not failure:
         publish_read_copy(layout.warehouse, layout.warehouse_copy)
-        counts = row_counts(layout.warehouse_copy, set(stored.values()))
+        ids = [_node_of(event) for event in events if isinstance(event, dg.Output)]
+        facts = _facts({one: invocation.manifest["nodes"][one] for one in ids}, layout)
     for event in events:
-        name = stored.get(id(event))
-        if name in counts:
-            event = event.with_metadata({**event.metadata, "dagster/row_count": counts[name]})
+        if isinstance(event, dg.Output):
+            event = event.with_metadata({**event.metadata, **facts.get(_node_of(event), {})})
         yield event
     if failure:
         raise failure
+
+
+def _node_of(event: dg.Output) -> str:
+    return str(event.metadata["unique_id"].value)
+
+
+def _facts(nodes: dict[str, dict[str, Any]], layout: Layout) -> dict[str, dict[str, Any]]:
+    """Rows and columns of what dbt built, tables and views alike, from the read copy."""
+    names = {one: node["relation_name"] for one, node in nodes.items()}
+    said = {
+        one: {column["name"]: column["description"] for column in node["columns"].values()}
+        for one, node in nodes.items()
+    }
+    counts = row_counts(layout.warehouse_copy, set(names.values()))
+    types = column_types(layout.warehouse_copy)
+    return {
+        one: {
+            "dagster/row_count": counts[name],
+            "dagster/column_schema": column_schema(types[name], said[one]),
+        }
+        for one, name in names.items()
+    }
 
 
 @dbt_assets(

@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 
 import dagster as dg
+import duckdb
 import pytest
 
+from assets.datasets import dataset_key, datasets
+from assets.landing import landing
+from assets.partitions import generations
 from assets.resources import PROJECT, Home
 from assets.transform import Dbt, project, staging_models
 from flywheel.ingest import land
@@ -40,6 +44,39 @@ def test_the_warehouse_is_built_without_the_rows_of_a_killed_landing(
     assert done.success
     built = read_table(layout.warehouse_copy, "intermediate.int_demonstrations_unioned")
     assert built.num_rows == 1
+    told = {
+        event.asset_key.path[-1]: event.materialization.metadata
+        for event in done.get_asset_materialization_events()
+    }
+    for name in ("stg_landing__demonstrations", "int_demonstrations_unioned"):  # a view, a table
+        assert told[name]["dagster/row_count"].value == 1
+        columns = told[name]["dagster/column_schema"].schema.columns
+        assert ("record_uid", "VARCHAR") in [(one.name, one.type) for one in columns]
+
+
+def test_landed_and_frozen_tables_show_their_columns(tmp_path: Path) -> None:
+    home = Home(root=str(tmp_path))
+    home.layout.inbox.mkdir()
+    home.layout.warehouse_copy.parent.mkdir()
+    with duckdb.connect(str(home.layout.warehouse_copy)) as connection:
+        connection.execute("create schema marts")
+        connection.execute(
+            "create table marts.fct_evaluation_prompts as select 'e1' as evaluation_prompt_id"
+        )
+    evaluation = next(one for one in datasets if one.key == dataset_key("evaluation"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(generations.name, ["g0001"])
+        told = {
+            event.asset_key.path[-1]: event.materialization.metadata["dagster/column_schema"].schema
+            for assets, partition in ((landing, None), (evaluation, "g0001"))
+            for event in dg.materialize(
+                [assets], instance=instance, partition_key=partition, resources={"home": home}
+            ).get_asset_materialization_events()
+        }
+    names = {asset: [one.name for one in schema.columns] for asset, schema in told.items()}
+    assert names["evaluation_dataset"] == ["evaluation_prompt_id"]
+    assert "choice" in names["comparisons"]
+    assert "reason_kind" in names["quarantine"] and "record" in names["raw_sources"]
 
 
 def test_a_new_model_is_an_asset_in_the_next_process(tmp_path: Path) -> None:

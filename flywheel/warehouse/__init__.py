@@ -4,10 +4,17 @@ dbt owns the warehouse and nobody else opens it. After each dbt step a whole cop
 everything here reads that copy, shortly, and closes it again.
 """
 
-from flywheel.warehouse.read import open_copy, publish_read_copy, read_table, row_counts
+from flywheel.warehouse.read import (
+    column_types,
+    open_copy,
+    publish_read_copy,
+    read_table,
+    row_counts,
+)
 from flywheel.warehouse.snapshot import freeze, groups_in_two_splits
 
 __all__ = [
+    "column_types",
     "freeze",
     "groups_in_two_splits",
     "open_copy",

@@ -64,11 +64,29 @@ def open_copy(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def row_counts(database: Path, relations: Collection[str]) -> dict[str, int]:
     """Rows of each relation, by its name as given; a quoted and qualified name is fine."""
+    names = sorted(relations)
+    counts = [f"select {at} as at, count(*) from {name}" for at, name in enumerate(names)]
+    if not counts:
+        return {}
     with open_copy(database) as connection:
-        return {
-            name: connection.sql(f"select count(*) from {name}").fetchall()[0][0]
-            for name in sorted(relations)
-        }
+        rows = connection.sql(" union all ".join(counts)).fetchall()
+    return {names[at]: count for at, count in rows}
+
+
+def column_types(database: Path) -> dict[str, list[tuple[str, str]]]:
+    """Columns and their types of every table and view, by its name in full as dbt quotes it."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    with open_copy(database) as connection:
+        rows = connection.sql(
+            """
+            select format('"{}"."{}"."{}"', database_name, schema_name, table_name),
+                column_name, data_type
+            from duckdb_columns() where not internal order by table_oid, column_index
+            """
+        ).fetchall()
+    for relation, name, kind in rows:
+        found.setdefault(relation, []).append((name, kind))
+    return found
 
 
 def read_table(database: Path, table: str, columns: Sequence[str] | None = None) -> pa.Table:

@@ -23,6 +23,9 @@ class QueueKnobs(dg.Config):
     """What is worth changing from the launchpad. Empty means: as settings.toml says."""
 
     length: int | None = Field(default=None, description="Prompts to ask annotators about.")
+    budget_seconds: float | None = Field(
+        default=None, description="Consider fewer prompts, to take about this long; 0: no limit."
+    )
     random_frac: float | None = Field(default=None, description="Share chosen at random.")
 
 
@@ -65,6 +68,7 @@ def annotation_queue(
             "dagster/row_count": result["lines"],
             "random": result["random"],
             "prompts_considered": result["prompts_considered"],
+            "prompts_without_time": result["prompts_without_time"],
             "asked_before": result["asked_before"],
             "dagster/uri": result["queue"],
         }

@@ -25,8 +25,16 @@ from flywheel.ingest import latest_batch_number, pending_files
 from flywheel.layout import Layout
 from flywheel.promotion import latest_decision
 
-TRAINING_SHARE = 0.18  # of a budget, for each of SFT, reward model and DPO
-SAMPLING_SHARE = 0.08  # at each of two temperatures; the rest is loading, scoring and dbt
+# How `--budget-minutes` is divided. What is left, a fifth, is for landing, dbt, starting processes
+# and loading models. The stages divide their own in flywheel/train/config.py (steps, held-out
+# rows, DPO's reference), flywheel/evaluate/settings.py and flywheel/collect/settings.py.
+BUDGET_FRAC = {
+    "training__sft_policy": 0.15,
+    "training__reward_model": 0.15,
+    "training__policy": 0.18,
+    "evaluation__held_out_evaluation": 0.22,
+    "collection__annotation_queue": 0.10,
+}
 Progress = Callable[[str, str], None]  # step, what it does: "started", "done", "failed"
 
 
@@ -125,15 +133,13 @@ def land_now(
 def _run_config(
     base_model: str | None, seed: int | None, budget_minutes: float | None
 ) -> dict[str, Any]:
-    """Knobs of the steps. A budget goes to three stages of training and two rounds of sampling."""
-    training: dict[str, Any] = {"seed": seed}
-    sampling: dict[str, Any] = {"seed": seed}
-    if budget_minutes:
-        training["budget_seconds"] = 60 * budget_minutes * TRAINING_SHARE
-        sampling["budget_seconds"] = 60 * budget_minutes * SAMPLING_SHARE
-    steps = {f"training__{name}": training for name in ("sft_policy", "reward_model", "policy")}
+    """Knobs of the steps: seed, base model, and of a budget each step's share."""
+    steps: dict[str, dict[str, Any]] = {name: {"seed": seed} for name in BUDGET_FRAC}
+    steps["collection__annotation_queue"] = {}
     steps["training__base_policy"] = {"base_model": base_model, "seed": seed}
-    steps["evaluation__held_out_evaluation"] = sampling
+    if budget_minutes:
+        for name, frac in BUDGET_FRAC.items():
+            steps[name]["budget_seconds"] = 60 * budget_minutes * frac
     return {"ops": {name: {"config": config} for name, config in steps.items()}}
 
 

@@ -34,7 +34,8 @@ class EvaluationKnobs(dg.Config):
 
     prompt_limit: int | None = Field(default=None, description="Evaluation prompts at most.")
     budget_seconds: float | None = Field(
-        default=None, description="Sampling at one temperature stops after this long."
+        default=None,
+        description="Measure less, so that it takes about this long; 0 means no limit.",
     )
     seed: int | None = Field(default=None, description="Seed of sampling and of the bootstrap.")
 

@@ -62,7 +62,7 @@ class TrainingKnobs(dg.Config):
     batch: int | None = Field(default=None, description="Prompts per optimizer step.")
     lora_rank: int | None = Field(default=None, description="Rank of LoRA; 0 trains all weights.")
     budget_seconds: float | None = Field(
-        default=None, description="Stop training after this long; 0 means no limit."
+        default=None, description="Train, and measure, for about this long; 0 means no limit."
     )
     seed: int | None = Field(default=None, description="Seed of initialization and of order.")
 

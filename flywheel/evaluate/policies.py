@@ -1,18 +1,16 @@
 """Policies on prompts that nothing was trained on: who is preferred, how often, over whom."""
 
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders import Asked, score_all
-from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.evaluate.settings import SAMPLING_FRAC, EvaluateSettings
 from flywheel.evaluate.stats import outcomes, rate
+from flywheel.process.clock import pieces
 from flywheel.rollout import Policy, Response, RewardModel, sample
 
 LEAST_SLICE = 20
-PIECE = 50  # prompts sampled between two looks at the clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +47,23 @@ def answer_all(
 
     Where the budget does not last, all of them are compared on the prompts that every one
     answered.
-
-    Raises:
-        EvaluationError: Not one prompt was answered within the budget.
     """
-    budget = settings.budget_seconds / len(names) if settings.budget_seconds else float("inf")
+    seconds = settings.seconds_of(SAMPLING_FRAC) / len(names)
     found: dict[str, list[Response]] = {}
     for place, (name, folder) in enumerate(names.items()):
-        policy, started = Policy.load(folder), time.monotonic()
-        answers: list[Response] = []
-        piece = PIECE if settings.budget_seconds else len(asked)
-        for start in range(0, len(asked), piece):
-            if time.monotonic() - started > budget:
-                break
-            batch = asked[start : start + piece]
+        policy, answers = Policy.load(folder), list[Response]()
+        for batch in pieces(asked, seconds):
             rows = sample(
                 policy,
                 [one.prompt for one in batch],
                 temperature=temperature,
                 max_new_tokens=settings.max_new_tokens,
-                seed=settings.seed * 1009 + place * 101 + start,
+                seed=settings.seed * 1009 + place * 101 + len(answers),
             )
             answers += [row[0] for row in rows]
         found[name] = answers
         print(f"{name}: {len(answers)} answers at temperature {temperature:g}", flush=True)
     common = min(map(len, found.values()))
-    if not common:
-        raise EvaluationError("no prompt was answered within budget_seconds; raise it")
     asked = asked[:common]
     limit = settings.max_tokens
     return {

@@ -9,14 +9,16 @@ is measured on the decided pairs too.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.evaluate.settings import PAIRS_FRAC, EvaluateSettings
 from flywheel.evaluate.stats import agreement, outcomes, rate
+from flywheel.process.clock import pieces
 from flywheel.records.message import load, text_of
 from flywheel.rollout import RewardModel
 
@@ -52,7 +54,11 @@ def measure_reward(
     rows = pairs.to_pylist()[: settings.pair_limit]
     if all(row["probability_a"] == 0.5 for row in rows):
         raise EvaluationError("no decided preference in the test split; land more comparisons")
-    judged = _judge(rows, reward, settings.max_tokens)
+    judged: list[Judged] = []
+    scored = 0
+    for piece in pieces(rows, settings.seconds_of(PAIRS_FRAC), seed=settings.seed):
+        judged += _judge(piece, reward, settings.max_tokens)
+        scored += len(piece)
     decided = [one for one in judged if one.row["probability_a"] != 0.5]
     if not decided:
         raise EvaluationError("every held-out response is too long to score; raise max_tokens")
@@ -67,7 +73,8 @@ def measure_reward(
         "pairs": len(decided),
         "groups": model.clusters,
         "undecided": len(judged) - len(decided),
-        "too_long": len(rows) - len(judged),
+        "too_long": scored - len(judged),
+        "without_time": len(rows) - scored,
         **_length_rules(hits, longer, groups, options),
         **_ceiling(judged, options),
         **_plurality(judged, options),
@@ -76,7 +83,7 @@ def measure_reward(
     }
 
 
-def _judge(rows: list[dict[str, Any]], reward: RewardModel, max_tokens: int) -> list[Judged]:
+def _judge(rows: Sequence[dict[str, Any]], reward: RewardModel, max_tokens: int) -> list[Judged]:
     """Pairs of which both responses can be scored."""
     prompts = [load(row["prompt"]) for row in rows]
     a, b = ([load(row[side]) for row in rows] for side in ("response_a", "response_b"))

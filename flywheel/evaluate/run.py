@@ -4,6 +4,8 @@ Reads only the test split and the evaluation prompts. Decides nothing: the gate 
 names every model by its content hash, so that nothing is decided on other weights than these.
 """
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ from flywheel.evaluate.graders import BY_REWARD, Asked
 from flywheel.evaluate.policies import Answers, answer_all, compare
 from flywheel.evaluate.report import write_report
 from flywheel.evaluate.reward import measure_reward
-from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.evaluate.settings import DEMONSTRATIONS_FRAC, EvaluateSettings
 from flywheel.evaluate.stats import ratio
 from flywheel.process.content import model_hash
+from flywheel.process.clock import pieces
 from flywheel.process.worker import start, use_threads
-from flywheel.records.message import load
+from flywheel.records.message import Conversation, load
 from flywheel.rollout import Policy, RewardModel, response_nll
 
 SIMULATED = "sample"  # sources of the sample world begin so
@@ -121,13 +124,15 @@ def demonstration_loss(settings: EvaluateSettings) -> dict[str, Any] | None:
     if not rows:
         return None
     prompts, responses = ([load(row[name]) for row in rows] for name in ("prompt", "response"))
-    told = {
-        name: response_nll(
-            Policy.load(getattr(settings, name)), prompts, responses, max_tokens=settings.max_tokens
+    seconds = settings.seconds_of(DEMONSTRATIONS_FRAC) / 3
+    told: dict[str, dict[int, tuple[float, int] | None]] = {}
+    reached = list(range(len(rows)))
+    for name in ("base", "sft", "policy"):
+        told[name] = _losses(
+            getattr(settings, name), prompts, responses, reached, seconds, settings
         )
-        for name in ("base", "sft", "policy")
-    }
-    kept = [place for place in range(len(rows)) if all(found[place] for found in told.values())]
+        reached, seconds = sorted(told[name]), math.inf  # the others are asked the same
+    kept = [place for place in reached if all(found[place] for found in told.values())]
     if not kept:
         return None
     fit = {name: [one for place in kept if (one := found[place])] for name, found in told.items()}
@@ -146,8 +151,27 @@ def demonstration_loss(settings: EvaluateSettings) -> dict[str, Any] | None:
         "rows": len(kept),
         "tokens": sum(tokens),
         "groups": measured["base"].clusters,
-        "too_long": len(rows) - len(kept),
+        "too_long": len(reached) - len(kept),
+        "without_time": len(rows) - len(reached),
     }
+
+
+def _losses(
+    model: str,
+    prompts: Sequence[Conversation],
+    responses: Sequence[Conversation],
+    places: Sequence[int],
+    seconds: float,
+    settings: EvaluateSettings,
+) -> dict[int, tuple[float, int] | None]:
+    """Nats and tokens of the responses at some places, by place: as many as there is time for."""
+    policy = Policy.load(model)
+    found: dict[int, tuple[float, int] | None] = {}
+    for piece in pieces(places, seconds, seed=settings.seed):
+        two = ([texts[place] for place in piece] for texts in (prompts, responses))
+        losses = response_nll(policy, *two, max_tokens=settings.max_tokens)
+        found |= zip(piece, losses, strict=True)
+    return found
 
 
 def _write_samples(

@@ -1,8 +1,14 @@
 """Settings of an evaluation."""
 
+import math
 from dataclasses import dataclass
 
 from flywheel.errors import SettingsError
+
+# How an evaluation divides its budget. What is left is for scoring what was sampled.
+SAMPLING_FRAC = 0.32  # at each of two temperatures, shared by the policies
+PAIRS_FRAC = 0.16  # scoring held-out pairs
+DEMONSTRATIONS_FRAC = 0.1  # losses of held-out demonstrations, shared by the policies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +31,7 @@ class EvaluateSettings:
     max_new_tokens: int = 256
     max_tokens: int = 1024
     resamples: int = 2000  # of the bootstrap
-    budget_seconds: float = 0.0  # of sampling, shared by the policies; fewer prompts where short
+    budget_seconds: float = 0.0  # of all work on data; less is measured where short; 0: no limit
     threads: int = 0
     seed: int = 0
 
@@ -40,3 +46,7 @@ class EvaluateSettings:
         ):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def seconds_of(self, frac: float) -> float:
+        """A share of the budget; infinite where there is none."""
+        return frac * self.budget_seconds if self.budget_seconds else math.inf

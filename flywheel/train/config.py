@@ -4,10 +4,15 @@ Sizes are per optimizer step and over all devices, so that the number of devices
 speed of a run and not its result. `SAMPLE` holds what was measured to learn the sample world.
 """
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from flywheel.errors import SettingsError
+
+# How a recipe divides its budget. What is left is for its steps.
+HELD_OUT_FRAC = 0.1  # measuring on held-out rows, in DPO with their reference
+REFERENCE_FRAC = 0.2  # DPO's reference on train pairs: a forward pass is a third of a step's work
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +31,7 @@ class RunSettings:
     clip: float = 1.0
     limit: int = 0  # elements at most, a seeded choice; 0 takes all
     held_out_limit: int = 500  # of the validation split: enough to tell a loss by
-    budget_seconds: float = 0.0  # 0 is no limit; the schedule finishes within it
+    budget_seconds: float = 0.0  # of all work on data; the schedule finishes in it; 0: no limit
     save_seconds: float = 60.0  # how much work a kill may cost
     lora_rank: int = 0  # 0 trains all weights
     zero_stage: int = -1  # -1 chooses from devices and precision
@@ -37,6 +42,17 @@ class RunSettings:
         for name in ("epochs", "learning_rate", "batch", "micro_tokens", "max_tokens"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be positive, got {getattr(self, name)}")
+
+    def seconds_of(self, frac: float) -> float:
+        """A share of the budget; infinite where there is none."""
+        return frac * self.budget_seconds if self.budget_seconds else math.inf
+
+    def for_steps(self, spent: float = 0.0) -> Self:
+        """These settings with the budget that is left to the steps, `spent` seconds into it."""
+        if not self.budget_seconds:
+            return self
+        left = self.seconds_of(1 - HELD_OUT_FRAC) - spent
+        return replace(self, budget_seconds=max(left, 1e-3))  # 0 would be no limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

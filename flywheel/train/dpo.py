@@ -1,8 +1,9 @@
 """Direct preference optimisation (arXiv:2305.18290) against the policy it starts from.
 
 The reference's log-probabilities are computed once, before the first step, and kept with the
-run; no second model is held. The chosen response can be pulled up a little (`nll_weight`): DPO
-alone may lower the likelihood of both.
+run; no second model is held. Within a budget they take a share of it, and the pairs that they
+reach, a seeded choice, are those that are trained on. The chosen response can be pulled up a
+little (`nll_weight`): DPO alone may lower the likelihood of both.
 """
 
 import hashlib
@@ -18,13 +19,15 @@ from torch import Tensor
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
 from flywheel.models.lora import merged, with_lora
+from flywheel.process.clock import pieces
+from flywheel.process.launch import write_json
 from flywheel.process.worker import rank, start, use_threads, world
 from flywheel.train.base import parent_of
-from flywheel.train.config import DpoSettings
+from flywheel.train.config import HELD_OUT_FRAC, REFERENCE_FRAC, DpoSettings
 from flywheel.train.data import Group, Reader, limited, needed, records_of
-from flywheel.train.engine import Engine, summed
+from flywheel.train.engine import Engine, shared_clock, summed
 from flywheel.train.finish import finish
-from flywheel.train.loop import Objective, Stats, fit, micro_batches
+from flywheel.train.loop import Objective, Stats, fit, held_out_batches, micro_batches
 from flywheel.train.losses import dpo_margins, preference_loss, right_share
 
 
@@ -48,12 +51,16 @@ def run(settings: DpoSettings, run_dir: Path) -> dict[str, Any]:
     held_out = limited(unseen, settings.held_out_limit, settings.seed)
     print(f"{len(pairs)} pairs, {len(held_out)} held out, {reader.counts()}")
     engine = Engine(ResponseLogps(with_lora(model, settings.lora_rank, settings.seed)), settings)
-    reference = references(engine, [*pairs, *held_out], settings, run_dir)
-    judged = [Judged(pair, two) for pair, two in zip([*pairs, *held_out], reference, strict=True)]
+    judged, spent = referenced(engine, pairs, settings, run_dir, REFERENCE_FRAC)
+    unseen_judged, more = referenced(engine, held_out, settings, run_dir, HELD_OUT_FRAC / 2)
+    print(f"the reference of {len(judged)} pairs and {len(unseen_judged)} held out is known")
     objective = preferred(settings.beta, settings.nll_weight)
-    result = fit(engine, judged[: len(pairs)], objective, settings, run_dir)
-    result |= reader.counts() | {"validation_pairs": len(held_out)}
-    result |= measure(engine, judged[len(pairs) :], objective, settings.micro_tokens)
+    result = fit(engine, judged, objective, settings.for_steps(spent + more), run_dir)
+    result |= reader.counts() | {
+        "pairs": len(judged),
+        "pairs_without_time": len(pairs) - len(judged),
+    }
+    result |= measure(engine, unseen_judged, objective, settings)
 
     def write(folder: Path) -> None:
         merged(model).save_pretrained(folder)
@@ -64,7 +71,7 @@ def run(settings: DpoSettings, run_dir: Path) -> dict[str, Any]:
         engine,
         kind="policy",
         write=write,
-        record_uids=records_of(pairs),
+        record_uids=records_of(one.pair for one in judged),
         result=result,
     )
 
@@ -109,48 +116,77 @@ def sums_of(engine: Engine, pairs: Sequence[Group]) -> tuple[Tensor, Tensor]:
     return sums[: len(pairs)], sums[len(pairs) :]
 
 
-@torch.no_grad()
-def references(
-    engine: Engine, pairs: Sequence[Group], settings: DpoSettings, run_dir: Path
-) -> list[tuple[float, float]]:
-    """The reference's log-probabilities, from the run's folder or from the untrained policy."""
+def referenced(
+    engine: Engine, pairs: Sequence[Group], settings: DpoSettings, run_dir: Path, frac: float
+) -> tuple[list[Judged], float]:
+    """Pairs with the reference's log-probabilities, from the run's folder or the untrained policy.
+
+    Args:
+        engine: Holds the policy before its first step.
+        pairs: What the reference should be known of.
+        settings: Of the run.
+        run_dir: Where a resumed run finds what an earlier start of it computed.
+        frac: Share of the budget that this may take.
+
+    Returns:
+        As many of the pairs as fitted, in their order, and the seconds it took.
+    """
     ids = [[text.ids for text in pair.texts] for pair in pairs]
-    key = hashlib.sha256(json.dumps([parent_of(settings.model), ids]).encode()).hexdigest()
-    path = run_dir / f"reference-{key[:16]}.json"
-    if path.exists():
-        return [(a, b) for a, b in json.loads(path.read_text())]
-    flat = [0.0] * (2 * len(pairs))
-    mine = list(range(len(pairs)))[rank() :: world()]
+    seconds = settings.seconds_of(frac)
+    content = json.dumps([parent_of(settings.model), ids, seconds, settings.seed])
+    path = run_dir / f"reference-{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
+    if not path.exists():
+        started = shared_clock()
+        reached, flat = _references(engine, pairs, settings, seconds)
+        known = {"reached": reached, "nats": flat, "seconds": shared_clock() - started}
+        if rank() == 0:
+            write_json(path, known)
+    else:
+        known = json.loads(path.read_text())
+    two = zip(known["nats"][::2], known["nats"][1::2], strict=True)
+    judged = [Judged(pairs[p], pair) for p, pair in zip(known["reached"], two, strict=True)]
+    return judged, float(known["seconds"])
+
+
+@torch.no_grad()
+def _references(
+    engine: Engine, pairs: Sequence[Group], settings: DpoSettings, seconds: float
+) -> tuple[list[int], list[float]]:
+    """Places of the pairs reached within `seconds`, and two log-probabilities of each."""
     shape = preferred(1.0, 0.0).shape
-    for batch in micro_batches(
-        mine, lambda place: shape(Judged(pairs[place], (0.0, 0.0))), 4 * settings.micro_tokens
-    ):
-        for place, a, b in zip(
-            batch, *(s.tolist() for s in sums_of(engine, [pairs[p] for p in batch])), strict=True
+    flat = [0.0] * (2 * len(pairs))
+    reached: list[int] = []
+    for piece in pieces(range(len(pairs)), seconds, seed=settings.seed, clock=shared_clock):
+        reached += piece
+        for batch in micro_batches(
+            piece[rank() :: world()],
+            lambda place: shape(Judged(pairs[place], (0.0, 0.0))),
+            4 * settings.micro_tokens,
         ):
-            flat[2 * place], flat[2 * place + 1] = a, b
+            sums = sums_of(engine, [pairs[place] for place in batch])
+            for place, a, b in zip(batch, *(one.tolist() for one in sums), strict=True):
+                flat[2 * place], flat[2 * place + 1] = a, b
+    reached.sort()
     flat = summed(flat)
-    found = list(zip(flat[::2], flat[1::2], strict=True))
-    if rank() == 0:
-        draft = path.with_suffix(".draft")
-        draft.write_text(json.dumps(found))
-        draft.replace(path)
-    return found
+    return reached, [flat[2 * place + side] for place in reached for side in (0, 1)]
 
 
 @torch.no_grad()
 def measure(
-    engine: Engine, judged: Sequence[Judged], objective: Objective[Judged], micro_tokens: int
+    engine: Engine, judged: Sequence[Judged], objective: Objective[Judged], settings: DpoSettings
 ) -> dict[str, float | None]:
-    """Loss and accuracy of the implicit reward on held-out pairs."""
+    """Loss and accuracy of the implicit reward on held-out pairs; None where there are none."""
     right = decided = loss = mass = 0.0
-    for batch in micro_batches(judged, objective.shape, micro_tokens):
+    seen = 0
+    for batch in held_out_batches(judged, objective.shape, settings, HELD_OUT_FRAC / 2):
         lost, stats = objective.loss(engine, batch)
         loss += float(lost)
         mass += sum(objective.count(one) for one in batch)
         right += stats["accuracy_frac"][0]
         decided += stats["accuracy_frac"][1]
+        seen += len(batch)
     return {
+        "validation_pairs": seen,
         "validation_loss": loss / mass if mass else None,
         "validation_accuracy_frac": right / decided if decided else None,
     }

@@ -11,6 +11,7 @@ import io
 import logging
 import math
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -210,4 +211,9 @@ def summed(values: list[float]) -> list[float]:
     return total.tolist()
 
 
-__all__ = ["Engine", "barrier", "rank", "summed", "world"]
+def shared_clock() -> float:
+    """Seconds by the clock of the first process: all of them end a piece of work at once."""
+    return summed([time.monotonic() if rank() == 0 else 0.0])[0]
+
+
+__all__ = ["Engine", "barrier", "rank", "shared_clock", "summed", "world"]

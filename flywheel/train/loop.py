@@ -8,7 +8,7 @@ and the number of micro-batches are counted, not communicated.
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from flywheel.errors import TrainingError
+from flywheel.process.clock import pieces
 from flywheel.process.worker import rank, world
 from flywheel.train import state
 from flywheel.train.config import RunSettings
-from flywheel.train.engine import Engine, summed
+from flywheel.train.engine import Engine, shared_clock, summed
 
 E = TypeVar("E")
 Stats = dict[str, tuple[float, float]]  # name: sum, weight
@@ -131,6 +132,15 @@ def micro_batches(
         batches[-1].append(one)
         rows += more
     return batches
+
+
+def held_out_batches(
+    elements: Sequence[E], shape: Callable[[E], tuple[int, int]], settings: RunSettings, frac: float
+) -> Iterator[list[E]]:
+    """Micro-batches of as many held-out elements as a share of the budget reaches."""
+    seconds = settings.seconds_of(frac)
+    for piece in pieces(elements, seconds, seed=settings.seed, clock=shared_clock):
+        yield from micro_batches(piece, shape, settings.micro_tokens)
 
 
 def _chosen(elements: Sequence[E], step: int, total: int, settings: RunSettings) -> list[E]:

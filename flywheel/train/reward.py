@@ -17,11 +17,11 @@ from flywheel.models.logps import pad
 from flywheel.models.lora import merged, with_lora
 from flywheel.models.reward import RewardHead, save_reward
 from flywheel.process.worker import start, use_threads
-from flywheel.train.config import RewardSettings
+from flywheel.train.config import HELD_OUT_FRAC, RewardSettings
 from flywheel.train.data import Group, Reader, limited, needed, records_of
 from flywheel.train.engine import Engine
 from flywheel.train.finish import finish
-from flywheel.train.loop import Objective, Stats, fit, micro_batches
+from flywheel.train.loop import Objective, Stats, fit, held_out_batches
 from flywheel.train.losses import preference_loss, right_share
 
 
@@ -41,14 +41,9 @@ def run(settings: RewardSettings, run_dir: Path) -> dict[str, Any]:
     print(f"{len(groups)} prompts, {len(held_out)} held out, {reader.counts()}")
     module = RewardHead(with_lora(backbone, settings.lora_rank, settings.seed), settings.seed)
     engine = Engine(module, settings)
-    result = fit(engine, groups, bradley_terry(), settings, run_dir)
-    right, decided, loss = measure(engine, held_out, settings.micro_tokens)
-    result |= reader.counts() | {
-        "validation_pairs": int(decided),
-        "validation_accuracy_frac": right / decided if decided else float("nan"),
-        "validation_loss": loss,
-    }
-    shift = preferred_mean(engine, groups[: settings.held_out_limit], settings.micro_tokens)
+    result = fit(engine, groups, bradley_terry(), settings.for_steps(), run_dir)
+    result |= reader.counts() | measure(engine, held_out, settings)
+    shift = preferred_mean(engine, groups[: settings.held_out_limit], settings)
 
     def write(folder: Path) -> None:
         merged(backbone)
@@ -109,23 +104,32 @@ def margins_of(engine: Engine, groups: Sequence[Group]) -> tuple[Tensor, Tensor,
 
 @torch.no_grad()
 def measure(
-    engine: Engine, groups: Sequence[Group], micro_tokens: int
-) -> tuple[float, float, float | None]:
-    """Pairs ordered as labelled, decided pairs, and the mean loss of a prompt."""
-    objective, right, decided, loss = bradley_terry(), 0.0, 0.0, 0.0
-    for batch in micro_batches(groups, objective.shape, micro_tokens):
+    engine: Engine, groups: Sequence[Group], settings: RewardSettings
+) -> dict[str, float | None]:
+    """Share of the decided held-out pairs ordered as labelled, and the mean loss of a prompt.
+
+    Both are None where validation has none, which it often has where little has landed.
+    """
+    objective, seen = bradley_terry(), 0
+    right = decided = loss = 0.0
+    for batch in held_out_batches(groups, objective.shape, settings, HELD_OUT_FRAC / 2):
         lost, stats = objective.loss(engine, batch)
         loss += float(lost)
         right += stats["accuracy_frac"][0]
         decided += stats["accuracy_frac"][1]
-    return right, decided, loss / len(groups) if groups else None
+        seen += len(batch)
+    return {
+        "validation_pairs": int(decided),
+        "validation_accuracy_frac": right / decided if decided else None,
+        "validation_loss": loss / seen if seen else None,
+    }
 
 
 @torch.no_grad()
-def preferred_mean(engine: Engine, groups: Sequence[Group], micro_tokens: int) -> float:
+def preferred_mean(engine: Engine, groups: Sequence[Group], settings: RewardSettings) -> float:
     """Mean score of the responses that a label prefers: what the published scores count from."""
     total, count = 0.0, 0
-    for batch in micro_batches(groups, bradley_terry().shape, micro_tokens):
+    for batch in held_out_batches(groups, bradley_terry().shape, settings, HELD_OUT_FRAC / 2):
         preferred = [
             group.texts[pair.a if pair.probability > 0.5 else pair.b]
             for group in batch

@@ -10,11 +10,11 @@ from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
 from flywheel.models.lora import merged, with_lora
 from flywheel.process.worker import start, use_threads
-from flywheel.train.config import SftSettings
+from flywheel.train.config import HELD_OUT_FRAC, SftSettings
 from flywheel.train.data import Reader, Row, limited, needed, records_of
 from flywheel.train.engine import Engine
 from flywheel.train.finish import finish
-from flywheel.train.loop import Objective, Stats, fit, micro_batches
+from flywheel.train.loop import Objective, Stats, fit, held_out_batches
 
 
 def run(settings: SftSettings, run_dir: Path) -> dict[str, Any]:
@@ -28,9 +28,8 @@ def run(settings: SftSettings, run_dir: Path) -> dict[str, Any]:
     held_out = limited(reader.demonstrations("validation"), settings.held_out_limit, settings.seed)
     print(f"{len(rows)} demonstrations, {len(held_out)} held out, {reader.counts()}")
     engine = Engine(ResponseLogps(with_lora(model, settings.lora_rank, settings.seed)), settings)
-    result = fit(engine, rows, imitate(), settings, run_dir)
-    result |= reader.counts() | {"validation_rows": len(held_out)}
-    result["validation_loss"] = nats_per_token(engine, held_out, settings.micro_tokens)
+    result = fit(engine, rows, imitate(), settings.for_steps(), run_dir)
+    result |= reader.counts() | nats_per_token(engine, held_out, settings)
 
     def write(folder: Path) -> None:
         merged(model).save_pretrained(folder)
@@ -65,14 +64,18 @@ def imitate() -> Objective[Row]:
 
 
 @torch.no_grad()
-def nats_per_token(engine: Engine, rows: Sequence[Row], micro_tokens: int) -> float | None:
-    """Mean negative log-probability of held-out responses; None where there are none."""
-    total, tokens = 0.0, 0
-    for batch in micro_batches(rows, lambda row: (1, len(row.text.ids)), micro_tokens):
+def nats_per_token(
+    engine: Engine, rows: Sequence[Row], settings: SftSettings
+) -> dict[str, float | None]:
+    """Mean negative log-probability of held-out responses, None where there are none, and of
+    how many it is."""
+    total, tokens, seen = 0.0, 0, 0
+    for batch in held_out_batches(rows, imitate().shape, settings, HELD_OUT_FRAC):
         texts = [row.text for row in batch]
         total -= float(engine(*pad(texts, engine.device)).sum())
         tokens += sum(text.response_tokens for text in texts)
-    return total / tokens if tokens else None
+        seen += len(batch)
+    return {"validation_rows": seen, "validation_loss": total / tokens if tokens else None}
 
 
 if __name__ == "__main__":

@@ -138,7 +138,11 @@ def referenced(
     if not path.exists():
         started = shared_clock()
         reached, flat = _references(engine, pairs, settings, seconds)
-        known = {"reached": reached, "nats": flat, "seconds": shared_clock() - started}
+        known: dict[str, Any] = {
+            "reached": reached,
+            "nats": flat,
+            "seconds": shared_clock() - started,
+        }
         if rank() == 0:
             write_json(path, known)
     else:

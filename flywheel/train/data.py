@@ -71,6 +71,8 @@ class Reader:
             text = self._render(row["prompt"], row["response"])
             if text:
                 rows.append(Row(text, row["weight"], tuple(row["record_uids"])))
+            else:
+                self._drop(row["response"])
         return rows
 
     def groups(self, split: str, *, max_responses: int) -> list[Group]:
@@ -97,8 +99,10 @@ class Reader:
         uids: list[str] = []
         for row in rows:
             keys = (row["response_a_key"], row["response_b_key"])
-            both = [self._render(row["prompt"], row[side]) for side in ("response_a", "response_b")]
+            sides = (row["response_a"], row["response_b"])
+            both = [self._render(row["prompt"], side) for side in sides]
             if None in both:
+                self._drop(sides[both.index(None)])
                 continue
             if len(places.keys() | set(keys)) > most:
                 yield Group(texts, pairs, tuple(uids))
@@ -135,11 +139,13 @@ class Reader:
                 max_tokens=self._max_tokens,
                 stop_ids=self._stop_ids,
             )
-        if self._rendered[key] is None:
-            speaks = any(turn.role == "assistant" for turn in load(response))
-            over = f"response over {self._max_tokens} tokens"
-            self.dropped[over if speaks else "response without a turn of the assistant"] += 1
         return self._rendered[key]
+
+    def _drop(self, response: str) -> None:
+        """Count a row, once, under what is wrong with its first response that does not render."""
+        speaks = any(turn.role == "assistant" for turn in load(response))
+        over = f"response over {self._max_tokens} tokens"
+        self.dropped[over if speaks else "response without a turn of the assistant"] += 1
 
 
 def limited(elements: Sequence[E], limit: int, seed: int) -> Sequence[E]:

@@ -106,3 +106,9 @@ def test_a_prompt_comes_back_only_with_an_answer_that_nobody_was_asked_about(
     assert result["asked_before"] == result["without_a_new_answer"] == 4 and not lines
     result, lines = filled(tmp_path, "g0003", length=4, seed=5)
     assert len(lines) == 4 and result["random"] == 1
+
+
+def test_a_queue_that_was_deleted_is_filled_again(tmp_path: Path) -> None:
+    result, lines = filled(tmp_path, "g0001")
+    Path(result["queue"]).unlink()
+    assert filled(tmp_path, "g0001")[1] == lines

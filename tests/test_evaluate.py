@@ -166,6 +166,9 @@ def test_one_evaluation_from_datasets_to_report(tmp_path: Path) -> None:
     for name in ("base", "sft", "policy", "champion"):
         assert result[f"{name}_content_hash"] == model_hash(str(tmp_path / name))
     assert result["reward_model_content_hash"] == model_hash(str(tmp_path / "reward"))
+    (tmp_path / "run" / "report.html").unlink()
+    assert evaluated(tmp_path, **datasets(tmp_path))["policy"] == policy
+    assert (tmp_path / "run" / "report.html").read_text() == page  # written again
 
 
 def test_a_model_is_known_by_its_manifest_or_else_by_its_files(tmp_path: Path) -> None:

@@ -67,9 +67,10 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
         raise EvaluationError(
             "a model was replaced while it was evaluated; materialize held_out_evaluation again"
         )
-    _write_samples(run_dir / "samples.parquet", used, answers, greedy)
-    write_report(run_dir / "report.html", result, used, answers)
-    return result
+    samples, report = run_dir / "samples.parquet", run_dir / "report.html"
+    _write_samples(samples, used, answers, greedy)
+    write_report(report, result, used, answers)
+    return result | {"files": [str(samples), str(report)]}
 
 
 def model_hashes(settings: EvaluateSettings) -> dict[str, str]:

@@ -6,8 +6,8 @@ written here; `metrics.jsonl`, which grows while it works; `result.json`, its la
 a time works in RUN_DIR; it holds the lock on RUN_DIR/.lock.
 
 The same recipe with the same settings and the same inputs is not run twice: a finished run is
-read back, an interrupted one goes on from its last checkpoint in RUN_DIR/state. Anything else
-starts anew.
+read back while all that it wrote is there, an interrupted one goes on from its last checkpoint in
+RUN_DIR/state. Anything else starts anew.
 """
 
 import ctypes
@@ -163,16 +163,23 @@ def _inputs(settings: dict[str, Any]) -> dict[str, str]:
 
 
 def _finished(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | None:
+    """The result of a run that needs not be run again: all that it wrote is still there.
+
+    That is the `output` of its settings, the `files` of its result, and its checkpoint's files.
+    """
     path = run_dir / "result.json"
     if not path.exists() or _read(run_dir / "config.json") != config:
         return None
     result = _read(path)
+    named = [config["settings"].get("output"), *result.get("files", ())]
+    written = [Path(file) for file in named if file]
     checkpoint = result.get("checkpoint")
     if checkpoint:
         manifest = _read(Path(checkpoint) / "manifest.json")
         if manifest.get("content_hash") != result.get("content_hash"):
             return None
-    return result
+        written += [Path(checkpoint) / name for name in manifest.get("files", ())]
+    return result if all(path.exists() for path in written) else None
 
 
 def _refuse_to_replace(output: str) -> None:

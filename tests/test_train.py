@@ -21,6 +21,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from flywheel.datasets.manifest import read_split
 from flywheel.errors import LaunchError, ManifestError, SettingsError, TrainingError
 from flywheel.layout import TITLE_MARK, Layout
 from flywheel.models.load import load_causal
@@ -28,7 +29,7 @@ from flywheel.models.logps import ResponseLogps, pad
 from flywheel.models.publish import verify
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
-from flywheel.records.message import prompt_of, response_of
+from flywheel.records.message import dump, prompt_of, response_of
 from flywheel.rollout import Policy, RewardModel, sample
 from flywheel.train.base import resolve_base
 from flywheel.train.config import (
@@ -38,7 +39,15 @@ from flywheel.train.config import (
     SftSettings,
 )
 from flywheel.train.loop import micro_batches
-from tests.models_for_tests import COLOURS, demonstrations, pages, preferences, tiny, two_ends
+from tests.models_for_tests import (
+    COLOURS,
+    demonstrations,
+    freeze,
+    pages,
+    preferences,
+    tiny,
+    two_ends,
+)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +125,19 @@ def test_a_champion_is_read_back_and_never_trained_over(base: str, tmp_path: Pat
     with pytest.raises(TrainingError, match="never replaced; train in a new generation"):
         run("sft", replace(settings, seed=1), tmp_path / "run")
     assert run("sft", settings, tmp_path / "run") == first  # nothing of its run was touched
+
+
+@pytest.mark.parametrize("lost", ["", "model.safetensors", "manifest.json"])
+def test_a_finished_run_whose_checkpoint_is_gone_is_run_again(
+    base: str, tmp_path: Path, lost: str
+) -> None:
+    settings = sft(base, tmp_path, epochs=1.0)
+    first = run("sft", settings, tmp_path / "run")
+    folder = Path(first["checkpoint"])
+    (folder / lost).unlink() if lost else shutil.rmtree(folder)
+    again = run("sft", settings, tmp_path / "run")
+    assert again["content_hash"] == first["content_hash"]
+    assert verify(folder)["content_hash"] == first["content_hash"]
 
 
 def test_other_weights_in_the_same_folder_are_another_base(base: str, tmp_path: Path) -> None:
@@ -257,6 +279,52 @@ def test_a_published_reward_model_scores_as_it_did_in_training(tmp_path: Path) -
     found = reward.score(prompts, [response_of(f"{one} it is .") for one in COLOURS])
     # the shift is the mean that training gave to these very responses
     assert sum(one for one in found if one is not None) / 4 == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("recipe", ["reward", "dpo"])
+def test_without_held_out_pairs_the_result_holds_null_and_a_check_warns(
+    base: str, tmp_path: Path, recipe: str
+) -> None:
+    from assets.training import beats_chance
+
+    rows = read_split(Path(preferences(tmp_path / "some")), "train").to_pylist()
+    undecided = [{**rows[0], "probability_a": 0.5}]  # in validation, and decides nothing
+    settings = {"reward": RewardSettings, "dpo": DpoSettings}[recipe](
+        model=base,
+        dataset=freeze(tmp_path / "preference", train=rows, validation=undecided),
+        output=str(tmp_path / "out"),
+    )
+    run(recipe, settings, tmp_path / "run")
+    text = (tmp_path / "run" / "result.json").read_text()
+    result = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert result["validation_accuracy_frac"] is None and result["validation_pairs"] == 0
+    check = beats_chance(result)
+    assert check.passed and check.severity.name == "WARN"
+    assert check.description == "no held-out pair in validation"
+    assert not beats_chance({"validation_accuracy_frac": 0.5}).passed
+
+
+def test_a_pair_that_is_dropped_counts_once_under_its_reason(base: str, tmp_path: Path) -> None:
+    from flywheel.models.load import load_tokenizer
+    from flywheel.train.data import Reader
+
+    (row, *_) = read_split(Path(preferences(tmp_path / "some")), "train").to_pylist()
+    long, silent = dump(response_of("it is . " * 20)), dump(prompt_of("say red"))
+    rows = [
+        {**row, "response_a": long, "response_b": long},
+        {**row, "response_b": long},
+        {**row, "response_a": silent, "response_b": silent},
+        row,
+    ]
+    tokenizer = load_tokenizer(base)
+    dataset = freeze(tmp_path / "d", train=rows)
+    reader = Reader(dataset, tokenizer, [tokenizer.eos_token_id], 16)
+    assert len(reader.pairs("train", min_margin=0.0)) == 1
+    over, mute = "response over 16 tokens", "response without a turn of the assistant"
+    assert reader.dropped == {over: 2, mute: 1}
+    said = freeze(tmp_path / "e", train=[{**row, "response": long}, {**row, "response": silent}])
+    reader = Reader(said, tokenizer, [tokenizer.eos_token_id], 16)
+    assert not reader.demonstrations("train") and reader.dropped == {over: 1, mute: 1}
 
 
 def test_dpo_moves_towards_what_was_preferred(base: str, tmp_path: Path) -> None:
@@ -507,6 +575,21 @@ def test_settings_that_do_not_fit_are_refused_by_name(chosen: dict, message: str
     inputs = {"output": "o", "dataset": "d"} | ({"model": "m"} if chosen else {})
     with pytest.raises(SettingsError, match=message):
         build(SftSettings, chosen, **inputs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "full", "lora"),
+    [(SftSettings, 2e-5, 2e-4), (RewardSettings, 9e-6, 9e-5), (DpoSettings, 5e-7, 5e-6)],
+)
+def test_lora_has_a_learning_rate_of_its_own_unless_one_is_chosen(
+    settings: Any, full: float, lora: float
+) -> None:
+    inputs = {"model": "m", "dataset": "d", "output": "o"}
+    assert settings(**inputs).learning_rate == full
+    assert settings(**inputs, lora_rank=8).learning_rate == lora
+    assert settings(**inputs, lora_rank=8, learning_rate=3e-4).learning_rate == 3e-4
+    pretrain = PretrainSettings(corpus="c", output="o", lora_rank=8)
+    assert pretrain.learning_rate == PretrainSettings(corpus="c", output="o").learning_rate
 
 
 def test_micro_batches_hold_every_element_once_within_the_budget() -> None:

@@ -20,8 +20,8 @@ from flywheel.evaluate.report import write_report
 from flywheel.evaluate.reward import measure_reward
 from flywheel.evaluate.settings import DEMONSTRATIONS_FRAC, EvaluateSettings
 from flywheel.evaluate.stats import ratio
-from flywheel.process.content import model_hash
 from flywheel.process.clock import pieces
+from flywheel.process.content import model_hash
 from flywheel.process.worker import start, use_threads
 from flywheel.records.message import Conversation, load
 from flywheel.rollout import Policy, RewardModel, response_nll

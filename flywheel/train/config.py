@@ -6,7 +6,7 @@ speed of a run and not its result. `SAMPLE` holds what was measured to learn the
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from flywheel.errors import SettingsError
 
@@ -17,11 +17,19 @@ REFERENCE_FRAC = 0.2  # DPO's reference on train pairs: a forward pass is a thir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """What every recipe has."""
+    """What every recipe has.
+
+    Attributes:
+        RATES: The recipe's own learning rates, of full weights and of LoRA. LoRA wants ten times
+            as much at any rank ("LoRA Without Regret", Thinking Machines, 2025; and
+            alignment-handbook's zephyr-7b-beta: 2e-5 and 2e-4 in SFT, 5e-7 and 5e-6 in DPO).
+    """
+
+    RATES: ClassVar[tuple[float, float]] = (2e-5, 2e-4)
 
     output: str  # folder of the checkpoint
     epochs: float = 1.0
-    learning_rate: float = 2e-5
+    learning_rate: float = 0.0  # the peak; 0 takes the recipe's own, by lora_rank
     batch: int = 64  # elements (pages, demonstrations, prompts, pairs) per optimizer step
     micro_tokens: int = 8192  # padded tokens per backward; memory only, the result does not change
     max_tokens: int = 1024  # of prompt and response; longer prompts lose their oldest tokens
@@ -39,6 +47,9 @@ class RunSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.learning_rate == 0:
+            full, lora = self.RATES
+            object.__setattr__(self, "learning_rate", lora if self.lora_rank else full)
         for name in ("epochs", "learning_rate", "batch", "micro_tokens", "max_tokens"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be positive, got {getattr(self, name)}")
@@ -59,8 +70,9 @@ class RunSettings:
 class PretrainSettings(RunSettings):
     """A small Llama from scratch on a corpus of pages."""
 
+    RATES: ClassVar[tuple[float, float]] = (1e-2, 1e-2)  # d = 32; 2e-3 at d = 352; has no LoRA
+
     corpus: str  # Parquet with a column `text`, one page a row
-    learning_rate: float = 1e-2  # for d = 32; 2e-3 at d = 352
     batch: int = 8  # small batches, many steps: what learns to copy in one pass
     hidden: int = 32
     layers: int = 2
@@ -84,10 +96,11 @@ class SftSettings(RunSettings):
 class RewardSettings(RunSettings):
     """A scalar reward from preferences; an element is a prompt with all its pairs."""
 
+    RATES: ClassVar[tuple[float, float]] = (9e-6, 9e-5)  # arXiv:2203.02155, appendix C.2
+
     model: str
     dataset: str
     epochs: float = 1.0  # more overfits (arXiv:2203.02155, appendix C.2)
-    learning_rate: float = 9e-6  # ibid.
     batch: int = 64  # ibid.
     max_responses: int = 9  # per element; a prompt with more is cut into several
 
@@ -96,9 +109,10 @@ class RewardSettings(RunSettings):
 class DpoSettings(RunSettings):
     """Direct preference optimisation against the policy it starts from; an element is a pair."""
 
+    RATES: ClassVar[tuple[float, float]] = (5e-7, 5e-6)  # full: also arXiv:2411.15124
+
     model: str
     dataset: str
-    learning_rate: float = 5e-7  # full weights; LoRA wants about 1e-5
     batch: int = 64
     beta: float = 0.1  # arXiv:2305.18290
     nll_weight: float = 0.0  # of the chosen response, per token: keeps its likelihood up

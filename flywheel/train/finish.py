@@ -63,6 +63,7 @@ def finish(
         "checkpoint": str(output),
         "content_hash": content_hash,
         "records": len(uids),
+        "learning_rate": settings.learning_rate,
         "device": str(engine.device),
         "zero_stage": engine.stage,
         "world": world(),

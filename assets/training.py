@@ -31,8 +31,7 @@ BEATS_CHANCE = dg.AssetCheckSpec(
     "beats_chance",
     asset=REWARD_MODEL,
     blocking=True,
-    description="Ranks the preferred response higher in more than half of validation pairs; "
-    "passes with a warning where validation has none.",
+    description="Ranks the preferred response higher in most validation pairs, where it has any.",
 )
 LEARNED = {
     key: dg.AssetCheckSpec(
@@ -134,21 +133,14 @@ def loss_fell(result: dict[str, Any]) -> dg.AssetCheckResult:
 
 
 def beats_chance(result: dict[str, Any]) -> dg.AssetCheckResult:
-    """Whether validation pairs are ordered better than by a coin; told, where there are none.
-
-    A small dataset often has none, and evaluation still holds the model against the test split.
-    """
+    """Whether validation pairs are ordered better than by a coin; a small dataset may have none."""
     accuracy = result["validation_accuracy_frac"]
-    if accuracy is None:
-        return dg.AssetCheckResult(
-            check_name=BEATS_CHANCE.name,
-            passed=True,
-            severity=dg.AssetCheckSeverity.WARN,
-            description="no held-out pair in validation",
-        )
+    has_none = accuracy is None
     return dg.AssetCheckResult(
         check_name=BEATS_CHANCE.name,
-        passed=accuracy > 0.5,
+        passed=has_none or accuracy > 0.5,
+        severity=dg.AssetCheckSeverity.WARN if has_none else dg.AssetCheckSeverity.ERROR,
+        description="no held-out pair in validation" if has_none else None,
         metadata={"validation_accuracy_frac": accuracy},
     )
 

@@ -23,7 +23,7 @@ FINE: dict[str, dict[str, Any]] = {
         "response_a_key": "1",
         "response_b_key": "2",
     },
-    "ranking": {"ranks": [2, 1]},
+    "ranking": {"ranks": [2, 1], "response_texts": ["a", "b"]},
     "rating": {"response_text": "r"},
     "critique": {"response_text": "r", "critique": "too long"},
     "rubric_score": {"response_text": "r"},
@@ -43,11 +43,14 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("comparison", "sides_differ", {"response_b_key": "1"}),
     ("ranking", "best_rank_is_one", {"ranks": [2, 3]}),
     ("ranking", "ranks_tell_something", {"ranks": [1, 1]}),
+    ("ranking", "responses_say_something", {"response_texts": ["a", "\u2003"]}),
     ("critique", "critique_says_something", {"critique": " "}),
+    ("critique", "corrected_response_says_something", {"corrected_response_text": ""}),
     ("rubric_score", "response_says_something", {"response_text": ""}),
     ("trajectory", "has_steps", {"step_count": 0}),
     ("trajectory", "task_is_named", {"task_id": None}),
     ("interaction", "response_says_something", {"response_text": ""}),
+    ("interaction", "edited_response_says_something", {"edited_response_text": " "}),
     ("evaluation_prompt", "grader_is_named", {"grader": " "}),
 ]
 

@@ -73,7 +73,8 @@ def row_of(
     for name in ("response", "response_a", "response_b", "corrected_response", "edited_response"):
         if name in row:
             value = getattr(record, name)
-            _conversation(row, name, value and response_of(value), response_key)
+            turns = None if value is None else response_of(value)  # "" is a response, and empty
+            _conversation(row, name, turns, response_key)
     if kind == "ranking":
         responses = [response_of(one) for one in record.responses]  # type: ignore[attr-defined]
         row["responses"] = [dump(one) for one in responses]

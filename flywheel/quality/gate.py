@@ -116,7 +116,8 @@ def validation(kind: str) -> Any:
 
 def _frame(kind: str, table: pa.Table) -> Any:
     """The columns that rules look at, as pandas; no row of text more than needed."""
-    texts = ("prompt_text", "response_text", "response_a_text", "response_b_text", "critique")
+    replies = ("response", "response_a", "response_b", "corrected_response", "edited_response")
+    texts = ("prompt_text", "critique", *(f"{name}_text" for name in replies))
     numbers = ("seconds", "cost_usd", "occurred_at", "step_count", "task_id", "grader")
     frame = table.select([n for n in (*texts, *numbers) if n in table.column_names]).to_pandas()
     now = datetime.now(UTC).replace(tzinfo=None)
@@ -132,4 +133,6 @@ def _frame(kind: str, table: pa.Table) -> Any:
         ranks = table["ranks"].to_pylist()
         frame["_best_rank"] = [min(one) for one in ranks]
         frame["_worst_rank"] = [max(one) for one in ranks]
+        texts_of = table["response_texts"].to_pylist()
+        frame["_silent_count"] = [sum(not text.strip() for text in one) for one in texts_of]
     return frame

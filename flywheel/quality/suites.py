@@ -92,6 +92,11 @@ OWN: dict[str, tuple[Expectation, ...]] = {
     ),
     "ranking": (
         Expectation(
+            "responses_say_something",
+            "Every response of a ranking holds more than white space.",
+            _between("_silent_count", 0, 0),
+        ),
+        Expectation(
             "best_rank_is_one",
             "The best response of a ranking has rank 1.",
             _between("_best_rank", 1, 1),
@@ -104,7 +109,11 @@ OWN: dict[str, tuple[Expectation, ...]] = {
         ),
     ),
     "rating": (_says_something("response_text"),),
-    "critique": (_says_something("response_text"), _says_something("critique")),
+    "critique": (
+        _says_something("response_text"),
+        _says_something("critique"),
+        _says_something("corrected_response_text"),
+    ),
     "rubric_score": (_says_something("response_text"),),
     "trajectory": (
         Expectation(
@@ -117,7 +126,10 @@ OWN: dict[str, tuple[Expectation, ...]] = {
             critical=False,
         ),
     ),
-    "interaction": (_says_something("response_text"),),
+    "interaction": (
+        _says_something("response_text"),
+        _says_something("edited_response_text"),
+    ),
     "evaluation_prompt": (
         Expectation(
             "grader_is_named",

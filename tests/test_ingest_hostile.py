@@ -1,9 +1,12 @@
 """Files that hold what nobody expects: each is told apart, and none keeps the others out."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flywheel.ingest import BatchManifest, land, quarantine_reasons
@@ -61,3 +64,65 @@ def test_an_empty_response_of_any_kind_is_quarantined_and_never_a_null(
     assert quarantine_reasons(layout) == {reason: 1}
     for kind in ("demonstration", "comparison", "ranking", "critique", "interaction"):
         assert read_folder(layout.landing(kind)).num_rows == 0
+
+
+# ---- files that break a reader ----------------------------------------------------------------
+
+
+def too_late() -> pa.Array:
+    return pa.array([0, 2**40], pa.timestamp("s"))
+
+
+def no_such_day() -> pa.Array:
+    return pa.array([0, 2**30], pa.int32()).cast(pa.date32())
+
+
+def too_long() -> pa.Array:
+    return pa.array([0, 2**62], pa.duration("s"))
+
+
+def twice_named() -> pa.Array:
+    ones = pa.array([1, 2])
+    return pa.StructArray.from_arrays([ones, ones], names=["a", "a"])
+
+
+@pytest.mark.parametrize("column", [too_late, no_such_day, too_long, twice_named])
+def test_a_parquet_file_of_values_that_python_cannot_hold_is_blocked_and_the_others_land(
+    tmp_path: Path, column: Callable[[], pa.Array]
+) -> None:
+    pq.write_table(pa.table({"x": column()}), tmp_path / "a.parquet")
+    write(tmp_path / "b.jsonl", GOOD)
+    (bad, good), layout = landed(tmp_path)
+    assert bad.blocked and "Error" in bad.blocked_because and "first 0 lines" in bad.why
+    assert quarantine_reasons(layout) == {"unreadable_file": 1}
+    assert good.rows_by_kind == {"demonstration": 1}
+
+
+@pytest.mark.parametrize("kind", [["rating"], {"a": 1}, 7, None])
+def test_a_kind_that_is_no_word_is_the_trouble_of_its_own_file(tmp_path: Path, kind: Any) -> None:
+    write(tmp_path / "a.jsonl", {"kind": kind, "prompt": "p"})
+    write(tmp_path / "b.jsonl", GOOD, GOOD, GOOD, GOOD, GOOD, {**GOOD, "kind": kind})
+    (raw, most), _ = landed(tmp_path)
+    assert raw.rows_by_kind == {"raw": 1}
+    assert (most.rows, most.quarantined, most.blocked) == (5, 1, False)
+
+
+def test_an_error_of_the_judge_blocks_its_file_and_one_of_memory_stops_the_landing(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "a.jsonl", {**GOOD, "prompt": "odd"})
+    write(tmp_path / "b.jsonl", GOOD)
+
+    def odd(kind: str, table: pa.Table) -> list[Any]:
+        if table["prompt_text"][0].as_py() == "odd":
+            raise IndexError("no such row")
+        return []
+
+    def exhausted(kind: str, table: pa.Table) -> list[Any]:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        landed(tmp_path, judge=exhausted)
+    (bad, good), _ = landed(tmp_path, judge=odd)
+    assert bad.blocked and "IndexError: no such row; behind the first 1 lines" in bad.why
+    assert good.rows == 1

@@ -126,3 +126,19 @@ def test_an_error_of_the_judge_blocks_its_file_and_one_of_memory_stops_the_landi
     (bad, good), _ = landed(tmp_path, judge=odd)
     assert bad.blocked and "IndexError: no such row; behind the first 1 lines" in bad.why
     assert good.rows == 1
+
+
+@pytest.mark.parametrize("end", [b"", b'z,6" wide\n', b'z,"end"\n'])
+def test_a_stray_quote_in_a_csv_blocks_it_and_names_the_line(tmp_path: Path, end: bytes) -> None:
+    rows = [b"question,answer\n", *[b"q,a\n"] * 10, b'q,"oops\n', *[b"q,a\n"] * 500, end]
+    (tmp_path / "x.csv").write_bytes(b"".join(rows))
+    (batch,), _ = landed(tmp_path)
+    assert batch.blocked and "in line 12 opens" in batch.blocked_because
+    assert f"the {500 + bool(end)} lines below it" in batch.blocked_because
+
+
+def test_a_row_of_csv_that_is_broken_in_itself_is_quarantined_alone(tmp_path: Path) -> None:
+    rows = [b"question,answer\n", *[b"q,a\n"] * 10, b'q,"oo"ps\n', *[b'q,"a\n1"\n'] * 5]
+    (tmp_path / "x.csv").write_bytes(b"".join(rows))
+    (batch,), _ = landed(tmp_path)
+    assert (batch.rows, batch.quarantined, batch.blocked) == (15, 1, False)

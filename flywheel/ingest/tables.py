@@ -25,7 +25,8 @@ def csv_units(stream: IO[bytes], delimiter: str) -> Iterator[Unit]:
 
     Raises:
         IngestError: The header cannot be read, names a column twice, or looks like a row of
-            data, which would be lost as one.
+            data, which would be lost as one; or a stray quotation mark takes the rows below it
+            for one field.
     """
     header: list[str] = []
     below = False
@@ -34,6 +35,8 @@ def csv_units(stream: IO[bytes], delimiter: str) -> Iterator[Unit]:
             _check_header(unit.fault[1] if unit.fault else _unlike_a_header(row))
             header = row
             continue
+        if unit.fault and unit.fault[0] == "invalid_csv":
+            _check_quotes(unit)
         if row and not unit.fault:
             if not below:
                 _check_header(_repeated(header, row))
@@ -80,6 +83,18 @@ def _rows(stream: IO[bytes], delimiter: str) -> Iterator[tuple[Unit, list[str]]]
         except UnicodeDecodeError as error:
             unit.fault = fault or ("invalid_utf8", str(error))
         yield unit, row
+
+
+def _check_quotes(unit: Unit) -> None:
+    """Refuse a table in which a broken row holds whole others: their number is not its own."""
+    swallowed = unit.raw.count(b"\n")
+    if swallowed:
+        raise IngestError(
+            f"a quotation mark in line {unit.number} opens a field that does not end where it "
+            f"should ({unit.fault and unit.fault[1]}), and the {swallowed} lines below it would "
+            f"be lost with it; write a mark inside a field twice, in a field between marks, or "
+            f"land the table as .tsv, where marks mean nothing"
+        )
 
 
 def _check_header(fault: str | None) -> None:

@@ -32,7 +32,13 @@ from typing import Any
 
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import EvaluationError, ManifestError
-from flywheel.ingest import landing_counts, quarantine_kinds, quarantine_reasons, read_batches
+from flywheel.ingest import (
+    landing_counts,
+    quarantine_kinds,
+    quarantine_reasons,
+    read_batches,
+    standing_batches,
+)
 from flywheel.layout import Layout
 from flywheel.promotion import latest_decision, title_holder
 from flywheel.warehouse import read_table
@@ -106,14 +112,15 @@ def status_of(layout: Layout) -> dict[str, Any]:
     folder = layout.artifacts / "datasets" / "preference"
     generations = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     holder = title_holder(layout)
-    batches = read_batches(layout)
     return {
         "home": str(layout.root),
         "landed": landing_counts(layout),
-        "batches": len(batches),
+        "batches": len(read_batches(layout)),
         "quarantined": _quarantined(layout),
         "blocked": [
-            {"file": one.file, "reason": one.blocked_because} for one in batches if one.blocked
+            {"file": one.file, "reason": one.blocked_because}
+            for one in standing_batches(layout)
+            if one.blocked
         ],
         "generations": [
             {

@@ -9,6 +9,7 @@ from flywheel.ingest.batch import (
     quarantine_kinds,
     quarantine_reasons,
     read_batches,
+    standing_batches,
 )
 from flywheel.ingest.land import land, pending_files
 
@@ -23,4 +24,5 @@ __all__ = [
     "quarantine_kinds",
     "quarantine_reasons",
     "read_batches",
+    "standing_batches",
 ]

@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from flywheel.errors import LakeError
 from flywheel.lake import read_folder
 from flywheel.lake.files import sync
@@ -119,20 +122,50 @@ def landing_counts(layout: Layout) -> dict[str, int]:
     return counts
 
 
+def standing_batches(layout: Layout) -> list[BatchManifest]:
+    """The batches that still say something: all but blocked ones whose file is no longer there.
+
+    A blocked file is no longer there when it was removed, or when another content of the same
+    name was judged after it. Its manifest and its lines in quarantine stay, for who asks later
+    what was once delivered; they are no longer counted and asked about.
+    """
+    batches = read_batches(layout)
+    newest = {one.file: one.number for one in batches}  # in order of number: the last one stays
+    return [
+        one
+        for one in batches
+        if not one.blocked or (newest[one.file] == one.number and not _is_gone(one, layout))
+    ]
+
+
+def _is_gone(batch: BatchManifest, layout: Layout) -> bool:
+    if "\ufffd" in batch.file:
+        return False  # a name that is no text cannot be looked up by what is shown of it
+    try:
+        (layout.inbox / batch.file).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass  # out of sight is not gone
+    return False
+
+
 def quarantine_reasons(layout: Layout) -> dict[str, int]:
-    """Quarantined lines by kind of reason, most frequent first."""
+    """Quarantined lines of `standing_batches` by kind of reason, most frequent first."""
     return _quarantine_counts(layout, "reason_kind")
 
 
 def quarantine_kinds(layout: Layout) -> dict[str, int]:
-    """Quarantined lines by kind of record, most frequent first; `unknown` where none was read."""
+    """The same lines by kind of record; `unknown` where none was read."""
     return _quarantine_counts(layout, "kind")
 
 
 def _quarantine_counts(layout: Layout, column: str) -> dict[str, int]:
     if not layout.quarantine.exists():
         return {}
-    values = read_folder(layout.quarantine, [column])[column].to_pylist()
+    lines = read_folder(layout.quarantine, ["batch_id", column])
+    standing = pa.array([one.batch_id for one in standing_batches(layout)], pa.string())
+    values = lines.filter(pc.is_in(lines["batch_id"], standing))[column].to_pylist()
     return dict(Counter(value or "unknown" for value in values).most_common())
 
 

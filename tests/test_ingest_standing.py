@@ -1,0 +1,69 @@
+"""What stands after many landings: what is blocked, what was left alone, and what was new."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flywheel.ingest import (
+    BatchManifest,
+    land,
+    quarantine_reasons,
+    read_batches,
+)
+from flywheel.layout import Layout
+from flywheel.turn import status_of
+
+GOOD = b'{"kind":"demonstration","prompt":"p","response":"r"}\n'
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path / "var")
+    layout.inbox.mkdir(parents=True)
+    return layout
+
+
+def put(layout: Layout, name: str, content: bytes) -> Path:
+    path = layout.inbox / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    os.utime(path, (time.time() - 120,) * 2)  # so old that nobody can be writing it
+    return path
+
+
+def land_all(layout: Layout, **options: Any) -> list[BatchManifest]:
+    return land([layout.inbox], layout, **{"log": lambda _: None, **options})
+
+
+# ---- blocked ----------------------------------------------------------------------------------
+
+
+def test_a_file_is_blocked_no_longer_once_it_is_repaired_or_removed(home: Layout) -> None:
+    put(home, "x.jsonl", GOOD + b"broken\n")
+    gone = put(home, "y.jsonl", b"broken too\n")
+    land_all(home)
+    assert [one["file"] for one in status_of(home)["blocked"]] == ["x.jsonl", "y.jsonl"]
+    assert quarantine_reasons(home) == {"invalid_json": 2}
+    put(home, "x.jsonl", GOOD + b"broken still\n")
+    land_all(home)
+    assert [one["file"] for one in status_of(home)["blocked"]] == ["y.jsonl", "x.jsonl"]
+    assert quarantine_reasons(home) == {"invalid_json": 2}  # not the old line of x and the new
+    put(home, "x.jsonl", GOOD * 2)
+    land_all(home)
+    gone.unlink()
+    status = status_of(home)
+    assert status["blocked"] == [] and status["quarantined"]["total"] == 0
+    assert status["batches"] == len(read_batches(home)) == 4  # kept for who asks later
+    assert len(list(home.quarantine.glob("b*.parquet"))) == 3
+
+
+def test_a_file_that_landed_in_part_keeps_its_quarantined_lines_when_it_is_gone(
+    home: Layout,
+) -> None:
+    put(home, "x.jsonl", GOOD * 9 + b"broken\n").rename(home.inbox / "z.jsonl")
+    land_all(home)
+    (home.inbox / "z.jsonl").unlink()
+    assert quarantine_reasons(home) == {"invalid_json": 1}

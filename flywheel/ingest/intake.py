@@ -16,7 +16,7 @@ from flywheel.lake import QUARANTINE
 
 CHUNK_LINES = 20_000  # parsed rows held as Python objects, and judged, at a time
 # What the readers and Arrow raise where a value is not what its place needs.
-UNFIT = (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
+UNFIT = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 Judge = Callable[[str, pa.Table], Iterable[Any]]  # flywheel.quality.judge
 
 

@@ -24,7 +24,7 @@ from flywheel.ingest.batch import BatchManifest, alone, read_batches, remove_orp
 from flywheel.ingest.columns import pseudonyms
 from flywheel.ingest.discover import Settled, find_files, readable, settled, source_of
 from flywheel.ingest.formats import RAW, named, recognise
-from flywheel.ingest.intake import Intake, Judge
+from flywheel.ingest.intake import UNFIT, Intake, Judge
 from flywheel.ingest.unit import Unit
 from flywheel.ingest.units import read_units
 from flywheel.lake import ensure, write_table
@@ -54,8 +54,8 @@ def land(
         format: Name of a reader; "auto" looks inside.
         source: Name of the source; the folder's name where there is none.
         quarantine_limit: Largest share of a file's lines that may be quarantined; beyond it, or
-            where the file as a whole cannot be read, it is blocked: nothing of it lands, and it
-            is judged again every time.
+            where the file as a whole cannot be read or the sum over its lines does not hold, it
+            is blocked: nothing of it lands, and it is judged again every time.
         quiet_seconds: A file of a folder that changed less than this ago is left for the next
             time, as one that ends inside a line is for a minute; a file that is named is not.
         log: Told of each file, and of what was left alone.
@@ -66,8 +66,7 @@ def land(
     Raises:
         SettingsError: There is no such format, or the source is no name of a folder.
         LakeError: A file of the lake could not be written.
-        IngestError: A path is not there; a folder cannot be read or written; or the sum over a
-            file's lines does not hold, which is a defect of a reader.
+        IngestError: A path is not there, or a folder cannot be read or written.
     """
     wanted = list(paths)
     _check(wanted, layout, format, source, quarantine_limit)
@@ -134,7 +133,7 @@ def _land(
             "source": source or source_of(file.path, layout.inbox),
             "landed_at": datetime.now(UTC).replace(tzinfo=None),
         }
-        intake, told = _take_in(file.path, facts, pseudonyms(layout.root), judge, format)
+        intake, told = _take_in(file, facts, pseudonyms(layout.root), judge, format)
         if not file.holds_still:
             log(f"{facts['file']} changed while it was read; it is left for the next time")
             continue
@@ -162,36 +161,58 @@ Told = tuple[str, float, str]  # format, how sure, why
 
 
 def _take_in(
-    path: Path,
+    file: Settled,
     facts: dict[str, Any],
     pseudonym: Callable[[str], str],
     judge: Judge | None,
     format: str,
 ) -> tuple[Intake, Told]:
+    """Read one file whole, or not at all: whatever is wrong with it is its own trouble."""
+    seen = 0
+
+    def counted() -> Iterator[Unit]:
+        nonlocal seen
+        for unit in read_units(file.path):
+            yield unit
+            seen += 1
+
     try:
-        units = read_units(path)
-        first: list[Unit] = []
-        samples: list[dict[str, Any]] = []
-        for unit in units:
-            first.append(unit)
-            if unit.value is not None:
-                samples.append(unit.value)
-            if len(samples) == SNIFFED:
-                break
-        told = (format, 1.0, "asked for") if format != "auto" else _recognised(samples)
-        intake = Intake(facts, told[0], pseudonym, judge)
-        for unit in itertools.chain(first, units):
-            intake.take(unit)
+        return _read(counted(), facts, pseudonym, judge, format)
     except IngestError as error:  # nothing of a torn file lands, and it is not passed over
-        told = (RAW, 0.0, f"it could not be read: {error}")
-        intake = Intake(facts, RAW, pseudonym, None)
-        intake.is_unreadable = True
-        fault = ("unreadable_file", str(error))
-        intake.take(Unit(1, 0, b"", path.stat().st_size, fault=fault))
+        reason = str(error)
+    except UNFIT as error:  # a defect of a reader, or values that Python cannot hold
+        reason = f"{type(error).__name__}: {error}; behind the first {seen} lines or rows of it"
+    told = (RAW, 0.0, f"it could not be read: {reason}")
+    intake = Intake(facts, RAW, pseudonym, None)
+    intake.is_unreadable = True
+    intake.take(Unit(1, 0, b"", file.stamp[2], fault=("unreadable_file", reason)))
+    intake.flush()
+    return intake, told
+
+
+def _read(
+    units: Iterator[Unit],
+    facts: dict[str, Any],
+    pseudonym: Callable[[str], str],
+    judge: Judge | None,
+    format: str,
+) -> tuple[Intake, Told]:
+    first: list[Unit] = []
+    samples: list[dict[str, Any]] = []
+    for unit in units:
+        first.append(unit)
+        if unit.value is not None:
+            samples.append(unit.value)
+        if len(samples) == SNIFFED:
+            break
+    told = (format, 1.0, "asked for") if format != "auto" else _recognised(samples)
+    intake = Intake(facts, told[0], pseudonym, judge)
+    for unit in itertools.chain(first, units):
+        intake.take(unit)
     intake.flush()
     if intake.lines != intake.rows + intake.quarantined + intake.blanks:
         raise IngestError(
-            f"{path}: {intake.lines} lines, but {intake.rows} rows + {intake.quarantined} "
+            f"{intake.lines} lines, but {intake.rows} rows + {intake.quarantined} "
             f"quarantined + {intake.blanks} blank; this is a defect of the reader {told[0]}, "
             f"please report it"
         )

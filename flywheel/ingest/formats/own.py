@@ -12,7 +12,8 @@ from flywheel.records.kinds import AnyRecord
 
 def sniff(value: dict[str, Any]) -> float:
     """Sure where `kind` names one of ours."""
-    return 1.0 if value.get("kind") in KINDS else 0.0
+    kind = value.get("kind")
+    return 1.0 if isinstance(kind, str) and kind in KINDS else 0.0
 
 
 def read(value: dict[str, Any]) -> Sequence[Record]:

@@ -10,7 +10,13 @@ from assets.columns import parquet_columns
 from assets.keys import LANDED, QUARANTINE, RAW
 from assets.resources import Home
 from flywheel import lake
-from flywheel.ingest import BatchManifest, land, landing_counts, quarantine_reasons
+from flywheel.ingest import (
+    BatchManifest,
+    land,
+    landing_counts,
+    left_alone,
+    quarantine_reasons,
+)
 from flywheel.quality import build_data_docs, expectations, judge
 
 DESCRIPTIONS = {
@@ -42,6 +48,7 @@ EXPECTATIONS = [
     for kind in LANDED
     for one in expectations(kind)
 ]
+MOST_LEFT = 100  # files left alone that the metadata names; `left.json` in the lake has all
 
 
 class LandingKnobs(dg.Config):
@@ -107,7 +114,8 @@ def landing(
         )
     yield dg.MaterializeResult(
         asset_key=QUARANTINE,
-        metadata=_quarantine_metadata(quarantine_reasons(layout), batches),
+        metadata=_quarantine_metadata(quarantine_reasons(layout), batches)
+        | {"left_alone": dg.MetadataValue.json(left_alone(layout)[:MOST_LEFT])},
         check_results=_batch_checks(batches),
     )
     yield dg.MaterializeResult(

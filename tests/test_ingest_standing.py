@@ -10,6 +10,7 @@ import pytest
 from flywheel.ingest import (
     BatchManifest,
     land,
+    left_alone,
     quarantine_reasons,
     read_batches,
 )
@@ -67,3 +68,35 @@ def test_a_file_that_landed_in_part_keeps_its_quarantined_lines_when_it_is_gone(
     land_all(home)
     (home.inbox / "z.jsonl").unlink()
     assert quarantine_reasons(home) == {"invalid_json": 1}
+
+
+# ---- left alone -------------------------------------------------------------------------------
+
+
+def test_every_file_that_a_landing_leaves_is_named_with_the_reason_until_the_next_one(
+    home: Layout,
+) -> None:
+    for name in ("more.txt", "y.jsonl.part", ".hidden.jsonl"):
+        put(home, name, GOOD)
+    os.utime(put(home, "desk/x.csv", b"question,answer\nq,a"))
+    put(home, "secret.jsonl", GOOD * 2).chmod(0)
+    os.mkfifo(home.inbox / "pipe.jsonl")
+    (home.inbox / "gone.jsonl").symlink_to("nowhere")
+    (home.inbox / "fresh.jsonl").write_bytes(GOOD * 3)
+    assert left_alone(home) == []
+    land_all(home, quiet_seconds=30)
+    reasons = {one["file"]: one["reason"] for one in left_alone(home)}
+    told = {
+        "more.txt": "does not end like data",
+        "y.jsonl.part": "ends like a draft",
+        "desk/x.csv": "may still be being written",
+        "fresh.jsonl": "may still be being written",
+        "pipe.jsonl": "neither a file nor a folder",
+        "gone.jsonl": "a link to nowhere",
+    }
+    if os.geteuid():  # nothing is kept from root
+        told["secret.jsonl"] = "cannot be read: Permission denied"
+    assert reasons.keys() == told.keys()
+    assert [name for name, part in told.items() if part not in reasons[name]] == []
+    land([home.inbox / "more.txt"], home, log=lambda _: None)
+    assert left_alone(home) == []

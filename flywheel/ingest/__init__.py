@@ -12,6 +12,7 @@ from flywheel.ingest.batch import (
     standing_batches,
 )
 from flywheel.ingest.land import land, pending_files
+from flywheel.ingest.left import left_alone
 
 __all__ = [
     "BatchManifest",
@@ -19,6 +20,7 @@ __all__ = [
     "land",
     "landing_counts",
     "latest_batch_number",
+    "left_alone",
     "only_committed",
     "pending_files",
     "quarantine_kinds",

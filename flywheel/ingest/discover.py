@@ -21,11 +21,13 @@ import msgspec
 from flywheel.ingest.unit import BOM
 
 SUFFIXES = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".pq"}  # each also .gz
+KNOWN = ", ".join(sorted(SUFFIXES))
 DRAFTS = (".part", ".partial", ".tmp", ".draft", ".crdownload", ".swp")
 FRESH_SECONDS = 1.0  # a file younger than this is looked at twice
 SETTLE_SECONDS = 0.25  # between the two looks, once for all fresh files together
 UNFINISHED_SECONDS = 60.0  # after a minute of silence nobody ends the line: what is there lands
 LINES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")  # text; a torn archive or table says so
+Left = Callable[[Path, str], object]  # told of a file that is left alone, and why
 Stamp = tuple[int, int, int, int]  # device, inode, size, time of the last change
 
 
@@ -43,29 +45,32 @@ class Settled:
         return _stamp(self.path) == self.stamp
 
 
-def find_files(
-    paths: Iterable[Path], other: Callable[[Path], object] | None = None
-) -> Iterator[Path]:
+def _untold(path: Path, reason: str) -> None:
+    """Tell nobody."""
+
+
+def find_files(paths: Iterable[Path], left: Left = _untold) -> Iterator[Path]:
     """Every data file below `paths`, in order of name, each once.
 
     A file that is named itself is taken whatever its name; in a folder the name must end like
-    data, so that a licence beside it is not taken for feedback; `other` is told of the rest.
-    Names that begin with a dot or end like a draft are left for later, and so are sockets and
-    pipes. A symbolic link is followed; one that leads back to where it came from ends there.
+    data, so that a licence beside it is not taken for feedback. Names that end like a draft are
+    left for later, and so are sockets, pipes and links to nowhere; `left` is told of all of
+    these, and of names that begin with a dot nobody is. A symbolic link is followed; one that
+    leads back to where it came from ends there.
     """
     seen: set[tuple[int, int]] = set()
     for path in paths:
         named = path.is_file()
-        for one in _below(path, seen):
+        for one in _below(path, seen, left):
             if named or Path(one.name.lower().removesuffix(".gz")).suffix in SUFFIXES:
                 yield one
-            elif other:
-                other(one)
+            else:
+                left(one, f"its name does not end like data ({KNOWN}); name the file to land it")
 
 
 def settled(
     paths: Iterable[Path],
-    left: Callable[[str], object] = lambda _: None,
+    left: Left = _untold,
     *,
     quiet_seconds: float = 0.0,
     named: Container[Path] = (),
@@ -74,7 +79,7 @@ def settled(
 
     Args:
         paths: Files.
-        left: Told of every file that is left.
+        left: Told of every file that is left, and why.
         quiet_seconds: A file that changed less than this ago is left.
         named: Files that are whole by somebody's word: they only have to hold still.
     """
@@ -87,12 +92,12 @@ def settled(
             if _stamp(path) == stamp:
                 digest = (_digest.__wrapped__ if _is_fresh(stamp) else _digest)(path, stamp)
         except OSError as error:
-            left(f"{path} cannot be read: {error.strerror}; mend its permissions or remove it")
+            left(path, f"it cannot be read: {error.strerror}; mend its permissions or remove it")
             continue
         if digest is None or _stamp(path) != stamp:
-            left(f"{path.name} is still being written; it is left for the next time")
+            left(path, "it is still being written, and is left for the next time")
         elif path not in named and (sign := _sign_of_a_writer(path, stamp, quiet_seconds)):
-            left(f"{path.name} may still be being written: {sign}")
+            left(path, f"it may still be being written: {sign}")
         else:
             yield Settled(path, stamp, digest)
 
@@ -113,19 +118,27 @@ def readable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _below(path: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _below(path: Path, seen: set[tuple[int, int]], left: Left) -> Iterator[Path]:
     stamp = _stamp(path)
-    if stamp is None or stamp[:2] in seen:
-        return  # a link to nowhere or to itself, a file that has just gone, or seen already
+    if stamp is None:
+        if path.is_symlink():
+            left(path, "it is a link to nowhere")
+        return  # or a file that has just gone
+    if stamp[:2] in seen:
+        return
     seen.add(stamp[:2])
     if path.is_dir():
         with os.scandir(path) as entries:
             names = sorted(entry.name for entry in entries)
         for name in names:
-            if not name.startswith(".") and not name.endswith(DRAFTS):
-                yield from _below(path / name, seen)
+            if name.endswith(DRAFTS) and not name.startswith("."):
+                left(path / name, "its name ends like a draft; it lands once it is renamed")
+            elif not name.startswith("."):
+                yield from _below(path / name, seen, left)
     elif path.is_file():
         yield path
+    else:
+        left(path, "it is neither a file nor a folder")
 
 
 def _stamp(path: Path) -> Stamp | None:

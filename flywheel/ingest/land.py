@@ -9,7 +9,6 @@ warehouse (`only_committed`).
 """
 
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,9 +21,12 @@ import pyarrow as pa
 from flywheel.errors import FlywheelError, IngestError, SettingsError
 from flywheel.ingest.batch import BatchManifest, alone, read_batches, remove_orphans
 from flywheel.ingest.columns import pseudonyms
-from flywheel.ingest.discover import Settled, find_files, readable, settled, source_of
+from flywheel.ingest.discover import Settled, find_files, settled, source_of
+from flywheel.ingest.formats import RAW, named, recognise
+from flywheel.ingest.discover import Settled, find_files, settled, source_of
 from flywheel.ingest.formats import RAW, named, recognise
 from flywheel.ingest.intake import UNFIT, Intake, Judge
+from flywheel.ingest.left import LeftAlone, shown
 from flywheel.ingest.unit import Unit
 from flywheel.ingest.units import read_units
 from flywheel.lake import ensure, write_table
@@ -61,7 +63,8 @@ def land(
         log: Told of each file, and of what was left alone.
 
     Returns:
-        The batches of this call, in order; files that landed before are not among them.
+        The batches of this call, in order; files that landed before are not among them, and
+        `left_alone` names those that were left.
 
     Raises:
         SettingsError: There is no such format, or the source is no name of a folder.
@@ -72,8 +75,11 @@ def land(
     _check(wanted, layout, format, source, quarantine_limit)
     try:
         with alone(layout):
-            new = partial(settled, left=log, quiet_seconds=quiet_seconds, named=set(wanted))
-            return _land(wanted, layout, judge, format, source, quarantine_limit, new, log)
+            left = LeftAlone(layout, log)
+            new = partial(settled, left=left, quiet_seconds=quiet_seconds, named=set(wanted))
+            landed = _land(wanted, layout, judge, format, source, quarantine_limit, new, left, log)
+            left.save()
+            return landed
     except OSError as error:
         raise IngestError(
             f"landing stopped at {error.filename or layout.root}: {error.strerror or error}; free "
@@ -113,6 +119,7 @@ def _land(
     source: str | None,
     limit: float,
     new: Callable[[Iterable[Path]], Iterator[Settled]],
+    left: LeftAlone,
     log: Log,
 ) -> list[BatchManifest]:
     ensure(layout)
@@ -121,21 +128,20 @@ def _land(
         log(f"removed {path.name}: a landing was cut off before it was whole")
     known = {one.file_sha256: one for one in batches}
     number = max((one.number for one in batches), default=0)
-    others: list[Path] = []
     landed = []
-    for file in new(find_files(paths, others.append)):
+    for file in new(find_files(paths, left)):
         before = known.get(file.sha256)
         if before and (not before.blocked or before in landed):
             continue
         facts = {
             "batch_id": f"b{number + 1:06d}-{file.sha256[:12]}",
-            "file": _shown(file.path, layout),
+            "file": shown(file.path, layout),
             "source": source or source_of(file.path, layout.inbox),
             "landed_at": datetime.now(UTC).replace(tzinfo=None),
         }
         intake, told = _take_in(file, facts, pseudonyms(layout.root), judge, format)
         if not file.holds_still:
-            log(f"{facts['file']} changed while it was read; it is left for the next time")
+            left(file.path, "it changed while it was read, and is left for the next time")
             continue
         batch = _manifest(file, facts, intake, told, number + 1, limit)
         if before and _is_same_judgement(batch, before):
@@ -152,8 +158,6 @@ def _land(
             f"{batch.rows} rows + {batch.quarantined} quarantined + {batch.blanks} blank"
             + (f", BLOCKED: {batch.blocked_because}" if batch.blocked else "")
         )
-    if others:
-        log(f"{len(others)} files left alone, for their names do not end like data: {others[0]}")
     return landed
 
 
@@ -281,10 +285,3 @@ def _forget(layout: Layout, batch: BatchManifest) -> None:
     """Take back a blocked batch: its file is judged anew."""
     (layout.batches / f"{batch.batch_id}.json").unlink()
     (layout.quarantine / f"{batch.batch_id}.parquet").unlink(missing_ok=True)
-
-
-def _shown(path: Path, layout: Layout) -> str:
-    """A file's name for people: below the inbox where it lies there."""
-    absolute, inbox = Path(os.path.abspath(path)), Path(os.path.abspath(layout.inbox))
-    inside = absolute.is_relative_to(inbox)
-    return readable(str(absolute.relative_to(inbox) if inside else absolute))

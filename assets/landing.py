@@ -1,5 +1,6 @@
 """Landing: whatever lies in the inbox becomes typed records, quarantined lines or raw sources."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from flywheel.ingest import (
     landing_counts,
     left_alone,
     quarantine_reasons,
+    read_batches,
 )
 from flywheel.quality import build_data_docs, expectations, judge
 
@@ -99,13 +101,15 @@ def landing(
     paths = [Path(path) for path in config.paths] or [layout.inbox]
     batches = land(paths, layout, judge=judge, log=context.log.info, **settings)
     docs = build_data_docs(layout)
-    counts = landing_counts(layout)
+    counts = landing_counts(layout)  # a file that grew lies there twice, and counts once
+    rows = sum((Counter(one.rows_by_kind) for one in read_batches(layout)), Counter[str]())
     for kind, key in LANDED.items():
         yield dg.MaterializeResult(
             asset_key=key,
             metadata={
-                "dagster/row_count": counts.get(kind, 0),
-                "new_rows": sum(batch.rows_by_kind.get(kind, 0) for batch in batches),
+                "dagster/row_count": rows.get(kind, 0),
+                "records": counts.get(kind, 0),
+                "new_rows": sum(batch.new_rows_by_kind.get(kind, 0) for batch in batches),
                 "dagster/column_schema": parquet_columns(lake.SCHEMAS[kind]),
                 "folder": dg.MetadataValue.path(layout.landing(kind)),
                 "data_docs": dg.MetadataValue.url(docs.as_uri()),

@@ -1,7 +1,9 @@
 """What stands after many landings: what is blocked, what was left alone, and what was new."""
 
+import json
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from flywheel.ingest import (
     BatchManifest,
     land,
+    landing_counts,
     left_alone,
     quarantine_reasons,
     read_batches,
@@ -100,3 +103,29 @@ def test_every_file_that_a_landing_leaves_is_named_with_the_reason_until_the_nex
     assert [name for name, part in told.items() if part not in reasons[name]] == []
     land([home.inbox / "more.txt"], home, log=lambda _: None)
     assert left_alone(home) == []
+
+
+# ---- new --------------------------------------------------------------------------------------
+
+
+def test_of_a_file_that_grew_or_came_in_another_form_only_what_is_new_counts(home: Layout) -> None:
+    rows = [f'{{"question":"q{n}","answer":"a"}}\n' for n in range(600)]
+    put(home, "x.jsonl", "".join(rows).encode())
+    land_all(home)
+    put(home, "x.jsonl", "".join([*rows, '{"question":"new","answer":"a"}\n']).encode())
+    put(home, "y.csv", b"question,answer\nq1,a\nother,a\nother,b\n")
+    grown, other = land_all(home)
+    assert grown.rows_by_kind == {"demonstration": 601} and grown.new_rows_by_kind == {
+        "demonstration": 1
+    }
+    assert other.new_rows_by_kind == {"demonstration": 2}
+    assert landing_counts(home)["demonstration"] == 603
+
+
+def test_a_manifest_that_does_not_say_what_was_new_counts_whole(home: Layout) -> None:
+    put(home, "x.jsonl", GOOD * 2)
+    (batch,) = land_all(home)
+    facts = asdict(batch)
+    del facts["new_rows_by_kind"]
+    (home.batches / f"{batch.batch_id}.json").write_text(json.dumps(facts))
+    assert read_batches(home) == [batch] and landing_counts(home)["demonstration"] == 2

@@ -41,6 +41,8 @@ class BatchManifest:
         lines: Lines, elements or rows of the file.
         rows: Those that landed; one line may hold several records.
         rows_by_kind: Records landed, by kind; "raw" counts rows of raw sources.
+        new_rows_by_kind: Those of them whose `content_sha256` no batch before held: of a file
+            that grew, or came again in another form, only what is new. Raw rows are all new.
         blocked: More than the limit was quarantined, or the file as a whole could not be read,
             so nothing of it landed.
         sure: How sure the format is, from 0 to 1, with `why` in words.
@@ -60,6 +62,7 @@ class BatchManifest:
     quarantined: int
     blanks: int
     rows_by_kind: dict[str, int]
+    new_rows_by_kind: dict[str, int]
     blocked: bool
     landed_at: str
     expectations: list[ExpectationResult] = field(default_factory=list)
@@ -98,6 +101,7 @@ def read_batches(layout: Layout) -> list[BatchManifest]:
     for path in sorted(layout.batches.glob("b*.json")):
         try:
             facts: dict[str, Any] = json.loads(path.read_text())
+            facts.setdefault("new_rows_by_kind", facts["rows_by_kind"])  # told by no older manifest
             facts["expectations"] = [ExpectationResult(**one) for one in facts["expectations"]]
             found.append(BatchManifest(**facts))
         except (ValueError, TypeError, KeyError) as error:
@@ -114,10 +118,10 @@ def latest_batch_number(layout: Layout) -> int:
 
 
 def landing_counts(layout: Layout) -> dict[str, int]:
-    """Records landed so far, by kind."""
+    """Records landed so far, by kind, each once however often it was delivered."""
     counts = dict.fromkeys(KINDS, 0)
     for batch in read_batches(layout):
-        for kind, count in batch.rows_by_kind.items():
+        for kind, count in batch.new_rows_by_kind.items():
             counts[kind] = counts.get(kind, 0) + count
     return counts
 

@@ -25,6 +25,7 @@ from flywheel.ingest.discover import Settled, find_files, settled, source_of
 from flywheel.ingest.formats import RAW, named, recognise
 from flywheel.ingest.intake import UNFIT, Intake, Judge
 from flywheel.ingest.left import LeftAlone, shown
+from flywheel.ingest.seen import Seen
 from flywheel.ingest.unit import Unit
 from flywheel.ingest.units import read_units
 from flywheel.lake import ensure, write_table
@@ -127,6 +128,7 @@ def _land(
     known = {one.file_sha256: one for one in batches}
     number = max((one.number for one in batches), default=0)
     landed = []
+    seen = Seen(layout)
     for file in new(find_files(paths, left)):
         before = known.get(file.sha256)
         if before and (not before.blocked or before in landed):
@@ -141,7 +143,7 @@ def _land(
         if not file.holds_still:
             left(file.path, "it changed while it was read, and is left for the next time")
             continue
-        batch = _manifest(file, facts, intake, told, number + 1, limit)
+        batch = _manifest(file, facts, intake, told, number + 1, limit, seen)
         if before and _is_same_judgement(batch, before):
             batch = before
         else:
@@ -149,6 +151,8 @@ def _land(
                 _forget(layout, before)
             number += 1
             _publish(intake, batch, layout)
+            if not batch.blocked:
+                seen.add(intake.tables)
         known[file.sha256] = batch
         landed.append(batch)
         log(
@@ -226,7 +230,13 @@ def _recognised(samples: list[dict[str, Any]]) -> Told:
 
 
 def _manifest(
-    file: Settled, facts: dict[str, Any], intake: Intake, told: Told, number: int, limit: float
+    file: Settled,
+    facts: dict[str, Any],
+    intake: Intake,
+    told: Told,
+    number: int,
+    limit: float,
+    seen: Seen,
 ) -> BatchManifest:
     filled = intake.lines - intake.blanks
     blocked = intake.is_unreadable or (bool(filled) and intake.quarantined / filled > limit)
@@ -246,6 +256,7 @@ def _manifest(
         quarantined=intake.quarantined,
         blanks=intake.blanks,
         rows_by_kind={} if blocked else counts,
+        new_rows_by_kind={} if blocked else seen.count_new(intake.tables),
         blocked=blocked,
         landed_at=facts["landed_at"].isoformat(),
         expectations=intake.expectations,

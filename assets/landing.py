@@ -18,6 +18,7 @@ from flywheel.ingest import (
     left_alone,
     quarantine_reasons,
     read_batches,
+    unaccounted,
 )
 from flywheel.quality import build_data_docs, expectations, judge
 
@@ -37,7 +38,8 @@ BALANCED = dg.AssetCheckSpec(
     "every_line_accounted_for",
     asset=QUARANTINE,
     blocking=True,
-    description="Lines of every batch = rows landed + rows quarantined + blank lines.",
+    description="Lines of every batch = rows landed + rows quarantined + blank lines, and the lake "
+    "holds as many rows of it as its manifest says.",
 )
 WITHIN_LIMIT = dg.AssetCheckSpec(
     "quarantine_share_within_limit",
@@ -102,7 +104,8 @@ def landing(
     batches = land(paths, layout, judge=judge, log=context.log.info, **settings)
     docs = build_data_docs(layout)
     counts = landing_counts(layout)  # a file that grew lies there twice, and counts once
-    rows = sum((Counter(one.rows_by_kind) for one in read_batches(layout)), Counter[str]())
+    every = read_batches(layout)
+    rows = sum((Counter(one.rows_by_kind) for one in every), Counter[str]())
     for kind, key in LANDED.items():
         yield dg.MaterializeResult(
             asset_key=key,
@@ -114,13 +117,13 @@ def landing(
                 "folder": dg.MetadataValue.path(layout.landing(kind)),
                 "data_docs": dg.MetadataValue.url(docs.as_uri()),
             },
-            check_results=_outcomes(kind, key, batches),
+            check_results=_outcomes(kind, key, _latest(kind, batches, every)),
         )
     yield dg.MaterializeResult(
         asset_key=QUARANTINE,
         metadata=_quarantine_metadata(quarantine_reasons(layout), batches)
         | {"left_alone": dg.MetadataValue.json(left_alone(layout)[:MOST_LEFT])},
-        check_results=_batch_checks(batches),
+        check_results=_batch_checks(unaccounted(layout), batches),
     )
     yield dg.MaterializeResult(
         asset_key=RAW,
@@ -132,10 +135,19 @@ def landing(
     )
 
 
+def _latest(
+    kind: str, batches: list[BatchManifest], every: list[BatchManifest]
+) -> list[BatchManifest]:
+    """The batches of this run with rows of a kind, or else the newest that had any."""
+    judged = {one.number for one in every if any(found.kind == kind for found in one.expectations)}
+    new = [one for one in batches if one.number in judged]
+    return new or [one for one in every if one.number == max(judged, default=0)]
+
+
 def _outcomes(
     kind: str, key: dg.AssetKey, batches: list[BatchManifest]
 ) -> list[dg.AssetCheckResult]:
-    """One result per expectation, summed over the batches of this run."""
+    """One result per expectation, summed over `batches`."""
     results = []
     for one in expectations(kind):
         seen = [
@@ -160,9 +172,8 @@ def _outcomes(
     return results
 
 
-def _batch_checks(batches: list[BatchManifest]) -> list[dg.AssetCheckResult]:
-    unbalanced = [one for one in batches if one.lines != one.rows + one.quarantined + one.blanks]
-    blocked = [one for one in batches if one.blocked]
+def _batch_checks(unbalanced: list[str], batches: list[BatchManifest]) -> list[dg.AssetCheckResult]:
+    blocked = [one.file for one in batches if one.blocked]
     return [
         dg.AssetCheckResult(
             check_name=spec.name,
@@ -170,7 +181,7 @@ def _batch_checks(batches: list[BatchManifest]) -> list[dg.AssetCheckResult]:
             passed=not bad,
             metadata={
                 "batches": len(batches),
-                "bad_batches": dg.MetadataValue.json([one.file for one in bad]),
+                "bad_batches": dg.MetadataValue.json(bad),
             },
         )
         for spec, bad in ((BALANCED, unbalanced), (WITHIN_LIMIT, blocked))

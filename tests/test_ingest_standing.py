@@ -7,8 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 
+from assets.keys import LANDED, QUARANTINE
+from assets.landing import landing
+from assets.resources import Home
 from flywheel.ingest import (
     BatchManifest,
     land,
@@ -16,6 +21,7 @@ from flywheel.ingest import (
     left_alone,
     quarantine_reasons,
     read_batches,
+    unaccounted,
 )
 from flywheel.layout import Layout
 from flywheel.turn import status_of
@@ -129,3 +135,42 @@ def test_a_manifest_that_does_not_say_what_was_new_counts_whole(home: Layout) ->
     del facts["new_rows_by_kind"]
     (home.batches / f"{batch.batch_id}.json").write_text(json.dumps(facts))
     assert read_batches(home) == [batch] and landing_counts(home)["demonstration"] == 2
+
+
+# ---- checks -----------------------------------------------------------------------------------
+
+
+def test_rows_that_the_lake_has_lost_or_got_twice_are_noticed(home: Layout) -> None:
+    put(home, "x.jsonl", GOOD * 9 + b"broken\n")
+    put(home, "s/raw.jsonl", b'{"a":1}\n' * 2)
+    put(home, "blocked.jsonl", b"broken\n")
+    land_all(home)
+    assert unaccounted(home) == []
+    for path in sorted(home.lake.rglob("b0*.parquet")):
+        table, whole = pq.read_table(path), path.read_bytes()
+        pq.write_table(table.slice(1), path)
+        assert len(unaccounted(home)) == 1
+        path.unlink()
+        assert len(unaccounted(home)) == 1
+        path.write_bytes(whole)
+    assert unaccounted(home) == []
+
+
+def checks(layout: Layout) -> dict[tuple[dg.AssetKey, str], dg.AssetCheckEvaluation]:
+    home = Home(root=str(layout.root))
+    done = dg.materialize([landing], resources={"home": home}, raise_on_error=False)
+    return {(one.asset_key, one.check_name): one for one in done.get_asset_check_evaluations()}
+
+
+def test_a_run_that_lands_nothing_shows_the_checks_of_the_newest_batch_and_of_the_lake(
+    home: Layout,
+) -> None:
+    put(home, "x.jsonl", GOOD * 9 + GOOD.replace(b'"r"', b'" "'))
+    said = (LANDED["demonstration"], "response_says_something")
+    for _ in range(2):
+        found = checks(home)
+        assert not found[said].passed
+        assert found[said].metadata["checked"].value == 10
+        assert found[QUARANTINE, "every_line_accounted_for"].passed
+    next(home.landing("demonstration").glob("b0*.parquet")).unlink()
+    assert not checks(home)[QUARANTINE, "every_line_accounted_for"].passed

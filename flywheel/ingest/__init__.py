@@ -10,6 +10,7 @@ from flywheel.ingest.batch import (
     quarantine_reasons,
     read_batches,
     standing_batches,
+    unaccounted,
 )
 from flywheel.ingest.land import land, pending_files
 from flywheel.ingest.left import left_alone
@@ -27,4 +28,5 @@ __all__ = [
     "quarantine_reasons",
     "read_batches",
     "standing_batches",
+    "unaccounted",
 ]

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from flywheel.errors import LakeError
 from flywheel.lake import read_folder
@@ -152,6 +153,34 @@ def _is_gone(batch: BatchManifest, layout: Layout) -> bool:
     except OSError:
         pass  # out of sight is not gone
     return False
+
+
+def unaccounted(layout: Layout) -> list[str]:
+    """Files whose lines do not add up, or of which the lake holds more or fewer rows than landed.
+
+    The rows are those of the published Parquet, counted from its metadata; a file of the lake
+    that is gone or torn holds none.
+    """
+    return [
+        one.file
+        for one in read_batches(layout)
+        if one.lines != one.rows + one.quarantined + one.blanks or _differs(one, layout)
+    ]
+
+
+def _differs(batch: BatchManifest, layout: Layout) -> bool:
+    folders = {
+        layout.raw(batch.source) if kind == "raw" else layout.landing(kind): count
+        for kind, count in batch.rows_by_kind.items()
+    } | {layout.quarantine: batch.quarantined}
+    return any(_rows_in(folder, batch) != count for folder, count in folders.items())
+
+
+def _rows_in(folder: Path, batch: BatchManifest) -> int:
+    try:
+        return int(pq.read_metadata(folder / f"{batch.batch_id}.parquet").num_rows)
+    except (OSError, pa.ArrowException):
+        return 0
 
 
 def quarantine_reasons(layout: Layout) -> dict[str, int]:

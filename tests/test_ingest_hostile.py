@@ -142,3 +142,28 @@ def test_a_row_of_csv_that_is_broken_in_itself_is_quarantined_alone(tmp_path: Pa
     (tmp_path / "x.csv").write_bytes(b"".join(rows))
     (batch,), _ = landed(tmp_path)
     assert (batch.rows, batch.quarantined, batch.blocked) == (15, 1, False)
+
+
+# ---- values and names -------------------------------------------------------------------------
+
+
+def test_only_csv_may_write_a_number_as_text_and_it_must_be_finite(tmp_path: Path) -> None:
+    names = ["kind", "prompt", "response", "criterion", "score", "weight"]
+    rows = [["rubric_score", "p", "r", "c", "1", weight] for weight in ("2", "inf", "nan", "1e999")]
+    write(tmp_path / "a.jsonl", *(dict(zip(names, row, strict=True)) for row in rows))
+    (tmp_path / "b.csv").write_text("".join(",".join(row) + "\n" for row in [names, *rows]))
+    (strict, lenient), layout = landed(tmp_path, quarantine_limit=1)
+    assert (strict.rows, lenient.rows) == (0, 1)
+    assert read_folder(layout.landing("rubric_score"))["weight"].to_pylist() == [2.0]
+    assert quarantine_reasons(layout) == {"invalid_record": 7}
+
+
+@pytest.mark.parametrize(("folder", "source"), [(".hid", "hid"), ("_x_", "x_"), ("__", "unnamed")])
+def test_a_folder_cannot_hide_its_rows_in_the_lake(
+    tmp_path: Path, folder: str, source: str
+) -> None:
+    (tmp_path / folder).mkdir()
+    write(tmp_path / folder / "x.jsonl", {"a": 1})
+    layout = Layout(tmp_path / "home")
+    (batch,) = land([tmp_path / folder / "x.jsonl"], layout, log=lambda _: None)
+    assert batch.source == source and read_folder(layout.raw(source)).num_rows == 1

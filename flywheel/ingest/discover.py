@@ -103,14 +103,17 @@ def settled(
 
 
 def source_of(path: Path, inbox: Path) -> str:
-    """Name of a file's source: the first folder below the inbox, else the folder it lies in."""
+    """Name of a file's source: the first folder below the inbox, else the folder it lies in.
+
+    Without the dots and underscores in front, which hide a folder of the lake from its readers.
+    """
     absolute, root = Path(os.path.abspath(path)), Path(os.path.abspath(inbox))
     if absolute.is_relative_to(root):
         parts = absolute.relative_to(root).parts
         name = parts[0] if len(parts) > 1 else absolute.name.split(".")[0]
     else:
         name = absolute.parent.name or absolute.name.split(".")[0]
-    return readable(name)
+    return readable(name).lstrip("._") or "unnamed"
 
 
 def readable(name: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flywheel.errors import IngestError
-from flywheel.ingest.unit import BOM, Unit
+from flywheel.ingest.unit import BOM, TextRow, Unit
 
 FIELD_LIMIT = 32 * 2**20  # characters of one field of CSV
 NAME_LIMIT = 200  # characters; a name of a column is shorter, a response often is not
@@ -42,7 +42,8 @@ def csv_units(stream: IO[bytes], delimiter: str) -> Iterator[Unit]:
                 _check_header(_repeated(header, row))
                 below = True
             if len(row) == len(header):
-                unit.value = {name: text or None for name, text in zip(header, row, strict=True)}
+                pairs = zip(header, row, strict=True)
+                unit.value = TextRow((name, text or None) for name, text in pairs)
             else:
                 found = f"{len(row)} fields where the header has {len(header)}"
                 unit.fault = ("wrong_field_count", found)

@@ -12,6 +12,10 @@ BLANK = b" \t\r\n"
 KEY = re.compile(rb'"\s*:')
 
 
+class TextRow(dict[str, Any]):
+    """A row of CSV: every value is text or null, numbers too, for want of types."""
+
+
 @dataclass(slots=True)
 class Unit:
     """One line, element or row of a file.

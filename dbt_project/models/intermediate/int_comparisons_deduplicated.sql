@@ -1,6 +1,7 @@
 -- Turns every judgement so that its sides stand in the order of their keys: (x, y) and (y, x) are
 -- one pair. One annotator has one vote on a pair, the last one given; an earlier vote for the
--- same side is a duplicate, for the other side a conflict. Votes are marked, never removed.
+-- same side is a duplicate, for the other side a conflict. A judgement without a choice that is
+-- known is no vote. Judgements are marked, never removed.
 
 with
 
@@ -29,9 +30,8 @@ turned as (
         if(is_turned, model_a, model_b) as model_b,
         case
             when choice = 'tie' then 0.5
-            when (choice = 'a') <> is_turned then 1.0
-            else 0.0
-        end::double as vote,  -- for response a
+            when choice in ('a', 'b') then if((choice = 'a') <> is_turned, 1.0, 0.0)
+        end::double as vote,  -- for response a; null where the choice is no choice
 
         coalesce(annotator_id, original_uid) as voter  -- without a name, each event is a voice
 
@@ -61,7 +61,8 @@ decided as (
 
     window last_vote as (
         partition by pair_key, voter
-        order by least(copy_number, 2), occurred_at desc nulls last, first_seen, judgement_id
+        order by
+            least(copy_number, 2), vote is null, occurred_at desc nulls last, first_seen, judgement_id
     )
 
 )
@@ -70,13 +71,14 @@ select
     * exclude (kept_record_uid, kept_vote, vote_number),
     case
         when copy_number > 1 then 'duplicate_of'
-        when response_a_key = response_b_key then 'void'
+        when response_a_key = response_b_key or vote is null then 'void'
         when vote_number = 1 then 'active'
         when vote = kept_vote then 'duplicate_of'
         else 'conflict'
     end as status,
     case
-        when status = 'void' then 'both sides are the same response'
+        when status = 'void'
+            then if(vote is null, 'the choice is none of a, b and tie', 'both sides are the same response')
         when copy_number > 1 then 'the record was delivered before'
         when status = 'duplicate_of' then 'the annotator gave this vote on the pair before'
         when status = 'conflict' then 'the annotator decided otherwise later'

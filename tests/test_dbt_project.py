@@ -43,6 +43,7 @@ ROWS = [
     judged("c3", "cem", "b"),
     judged("c4", "cem", "b"),
     judged("c5", "ann", "a", response_b="good"),
+    row("comparison", "c6", prompt=ASKED, response_a="x", response_b="y", choice="a"),
     row(
         "ranking",
         "k1",
@@ -82,6 +83,7 @@ PAIR = {
         {"worker_id": "w1", "value": "a1", "reason": "true", "submitted": "2016-01-31 16:59:52.0"},
         {"worker_id": "w2", "value": "a2", "reason": "so"},
         {"worker_id": "w3", "value": "equal", "reason": "both"},
+        {"worker_id": "w4", "value": "both_bad", "reason": "neither"},
     ],
 }
 
@@ -127,11 +129,14 @@ def test_every_record_that_reaches_no_mart_is_left_out_with_its_reason(built: La
         "d6:2": ("duplicate_of", "d5"),
         "c4:1": ("duplicate_of", "c3"),
         "c5:1": ("void", None),
+        "c6:1": ("contaminated", key(ASKED)),
+        f"{key('ukp_convarg1|p1|4|w4')}:1": ("void", None),
         "t2:1": ("duplicate_of", "t1"),
         "e2:1": ("duplicate_of", "e1"),
         "q2:1": ("unused", None),
         "i3:1": ("unused", None),
     }
+    assert out["c6:1"]["reason"] == "exact overlap with desk-v1"
 
 
 def test_a_pair_holds_the_votes_of_all_forms_whichever_way_it_was_shown(built: Layout) -> None:
@@ -307,8 +312,10 @@ def test_an_edit_of_a_model_flows_into_the_next_frozen_dataset(
 
     before = frozen("g0001")
     model = project / "models" / "intermediate" / "marked" / "int_demonstrations_marked.sql"
-    rule = "        when annotator_id is null then 'void'\n        else 'active'"
-    model.write_text(model.read_text().replace("        else 'active'", rule))
+    rule = "when annotator_id is null then 'void'"
+    reason = "when 'void' then 'nobody is named'"
+    edited = model.read_text().replace("else 'active'", f"{rule} else 'active'")
+    model.write_text(edited.replace("case status", f"case status {reason}", 1))
     select = ("--select", "int_demonstrations_marked+", "--exclude", "test_type:unit")
     dbt(home, "build", *select, project=project)
     after = frozen("g0002")
@@ -316,7 +323,7 @@ def test_an_edit_of_a_model_flows_into_the_next_frozen_dataset(
         kept = connection.sql(f"select demonstration_id from '{after}/*.parquet' order by 1")
         assert [one[0] for one in kept.fetchall()] == ["d1", "q1"]
         assert connection.sql(f"from '{before}/*.parquet'").shape[0] == 4
-        assert read_table(home.warehouse, "marts.fct_excluded").num_rows == 11, (
+        assert read_table(home.warehouse, "marts.fct_excluded").num_rows == 13, (
             "i2 still says a preference"
         )
     assert groups_in_two_splits(after) == []

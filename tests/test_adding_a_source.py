@@ -13,7 +13,7 @@ from flywheel.ingest import land
 from flywheel.lake import ensure
 from flywheel.layout import Layout
 from flywheel.warehouse import read_table
-from tests.small_lake import PROJECT, dbt, key
+from tests.small_lake import PROJECT, dbt, key, write_lake
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "adding_a_source.md"
 SHARED = Path(os.environ.get("FLYWHEEL_SHARED_DATA", PROJECT.parent.parent / "shared" / "data"))
@@ -41,6 +41,8 @@ def test_the_document_shows_the_models_as_they_are() -> None:
     assert union in (MODELS / "intermediate" / "int_comparisons_unioned.sql").read_text()
     labels = (MODELS / "intermediate" / "int_labels_unioned.sql").read_text()
     assert "'ukp__comparisons'" in labels
+    (reader,) = re.findall(r"`(\('ukp_convarg1', '\w+'\))`", DOCUMENT.read_text())
+    assert reader in (PROJECT / "tests" / "assert_every_raw_row_is_read.sql").read_text()
 
 
 def test_the_row_of_the_document_lands_untouched_as_a_raw_source(tmp_path: Path) -> None:
@@ -55,6 +57,29 @@ def test_the_row_of_the_document_lands_untouched_as_a_raw_source(tmp_path: Path)
     )
     assert (row["source"], row["line_no"]) == ("ukp_convarg1", 1)
     assert msgspec.json.decode(row["record"]) == msgspec.json.decode(example)
+
+
+def test_raw_rows_of_another_shape_are_counted_and_stop_nothing(tmp_path: Path) -> None:
+    (example,) = blocks("json")
+    pair = msgspec.json.decode(example)
+    undated = [label | {"submitted": "yesterday"} for label in pair["labels"]]
+    raw = [
+        pair | {"labels": undated},
+        pair | {"pair_id": "2", "labels": None},
+        pair | {"pair_id": "3", "labels": "none"},
+        {("argument1" if name == "arg1" else name): value for name, value in pair.items()},
+    ]
+    layout = write_lake(tmp_path, [], raw=raw)
+    said = dbt(layout, "build", "--exclude", "tag:after_dedup", "test_type:unit")
+    assert "WARN 3 assert_every_raw_row_is_read" in said
+    votes = read_table(layout.warehouse, "staging.stg_ukp__comparisons").to_pylist()
+    assert [(vote["choice"], vote["occurred_at"]) for vote in votes] == [("a", None), ("tie", None)]
+
+
+def test_a_raw_source_that_no_model_reads_yet_is_no_loss(tmp_path: Path) -> None:
+    layout = write_lake(tmp_path, [], raw=[{"text": "of some table"}], raw_source="forum")
+    said = dbt(layout, "build", "--select", "+assert_every_raw_row_is_read")
+    assert "PASS assert_every_raw_row_is_read" in said
 
 
 @pytest.mark.slow

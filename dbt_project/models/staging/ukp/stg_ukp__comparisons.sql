@@ -68,15 +68,19 @@ renamed as (
         row_number() over (
             partition by source, pair_id, label_no, label.worker_id order by batch_id, line_no
         ) as copy_number,
-        epoch(strptime(left(label.submitted, 19), '%Y-%m-%d %H:%M:%S'))
-            - epoch(strptime(left(label.accepted, 19), '%Y-%m-%d %H:%M:%S')) as seconds,
+        epoch(try_strptime(left(label.submitted, 19), '%Y-%m-%d %H:%M:%S'))
+            - epoch(try_strptime(left(label.accepted, 19), '%Y-%m-%d %H:%M:%S')) as seconds,
         null::double as cost_usd,
 
         ---------- timestamps
-        strptime(left(label.submitted, 19), '%Y-%m-%d %H:%M:%S') as occurred_at
+        try_strptime(left(label.submitted, 19), '%Y-%m-%d %H:%M:%S') as occurred_at
 
     from labels
 
 )
 
-select * from renamed
+select *
+from renamed
+
+-- a row of another shape; assert_every_raw_row_is_read counts it
+where prompt_key is not null and response_a_key is not null and response_b_key is not null

@@ -18,8 +18,7 @@ from assets.partitions import generations
 from assets.resources import Home
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import FlywheelError
-from flywheel.ingest import latest_batch_number
-from flywheel.warehouse import freeze, groups_in_two_splits
+from flywheel.warehouse import freeze, groups_in_two_splits, newest_batch_number
 
 DATASETS = {
     # name: (mart, key, what trains or tests on it)
@@ -95,7 +94,7 @@ def _dataset(name: str, mart: dg.AssetKey, row_key: str, description: str) -> dg
             directory=directory,
             name=name,
             generation=generation,
-            trained_through_batch=latest_batch_number(layout),
+            trained_through_batch=newest_batch_number(layout.warehouse_copy),
         )
         try:
             manifest.verify(directory)

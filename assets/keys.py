@@ -19,6 +19,7 @@ QUARANTINE = dg.AssetKey(["landing", "quarantine"])
 RAW = dg.AssetKey(["landing", "raw_sources"])
 
 INT_TEXTS = dg.AssetKey(["intermediate", "int_texts"])
+INT_BATCHES_STAGED = dg.AssetKey(["intermediate", "int_batches_staged"])
 
 NEAR_DUPLICATES = dg.AssetKey(["quality", "near_duplicates"])
 PROMPT_GROUPS = dg.AssetKey(["quality", "prompt_groups"])
@@ -33,6 +34,7 @@ DIM_ANNOTATORS = dg.AssetKey(["marts", "dim_annotators"])
 
 DBT_KEYS = [
     INT_TEXTS,
+    INT_BATCHES_STAGED,
     FCT_DEMONSTRATIONS,
     FCT_PREFERENCES,
     FCT_TRAJECTORIES,

@@ -11,7 +11,13 @@ import pytest
 from flywheel.dedup import mark
 from flywheel.layout import Layout
 from flywheel.records.message import Message, dump, prompt_of, text_of
-from flywheel.warehouse import freeze, groups_in_two_splits, publish_read_copy, read_table
+from flywheel.warehouse import (
+    freeze,
+    groups_in_two_splits,
+    newest_batch_number,
+    publish_read_copy,
+    read_table,
+)
 from tests.small_lake import PROJECT, dbt, key, row, write_lake
 
 ASKED = "please tell me in a few plain words why the old lamp on my desk went dark"
@@ -288,6 +294,33 @@ def test_records_with_personal_data_are_left_out_by_kind_unless_switched_off(
     off = ("--vars", "{exclude_personal_data: false}", "--select", "int_texts_marked+")
     dbt(layout, "run", *off)
     assert read_table(layout.warehouse, "marts.fct_excluded").num_rows == 0
+
+
+def test_what_lands_between_the_two_steps_waits_for_the_next_turn(
+    built: Layout, tmp_path: Path
+) -> None:
+    late = [
+        row("trajectory", "t9", prompt="late", steps="came", task_id="z"),
+        row("evaluation_prompt", "e9", prompt="late too", evaluation_set="desk-v1", grader="g"),
+        row("demonstration", "d9", prompt="later", response="still"),
+    ]
+    home = write_lake(tmp_path, ROWS, raw=[PAIR])
+    dbt(home, "run", "--exclude", "tag:after_dedup")
+    publish_read_copy(home.warehouse, home.warehouse_copy)
+    mark(home.warehouse_copy, home, log=lambda _: None)
+    write_lake(home.root, [*ROWS, *(one | {"batch_id": "b000003-z"} for one in late)], raw=[PAIR])
+    dbt(home, "build", "--select", "tag:after_dedup", "--exclude", "test_type:unit")
+    publish_read_copy(home.warehouse, home.warehouse_copy)
+    for mart, by in (
+        ("fct_demonstrations", "demonstration_id"),
+        ("fct_trajectories", "trajectory_id"),
+        ("fct_evaluation_prompts", "evaluation_prompt_id"),
+        ("fct_excluded", "exclusion_id"),
+    ):
+        assert rows(home, f"marts.{mart}", by) == rows(built, f"marts.{mart}", by), mart
+    assert newest_batch_number(home.warehouse_copy) == 2, "the late batch is not trained on yet"
+    dbt(home, "run", "--select", "+int_batches_staged")
+    assert newest_batch_number(home.warehouse) == 3
 
 
 def test_an_edit_of_a_model_flows_into_the_next_frozen_dataset(

@@ -11,7 +11,7 @@ delivered as (
     from {{ ref('int_labels_unioned') }}
     union all
     select concat_ws(':', record_uid, copy_number), record_uid, copy_number, kind
-    from {{ ref('stg_landing__evaluation_prompts') }}
+    from {{ ref('int_evaluation_prompts_deduplicated') }}
 
 ),
 

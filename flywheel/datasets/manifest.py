@@ -28,7 +28,7 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
         record_count: Distinct feedback records behind the rows; several votes make one row.
         sources: Source to rows that rest on it.
         licences: Licence to rows under it; "unknown" where a source named none.
-        trained_through_batch: Number of the newest batch that had landed when it was frozen.
+        trained_through_batch: Number of the newest batch in the tables that it was frozen from.
     """
 
     name: str

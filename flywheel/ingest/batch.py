@@ -114,8 +114,9 @@ def read_batches(layout: Layout) -> list[BatchManifest]:
 
 
 def latest_batch_number(layout: Layout) -> int:
-    """Number of the newest batch that holds anything; 0 where nothing has landed."""
-    return max((one.number for one in read_batches(layout) if not one.blocked), default=0)
+    """Number of the newest batch of which a row landed; 0 where nothing has."""
+    landed = (one.number for one in read_batches(layout) if any(one.rows_by_kind.values()))
+    return max(landed, default=0)
 
 
 def landing_counts(layout: Layout) -> dict[str, int]:

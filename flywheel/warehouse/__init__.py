@@ -6,6 +6,7 @@ everything here reads that copy, shortly, and closes it again.
 
 from flywheel.warehouse.read import (
     column_types,
+    newest_batch_number,
     open_copy,
     publish_read_copy,
     read_table,
@@ -17,6 +18,7 @@ __all__ = [
     "column_types",
     "freeze",
     "groups_in_two_splits",
+    "newest_batch_number",
     "open_copy",
     "publish_read_copy",
     "read_table",

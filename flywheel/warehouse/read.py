@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from flywheel.errors import WarehouseError
 
+BATCHES = "intermediate.int_batches_staged"
 DRAFT_SUFFIX = ".warehouse-draft"
 
 
@@ -102,6 +103,16 @@ def read_table(database: Path, table: str, columns: Sequence[str] | None = None)
             return connection.sql(f"select {chosen} from {table}").to_arrow_table()
         except duckdb.BinderException as error:
             raise WarehouseError(f"{table} in {database} lacks a column: {error}") from error
+
+
+def newest_batch_number(database: Path) -> int:
+    """Number of the newest batch that the marts were built from; 0 where nothing had landed.
+
+    Raises:
+        WarehouseError: The warehouse is missing or locked, or its staging step never ran.
+    """
+    numbers = read_table(database, BATCHES, ["batch_number"])["batch_number"].to_pylist()
+    return max(numbers, default=0)
 
 
 def require(connection: duckdb.DuckDBPyConnection, table: str, database: Path) -> list[str]:

@@ -10,6 +10,7 @@ select
     concat_ws(':', record_uid, copy_number) as label_id,
     record_uid,
     copy_number,
+    batch_id,
     kind,
     source,
     annotator_id,

@@ -30,13 +30,13 @@ said as (
     from {{ ref('int_ratings_unioned') }}
     union all
     select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen
-    from {{ ref('stg_landing__trajectories') }}
+    from {{ ref('int_trajectories_unioned') }}
     union all
     select 'prompt', prompt_key, {{ asked }}, 'task ' || task_id, first_seen
-    from {{ ref('stg_landing__trajectories') }}
+    from {{ ref('int_trajectories_unioned') }}
     union all
     select 'trajectory', steps_key, steps_text, null, first_seen
-    from {{ ref('stg_landing__trajectories') }}
+    from {{ ref('int_trajectories_unioned') }}
 
 ),
 
@@ -45,7 +45,7 @@ all_texts as (
     select *, null as evaluation_set from said
     union all
     select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen, evaluation_set
-    from {{ ref('stg_landing__evaluation_prompts') }}
+    from {{ ref('int_evaluation_prompts_deduplicated') }}
 
 )
 

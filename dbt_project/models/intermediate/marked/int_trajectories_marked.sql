@@ -8,7 +8,6 @@ matched as (
 
     select
         trajectories.*,
-        concat_ws(':', trajectories.record_uid, trajectories.copy_number) as trajectory_id,
         prompts.group_id,
         coalesce(prompts.overlap, steps.overlap) as overlap,
         coalesce(prompts.evaluation_prompt_key, steps.evaluation_prompt_key)
@@ -21,7 +20,7 @@ matched as (
         row_number() over same as same_number,
         first_value(trajectories.record_uid) over same as first_same
 
-    from {{ ref('stg_landing__trajectories') }} as trajectories
+    from {{ ref('int_trajectories_unioned') }} as trajectories
     left join {{ ref('int_texts_marked') }} as prompts
         on trajectories.prompt_key = prompts.text_key and prompts.role = 'prompt'
     left join {{ ref('int_texts_marked') }} as steps

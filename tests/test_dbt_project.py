@@ -133,7 +133,7 @@ def test_every_record_that_reaches_no_mart_is_left_out_with_its_reason(built: La
         "d3:1": ("near_duplicate", "d1"),
         "d4:1": ("contaminated", key(ASKED)),
         "d6:2": ("duplicate_of", "d5"),
-        "c4:1": ("duplicate_of", "c3"),
+        "c3:1": ("duplicate_of", "c4"),
         "c5:1": ("void", None),
         "c6:1": ("contaminated", key(ASKED)),
         f"{key('ukp_convarg1|p1|4|w4')}:1": ("void", None),
@@ -153,7 +153,7 @@ def test_a_pair_holds_the_votes_of_all_forms_whichever_way_it_was_shown(built: L
     assert (found["probability_a"] > 0.5) == good_is_a
     assert found["is_conflict"]
     assert found["weight"] == 1.0
-    assert found["record_uids"] == ["c1", "c2", "c3", "k1"]
+    assert found["record_uids"] == ["c1", "c2", "c4", "k1"]
     assert found["annotator_ids"] == ["ann", "bob", "cem", "dee"]
     assert found["model_a" if good_is_a else "model_b"] == "m1"
 

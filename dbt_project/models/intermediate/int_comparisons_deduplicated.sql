@@ -62,7 +62,11 @@ decided as (
     window last_vote as (
         partition by pair_key, voter
         order by
-            least(copy_number, 2), vote is null, occurred_at desc nulls last, first_seen, judgement_id
+            least(copy_number, 2),
+            vote is null,
+            occurred_at desc nulls last,
+            first_seen desc,
+            judgement_id
     )
 
 )
@@ -80,7 +84,7 @@ select
         when status = 'void'
             then if(vote is null, 'the choice is none of a, b and tie', 'both sides are the same response')
         when copy_number > 1 then 'the record was delivered before'
-        when status = 'duplicate_of' then 'the annotator gave this vote on the pair before'
+        when status = 'duplicate_of' then 'the annotator gave this vote on the pair again'
         when status = 'conflict' then 'the annotator decided otherwise later'
     end as reason_excluded,
     case

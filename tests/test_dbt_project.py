@@ -79,6 +79,7 @@ ROWS = [
     row("trajectory", "t2", prompt="do", steps="done", outcome="passed", task_id="x", trial=1),
     row("trajectory", "t3", prompt="do it", steps="did", outcome="failed", task_id="x", trial=2),
 ]
+MARTS = ("demonstrations", "preferences", "ratings", "trajectories")  # that are trained on
 PAIR = {
     "pair_id": "p1",
     "topic_stance": "ban-lamps_yes",
@@ -321,6 +322,19 @@ def test_what_lands_between_the_two_steps_waits_for_the_next_turn(
     assert newest_batch_number(home.warehouse_copy) == 2, "the late batch is not trained on yet"
     dbt(home, "run", "--select", "+int_batches_staged")
     assert newest_batch_number(home.warehouse) == 3
+
+
+def test_an_overlap_of_any_text_that_is_trained_on_is_found(built: Layout, tmp_path: Path) -> None:
+    home = Layout(tmp_path / "home")
+    shutil.copytree(built.root, home.root)
+    with duckdb.connect(str(home.warehouse)) as connection:
+        connection.execute(
+            "update intermediate.int_texts_marked set overlap = 'exact' where role <> 'prompt'"
+        )
+    marts = {name: read_table(home.warehouse, f"marts.fct_{name}").num_rows for name in MARTS}
+    texts = sum(marts.values()) + marts["preferences"]  # which have two responses
+    with pytest.raises(AssertionError, match=f"FAIL {texts} assert_no_training_row"):
+        dbt(home, "test", "--select", "assert_no_training_row_overlaps_evaluation")
 
 
 def test_an_edit_of_a_model_flows_into_the_next_frozen_dataset(

@@ -26,8 +26,8 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
             whatever the version of Parquet that wrote them.
         files: File name to the SHA-256 of its bytes.
         record_count: Distinct feedback records behind the rows; several votes make one row.
-        sources: Source to rows that rest on it.
-        licences: Licence to rows under it; "unknown" where a source named none.
+        sources: Source to rows that rest on it; several behind one row are joined with ", ".
+        licences: Licence to rows under it, joined likewise; "unknown" where a source named none.
         trained_through_batch: Number of the newest batch in the tables that it was frozen from.
     """
 

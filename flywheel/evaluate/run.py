@@ -45,7 +45,8 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
 
     asked, sources = prompts_of(settings)
     if "source" in pairs.column_names:  # the annotators whose preferences are predicted
-        sources |= set(pairs["source"].drop_null().to_pylist())
+        for joined in pairs["source"].drop_null().unique().to_pylist():
+            sources |= set(joined.split(", "))
     names = {"base": settings.base, "sft": settings.sft, "policy": settings.policy}
     if settings.champion:
         names["champion"] = settings.champion

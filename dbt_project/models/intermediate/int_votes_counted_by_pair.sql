@@ -7,7 +7,11 @@ with
 
 votes as (
 
-    select votes.*, annotators.weight as log_odds
+    select
+        votes.*,
+        annotators.weight as log_odds,
+        coalesce(votes.licence, 'unknown') as terms
+
     from {{ ref('int_comparisons_deduplicated') }} as votes
     inner join {{ ref('int_annotators_scored') }} as annotators
         on coalesce(votes.annotator_id, 'anonymous') = annotators.annotator_id
@@ -26,11 +30,11 @@ select
     arg_min(prompt, judgement_id) as prompt,
     arg_min(response_a, judgement_id) as response_a,
     arg_min(response_b, judgement_id) as response_b,
-    min(source) as source,
+    string_agg(distinct source, ', ' order by source) as source,
     min(domain) as domain,
     min(model_a) as model_a,
     min(model_b) as model_b,
-    min(licence) as licence,
+    string_agg(distinct terms, ', ' order by terms) as licence,
 
     ---------- numerics
     round(

@@ -101,7 +101,11 @@ def _dataset(name: str, mart: dg.AssetKey, row_key: str, description: str) -> dg
             problem = ""
         except FlywheelError as error:
             problem = str(error)
-        results = [dg.AssetCheckResult(check_name="matches_its_manifest", passed=not problem)]
+        results = [
+            dg.AssetCheckResult(
+                check_name="matches_its_manifest", passed=not problem, description=problem or None
+            )
+        ]
         if name != "evaluation":
             leaked = groups_in_two_splits(directory)
             results.append(

@@ -15,6 +15,7 @@ import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
 from assets.automation import land_inbox, tell_of_failure, turn
+from assets.failures import reason_of
 from assets.partitions import add, name_after, ordered
 from assets.promotion import STARTED_AT
 from assets.resources import Home
@@ -254,11 +255,11 @@ def _watch(
 
 
 def _failure(result: dg.ExecuteInProcessResult, run_id: str) -> str:
-    """What the first failed step said, innermost cause last."""
+    """What the first failed step died of."""
+    from assets.definitions import defs
+
     for event in result.all_events:
         if event.is_step_failure:
-            error = event.step_failure_data.error
-            while error and error.cause:
-                error = error.cause
-            return f"step {event.step_key} failed: {error.message.strip() if error else '?'}"
+            reason = reason_of(event, result.all_events, defs)
+            return f"step {event.step_key} failed: {reason}"
     return f"run {run_id} failed before its first step; see `make ui`"

@@ -179,6 +179,7 @@ def _batch_checks(unbalanced: list[str], batches: list[BatchManifest]) -> list[d
             check_name=spec.name,
             asset_key=QUARANTINE,
             passed=not bad,
+            description="\n".join(map(_why_blocked, bad)) if spec is WITHIN_LIMIT else None,
             metadata={
                 "batches": len(batches),
                 "bad_batches": dg.MetadataValue.json(bad),
@@ -186,6 +187,12 @@ def _batch_checks(unbalanced: list[str], batches: list[BatchManifest]) -> list[d
         )
         for spec, bad in ((BALANCED, unbalanced), (WITHIN_LIMIT, blocked))
     ]
+
+
+def _why_blocked(batch: BatchManifest) -> str:
+    """A blocked file, why, and what to do; a higher limit does not help an unreadable one."""
+    remedy = ", or raise [landing] quarantine_limit in settings.toml" if batch.sure else ""
+    return f"{batch.file}: {batch.blocked_because}; repair or remove it{remedy}"
 
 
 def _quarantine_metadata(

@@ -2,7 +2,7 @@
 
 The environment is read here and in `assets/resources.py`, nowhere else: FLYWHEEL_HOME is the
 root of data and models (`var` by default). With --json the last thing on stdout is one JSON
-document and everything else goes to stderr.
+document and everything else goes to stderr; that of a command that failed has a field `error`.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from flywheel.errors import FlywheelError
 
 if TYPE_CHECKING:
     from assets.resources import Home
+    from flywheel.layout import Layout
 
 STARTED = time.time()
 
@@ -28,25 +29,27 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 when it did what was asked, 1 with the reason on stderr otherwise."""
     arguments = parser().parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that locks and children go too
+    status = 1
     try:
         answer = arguments.command(arguments)
+        status = 1 if answer and "error" in answer else 0
     except FlywheelError as error:
-        print(f"flywheel: {error}", file=sys.stderr)
-        return 1
+        answer = {"error": str(error)}
     except OSError as error:
-        print(
-            f"flywheel: {error.filename or home().root}: {error.strerror or error}; free some disk "
+        answer = {
+            "error": f"{error.filename or home().root}: {error.strerror or error}; free some disk "
             f"space or mend the permissions, and give the same command again: what is done stays "
-            f"done",
-            file=sys.stderr,
-        )
-        return 1
+            f"done"
+        }
     except KeyboardInterrupt:
-        print("\nflywheel: interrupted; the same command goes on where it stopped", file=sys.stderr)
-        return 130
+        print(file=sys.stderr)
+        answer = {"error": "interrupted; the same command goes on where it stopped"}
+        status = 130
+    if status:
+        print(f"flywheel: {answer['error']}", file=sys.stderr)
     if arguments.json and answer is not None:
         print(json.dumps(answer, indent=2, default=str))
-    return 0
+    return status
 
 
 def parser() -> argparse.ArgumentParser:
@@ -85,12 +88,12 @@ def parser() -> argparse.ArgumentParser:
     ):
         one = add(name, judge, text)
         one.add_argument("generation")
-        one.add_argument("--by", default=getpass.getuser(), help="who decides")
+        one.add_argument("--by", help="who decides (default: the user)")
         one.add_argument("--reason", default="", help="why")
         one.set_defaults(verdict=name)
 
     back = add("rollback", roll_back, "make the previous champion the champion again")
-    back.add_argument("--by", default=getpass.getuser(), help="who decides")
+    back.add_argument("--by", help="who decides (default: the user)")
     back.add_argument("--reason", required=True, help="why")
 
     model = add("fetch-model", fetch, "write SmolLM2-135M-Instruct as a Hugging Face folder")
@@ -154,7 +157,7 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
         raise FlywheelError(f"no such file or folder: {', '.join(missing)}")
     where = home()
     before = {one.batch_id for one in read_batches(where.layout)}
-    failure: FlywheelError | None = None
+    failure = {}
     try:
         with screen.progress(quiet=arguments.json) as progress:
             from assets import drive
@@ -167,13 +170,24 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
                 progress=progress,
             )
     except FlywheelError as error:
-        failure = error  # say first what landed
-    batches = [one for one in read_batches(where.layout) if one.batch_id not in before]
+        failure = {"error": str(error)}  # said after what landed
+    batches = read_batches(where.layout)
+    new = [one for one in batches if one.batch_id not in before]
+    blocked = [{"file": one.file, "reason": one.blocked_because} for one in batches if one.blocked]
+    left = _left_alone(where.layout)
     if not arguments.json:
-        screen.show_batches(batches)
-    if failure:
-        raise failure
-    return {"batches": [screen.batch_facts(batch) for batch in batches]}
+        screen.show_landing(new, blocked, left)
+    return {
+        "batches": [screen.batch_facts(batch) for batch in new],
+        "blocked": blocked,
+        "left_alone": left,
+        **failure,
+    }
+
+
+def _left_alone(layout: "Layout") -> list[dict[str, str]]:
+    """Files that the newest landing left alone, {file, reason}."""
+    return []
 
 
 def status(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -192,7 +206,8 @@ def judge(arguments: argparse.Namespace) -> dict[str, Any]:
     from flywheel.promotion import approve, reject
 
     act = approve if arguments.verdict == "approve" else reject
-    entry = act(home().layout, arguments.generation, by=arguments.by, reason=arguments.reason)
+    by = decider(arguments.by)
+    entry = act(home().layout, arguments.generation, by=by, reason=arguments.reason)
     return _said(arguments, entry)
 
 
@@ -200,7 +215,18 @@ def roll_back(arguments: argparse.Namespace) -> dict[str, Any]:
     """Make the previous champion the champion again."""
     from flywheel.promotion import rollback
 
-    return _said(arguments, rollback(home().layout, by=arguments.by, reason=arguments.reason))
+    by = decider(arguments.by)
+    return _said(arguments, rollback(home().layout, by=by, reason=arguments.reason))
+
+
+def decider(named: str | None) -> str:
+    """Who decides: the person named, else the user, who need not have a name in a container."""
+    if named is not None:
+        return named
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # Python 3.13 raises the latter
+        return f"uid {os.getuid()}"
 
 
 def _said(arguments: argparse.Namespace, entry: Any) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from flywheel.ingest import BatchManifest
 from flywheel.layout import Layout
@@ -52,15 +53,21 @@ def progress(*, quiet: bool = False) -> Iterator[Step]:
         yield step
 
 
+def screen() -> Console:
+    """A terminal that shows text as it is: names of files and reasons are no markup."""
+    return Console(markup=False, emoji=False)
+
+
 def show_turn(turn: dict[str, Any], layout: Layout) -> None:
     """One screen: what came in, what was learned, what was decided."""
-    console = Console()
-    console.rule(f"[bold]generation {turn['generation']}")
+    console = screen()
+    console.rule(Text(f"generation {turn['generation']}", "bold"))
     _facts(console, _turn_facts(turn))
     if turn["faults"]:
         _show_faults(console, turn["faults"])
     if turn["simulated"]:
-        console.print("[dim]The annotators of this world are simulated; the gold is a program.[/]")
+        told = "The annotators of this world are simulated; the gold is a program."
+        console.print(told, style="dim")
     report = layout.evaluation(turn["generation"]) / "report.html"
     console.print(f"answers side by side: {report}", soft_wrap=True)
     console.print(f"as JSON: {layout.turn_result}    look around: make ui", soft_wrap=True)
@@ -75,7 +82,7 @@ def _show_faults(console: Console, faults: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
-def _turn_facts(turn: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _turn_facts(turn: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
     landed = ", ".join(f"{count} {plural(kind)}" for kind, count in turn["landed"].items() if count)
     yield "landed", landed
     reasons = turn["quarantined"]["by_reason"]
@@ -108,14 +115,13 @@ def _turn_facts(turn: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if turn["faults"]:
         caught = sum(one["passed"] for one in turn["faults"])
         missed = [one["fault"] for one in turn["faults"] if not one["passed"]]
-        yield (
-            "planted faults",
-            f"{caught} of {len(turn['faults'])} kinds caught"
-            + (f"; [red]missed: {', '.join(missed)}[/]" if missed else ""),
-        )
+        told = Text(f"{caught} of {len(turn['faults'])} kinds caught")
+        if missed:
+            told.append(f"; missed: {', '.join(missed)}", "red")
+        yield "planted faults", told
     gate = turn["gate"]
     if gate:
-        yield "gate", f"[bold]{gate['decision']}[/]: {'; '.join(gate['reasons'])}"
+        yield "gate", Text.assemble((gate["decision"], "bold"), f": {'; '.join(gate['reasons'])}")
     yield "champion", str(turn["champion"] or "none yet")
     seconds = turn["seconds"]
     slowest = sorted(seconds["by_stage"].items(), key=lambda item: -item[1])
@@ -136,10 +142,10 @@ def _share(value: float, interval: Sequence[float]) -> str:
     return f"{value:.0%} ({interval[0]:.0%} to {interval[1]:.0%})"
 
 
-def _facts(console: Console, facts: Iterator[tuple[str, str]]) -> None:
+def _facts(console: Console, facts: Iterator[tuple[str, str | Text]]) -> None:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="cyan", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, text in facts:
         table.add_row(name, text)
     console.print(table)
@@ -151,25 +157,39 @@ def batch_facts(batch: BatchManifest) -> dict[str, Any]:
     return {name: getattr(batch, name) for name in names} | {"rows_by_kind": batch.rows_by_kind}
 
 
-def show_batches(batches: Sequence[BatchManifest]) -> None:
-    """A table of what became of each file."""
-    console = Console()
-    if not batches:
-        console.print("nothing new: everything there has landed before, or is still being written")
-        return
-    table = Table("file", "format", "lines", "rows", "quarantined", "blank", "")
+def show_landing(
+    batches: Sequence[BatchManifest],
+    blocked: Sequence[dict[str, str]],
+    left: Sequence[dict[str, str]],
+) -> None:
+    """A table of what became of each new file; below it what is blocked or was left alone."""
+    console = screen()
+    if batches:
+        _show_batches(console, batches)
+    else:
+        console.print("nothing new has landed; what had landed before is not landed again")
+    for state, files in (("blocked", blocked), ("left alone", left)):
+        for one in files:
+            console.print(f"{state}: {one['file']}: {one['reason']}")
+
+
+def _show_batches(console: Console, batches: Sequence[BatchManifest]) -> None:
+    table = Table(
+        Column("file", overflow="fold"), "format", "lines", "rows", "quarantined", "blank"
+    )
+    table.add_column("")
     for one in batches:
         numbers = (one.lines, one.rows, one.quarantined, one.blanks)
-        blocked = "[red]blocked[/]" if one.blocked else ""
+        blocked = Text("blocked" if one.blocked else "", "red")
         table.add_row(one.file, one.format, *map(str, numbers), blocked)
     console.print(table)
 
 
 def show_status(facts: dict[str, Any]) -> None:
     """One screen of what stands."""
-    console = Console()
+    console = screen()
 
-    def lines() -> Iterator[tuple[str, str]]:
+    def lines() -> Iterator[tuple[str, str | Text]]:
         yield "home", facts["home"]
         kinds = ", ".join(f"{n} {plural(kind)}" for kind, n in facts["landed"].items() if n)
         yield "landed", f"{kinds or 'nothing'} in {facts['batches']} batches"

@@ -6,8 +6,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export GX_ANALYTICS_ENABLED := false
 export PYTHONDONTWRITEBYTECODE := 1
 BENCH ?=
+CONFIRM ?=
 
-.PHONY: help setup run test test-all lint types ui bench headline seeds clean constraints
+.PHONY: help setup run test test-all lint types ui bench headline seeds clean clean-all constraints
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,7 +45,14 @@ headline: setup  ## a small aligned policy against an unaligned base 100 times i
 
 constraints: setup  ## pin what .venv holds now
 	@{ echo "# Every package of the default installation with its tests, pinned. Regenerate with \`make constraints\`."; \
-	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' | sort -f; } > constraints.draft && mv constraints.draft constraints.txt
+	  $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//'; } > constraints.draft && mv constraints.draft constraints.txt
 
-clean:  ## remove what these commands made
-	rm -rf .venv var dbt_project/target dbt_project/logs build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+clean:  ## remove what set-up and builds made; var, with feedback and models, stays
+	rm -rf .venv dbt_project/target dbt_project/logs dbt_project/.user.yml build *.egg-info
+	rm -rf .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	@[ ! -e var ] || echo "var stays: feedback, lake, models, ledger; \`make clean-all CONFIRM=1\` removes it too"
+
+clean-all:  ## remove var too, with everything that was landed, trained and decided; needs CONFIRM=1
+	@[ "$(CONFIRM)" = 1 ] || { echo "this removes var, with feedback, lake, models and ledger: make clean-all CONFIRM=1" >&2; exit 1; }
+	@$(MAKE) --no-print-directory clean
+	rm -rf var

@@ -109,7 +109,7 @@ def deliver(layout: Layout, *, seed: int = 0, scale: float = 1.0) -> Delivery:
             raise SettingsError(
                 f"{layout.root} holds the sample world of seed {truth.seed} (scale {truth.scale}), "
                 f"not of seed {seed} (scale {scale}); set FLYWHEEL_HOME to another folder, or "
-                f"clear this one with `make clean`"
+                f"remove this one"
             )
         return Delivery(folder=folder, lines=truth.lines, planted=truth.planted, is_new=False)
     files, planted = compose(seed=seed, scale=scale)

@@ -5,10 +5,12 @@ every stage does its real work on the full delivery, with seconds of training in
 """
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
+from tests.test_readme import IN_ONE_TURN, OWN
 from tests.turns import SETTINGS, flywheel
 
 
@@ -83,7 +85,8 @@ def test_every_checkpoint_names_its_parents_and_its_records(turn: dict, home: Pa
 
 def test_taking_the_same_turn_again_changes_nothing(turn: dict, home: Path) -> None:
     ledger = (home / "registry" / "ledger.jsonl").read_bytes()
-    again = flywheel(home, "turn", "--generation", "g0001")
+    (line,) = (line for line in OWN if line.startswith(IN_ONE_TURN))  # as README gives it
+    again = flywheel(home, *shlex.split(line)[1:], "--generation", "g0001")
     assert (home / "registry" / "ledger.jsonl").read_bytes() == ledger
     for part in ("reward_model", "policy", "gate", "datasets"):
         assert again[part] == turn[part]

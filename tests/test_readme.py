@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from flywheel.layout import Layout
+from flywheel.promotion import Decision, champion, decide_and_record
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 LINES = [
@@ -20,7 +23,10 @@ LINES = [
 ]
 MAKE = [line for line in LINES if line.startswith("make ")]
 OWN = [line for line in LINES if line.startswith("flywheel ")]
-RUN_HERE = ("flywheel status", "flywheel land")  # the others take a turn: see test_one_turn.py
+IN_AN_EMPTY_HOME = ("flywheel status", "flywheel land examples/feedback")
+ON_A_CHALLENGER = ("flywheel approve", "flywheel rollback")
+IN_ONE_TURN = ("flywheel turn --base-model sample",)  # test_one_turn.py takes it
+ON_A_REAL_MODEL = ("flywheel fetch-model", "flywheel turn --base-model var/models")  # network
 
 
 def test_there_is_something_to_run() -> None:
@@ -42,17 +48,50 @@ def test_flywheel_knows_the_command_and_its_options(line: str) -> None:
     assert parser().parse_args(shlex.split(line)[1:]).command
 
 
-@pytest.mark.parametrize("line", [line for line in OWN if line.startswith(RUN_HERE)])
-def test_the_command_works_in_an_empty_home(line: str, tmp_path: Path) -> None:
+def test_every_command_is_given_somewhere_or_needs_a_download() -> None:
+    groups = IN_AN_EMPTY_HOME + ON_A_CHALLENGER + IN_ONE_TURN + ON_A_REAL_MODEL
+    assert [line for line in OWN if not line.startswith(groups)] == []
+    assert [start for start in groups if not any(map(re.compile(start).match, OWN))] == []
+
+
+def give(line: str, home: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "flywheel.cli", *shlex.split(line)[1:]],
         cwd=ROOT,
-        env=os.environ | {"FLYWHEEL_HOME": str(tmp_path)},
+        env=os.environ | {"FLYWHEEL_HOME": str(home)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("line", [line for line in OWN if line.startswith(IN_AN_EMPTY_HOME)])
+def test_the_command_works_in_an_empty_home(line: str, tmp_path: Path) -> None:
+    give(line, tmp_path)
+
+
+def test_a_person_decides_with_the_commands_as_they_stand(tmp_path: Path) -> None:
+    layout, holder = Layout(tmp_path), ""
+    for generation, waits in (("g0001", False), ("g0002", True)):
+        evidence = layout.evaluation(generation) / "result.json"
+        evidence.parent.mkdir(parents=True)
+        evidence.write_text("{}")
+        decide_and_record(
+            layout,
+            generation,
+            Decision(decision="PROMOTE", reasons=["better"]),
+            content_hash=generation,
+            compared_with=holder,
+            human_approval=waits,
+        )
+        holder = generation
+    champions = []
+    for line in [line for line in OWN if line.startswith(ON_A_CHALLENGER)]:
+        give(line, tmp_path)
+        now = champion(layout)
+        champions.append(now.generation if now else None)
+    assert champions == ["g0002", "g0001"]
 
 
 def test_the_dbt_command_builds_a_development_warehouse(tmp_path: Path) -> None:
@@ -61,7 +100,6 @@ def test_the_dbt_command_builds_a_development_warehouse(tmp_path: Path) -> None:
     ignore = shutil.ignore_patterns("target", "logs")
     shutil.copytree(ROOT / "dbt_project", project, ignore=ignore)
     from flywheel.lake import ensure
-    from flywheel.layout import Layout
 
     ensure(Layout(tmp_path / "var"))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -151,6 +151,7 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
     """Take files in and say what became of every line."""
     from flywheel import screen
     from flywheel.ingest import read_batches
+    from flywheel.turn import status_of
 
     missing = [path for path in arguments.paths if not Path(path).exists()]
     if missing:
@@ -171,9 +172,8 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
             )
     except FlywheelError as error:
         failure = {"error": str(error)}  # said after what landed
-    batches = read_batches(where.layout)
-    new = [one for one in batches if one.batch_id not in before]
-    blocked = [{"file": one.file, "reason": one.blocked_because} for one in batches if one.blocked]
+    new = [one for one in read_batches(where.layout) if one.batch_id not in before]
+    blocked = status_of(where.layout)["blocked"]
     left = _left_alone(where.layout)
     if not arguments.json:
         screen.show_landing(new, blocked, left)

@@ -158,7 +158,7 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
         raise FlywheelError(f"no such file or folder: {', '.join(missing)}")
     where = home()
     before = {one.batch_id for one in read_batches(where.layout)}
-    failure = {}
+    failure: dict[str, str] = {}
     try:
         with screen.progress(quiet=arguments.json) as progress:
             from assets import drive

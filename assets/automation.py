@@ -95,7 +95,7 @@ def trained_through(home: Home, known: list[str]) -> int:
 def fresh_judgements(home: Home, seen: int) -> int:
     """Judgements in batches after number `seen`; a row of a raw source counts as one."""
     return sum(
-        batch.rows_by_kind.get(kind, 0)
+        batch.new_rows_by_kind.get(kind, 0)
         for batch in read_batches(home.layout)
         if batch.number > seen
         for kind in JUDGEMENTS

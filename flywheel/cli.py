@@ -150,7 +150,7 @@ def _turn(arguments: argparse.Namespace, **options: Any) -> dict[str, Any]:
 def land(arguments: argparse.Namespace) -> dict[str, Any]:
     """Take files in and say what became of every line."""
     from flywheel import screen
-    from flywheel.ingest import read_batches
+    from flywheel.ingest import left_alone, read_batches
     from flywheel.turn import status_of
 
     missing = [path for path in arguments.paths if not Path(path).exists()]
@@ -174,7 +174,7 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
         failure = {"error": str(error)}  # said after what landed
     new = [one for one in read_batches(where.layout) if one.batch_id not in before]
     blocked = status_of(where.layout)["blocked"]
-    left = _left_alone(where.layout)
+    left = left_alone(where.layout)
     if not arguments.json:
         screen.show_landing(new, blocked, left)
     return {
@@ -183,11 +183,6 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
         "left_alone": left,
         **failure,
     }
-
-
-def _left_alone(layout: "Layout") -> list[dict[str, str]]:
-    """Files that the newest landing left alone, {file, reason}."""
-    return []
 
 
 def status(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -173,19 +173,23 @@ def _outcomes(
 
 
 def _batch_checks(unbalanced: list[str], batches: list[BatchManifest]) -> list[dg.AssetCheckResult]:
-    blocked = [one.file for one in batches if one.blocked]
+    blocked = [one for one in batches if one.blocked]
+    found = (
+        (BALANCED, unbalanced, None),
+        (WITHIN_LIMIT, [one.file for one in blocked], "\n".join(map(_why_blocked, blocked))),
+    )
     return [
         dg.AssetCheckResult(
             check_name=spec.name,
             asset_key=QUARANTINE,
             passed=not bad,
-            description="\n".join(map(_why_blocked, bad)) if spec is WITHIN_LIMIT else None,
+            description=told,
             metadata={
                 "batches": len(batches),
                 "bad_batches": dg.MetadataValue.json(bad),
             },
         )
-        for spec, bad in ((BALANCED, unbalanced), (WITHIN_LIMIT, blocked))
+        for spec, bad, told in found
     ]
 
 

@@ -20,7 +20,6 @@ from flywheel.errors import FlywheelError
 
 if TYPE_CHECKING:
     from assets.resources import Home
-    from flywheel.layout import Layout
 
 STARTED = time.time()
 

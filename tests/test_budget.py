@@ -40,6 +40,7 @@ def many(folder: Path) -> str:
             "probability_a": 0.9,
             "votes_a": 1,
             "votes_b": 0,
+            "ties": 0,
             "weight": 1.0,
             "grader": "exact",
             "reference": "it is .",

@@ -72,7 +72,7 @@ def test_status_says_what_stands(turn: dict, home: Path) -> None:
 
 
 def test_landing_the_same_delivery_again_lands_nothing(turn: dict, home: Path) -> None:
-    assert flywheel(home, "land") == {"batches": []}
+    assert flywheel(home, "land") == {"batches": [], "blocked": [], "left_alone": []}
 
 
 def test_every_checkpoint_names_its_parents_and_its_records(turn: dict, home: Path) -> None:

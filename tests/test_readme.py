@@ -1,5 +1,6 @@
 """README is executed: a command in it that does not work is a failing test."""
 
+import json
 import os
 import re
 import shlex
@@ -77,6 +78,9 @@ def test_a_person_decides_with_the_commands_as_they_stand(tmp_path: Path) -> Non
         evidence = layout.evaluation(generation) / "result.json"
         evidence.parent.mkdir(parents=True)
         evidence.write_text("{}")
+        weights = layout.checkpoint("policy", generation) / "manifest.json"
+        weights.parent.mkdir(parents=True)
+        weights.write_text(json.dumps({"content_hash": generation}))
         decide_and_record(
             layout,
             generation,

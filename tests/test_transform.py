@@ -63,6 +63,10 @@ def test_landed_and_frozen_tables_show_their_columns(tmp_path: Path) -> None:
         connection.execute(
             "create table marts.fct_evaluation_prompts as select 'e1' as evaluation_prompt_id"
         )
+        connection.execute("create schema intermediate")
+        connection.execute(
+            "create table intermediate.int_batches_staged as select 1 as batch_number"
+        )
     evaluation = next(one for one in datasets if one.key == dataset_key("evaluation"))
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(generations.name, ["g0001"])

@@ -3,13 +3,12 @@
 import json
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from flywheel.errors import EvaluationError
-from flywheel.lake.schema import QUARANTINE
+from flywheel.ingest import land
 from flywheel.layout import Layout
+from flywheel.quality import judge
 from flywheel.turn import evaluation_of, status_of
 from tests.small_lake import write_lake
 
@@ -44,11 +43,13 @@ def test_a_policy_is_not_decided_on_by_the_evaluation_of_another(tmp_path: Path)
 def test_quarantined_lines_are_counted_by_reason_and_by_kind(tmp_path: Path) -> None:
     layout = write_lake(tmp_path, [])
     assert status_of(layout)["quarantined"] == {"total": 0, "by_reason": {}, "by_kind": {}}
-    rows = [("comparison", "invalid_record"), (None, "invalid_json"), (None, "invalid_json")]
-    table = [{"kind": kind, "reason_kind": reason} for kind, reason in rows]
-    pq.write_table(pa.Table.from_pylist(table, QUARANTINE), layout.quarantine / "b000001-x.parquet")
+    off_scale = {"kind": "rating", "prompt": "how ?", "response": "so .", "rating": 11}
+    scale = {"rating_min": 1, "rating_max": 5}
+    file = tmp_path / "ratings.jsonl"
+    file.write_text("\n".join(["{", "no", json.dumps(off_scale | scale)]) + "\n")
+    land([file], layout, judge=judge, quarantine_limit=1, log=lambda _: None)
     assert status_of(layout)["quarantined"] == {
         "total": 3,
         "by_reason": {"invalid_json": 2, "invalid_record": 1},
-        "by_kind": {"unknown": 2, "comparison": 1},
+        "by_kind": {"unknown": 2, "rating": 1},
     }

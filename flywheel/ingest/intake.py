@@ -13,6 +13,7 @@ from flywheel.ingest.columns import Place, row_of, table_of
 from flywheel.ingest.formats import RAW, named
 from flywheel.ingest.unit import Unit
 from flywheel.lake import QUARANTINE
+from flywheel.records import KINDS
 
 CHUNK_LINES = 20_000  # parsed rows held as Python objects, and judged, at a time
 # What the readers and Arrow raise where a value is not what its place needs.
@@ -127,7 +128,7 @@ class Intake:
             {
                 "batch_id": self._facts["batch_id"],
                 "file": self._facts["file"],
-                "kind": row.get("kind") if row else None,
+                "kind": row["kind"] if row else _named_kind(unit.value),
                 "line_no": unit.number,
                 "byte_offset": unit.offset,
                 "byte_length": unit.length,
@@ -178,3 +179,9 @@ class Intake:
             for place in one.rows if one.critical else ():
                 told = f"fails the expectation {one.check}"
                 bad.setdefault(rows[place]["line_no"], (one.check, told, rows[place]))
+
+
+def _named_kind(value: Any) -> str | None:
+    """The kind that a refused line gives itself, where it can be read."""
+    kind = value.get("kind") if isinstance(value, dict) else None
+    return kind if isinstance(kind, str) and kind in KINDS else None

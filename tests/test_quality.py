@@ -112,14 +112,36 @@ def test_pages_show_what_was_judged_without_anybodys_words(tmp_path: Path) -> No
     assert batch.blocked
     index = build_data_docs(layout)
     pages = {path: path.read_text() for path in index.parent.rglob("*.html")}
+    results = {path: path.read_text() for path in layout.docs.rglob("*.json")}
+    assert results
     assert "demonstration" in pages[index] and len(pages) > len(SCHEMAS)
-    told = " ".join(pages.values())
+    told = " ".join([*pages.values(), *results.values()])
     assert "unexpected values found" in told and "98765" not in told
     assert words not in told and moment not in told
     before = index.stat().st_mtime_ns
     assert build_data_docs(layout) == index and index.stat().st_mtime_ns == before
     other = build_data_docs(Layout(tmp_path / "other"))
     assert other.exists() and index.stat().st_mtime_ns == before
+
+
+def test_pages_of_earlier_landings_stay_when_another_process_lands(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from flywheel.ingest import land
+from flywheel.layout import Layout
+from flywheel.quality import build_data_docs, judge
+home, prompt = Path(sys.argv[1]), sys.argv[2]
+file = home / f"{prompt}.jsonl"
+file.write_text('{"kind":"demonstration","prompt":"%s","response":"r"}' % prompt)
+land([file], Layout(home), judge=judge, log=lambda _: None)
+build_data_docs(Layout(home))
+"""
+    for prompt in ("one", "two"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path), prompt], check=True, timeout=120)
+    docs = tmp_path / "docs" / "great_expectations"
+    assert len(list(docs.glob("validations/**/*.html"))) == 2
+    assert (docs / "index.html").read_text().count("validations/demonstration") >= 2
 
 
 def test_pages_that_cannot_be_built_stop_nothing(tmp_path: Path) -> None:

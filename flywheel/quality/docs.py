@@ -61,14 +61,33 @@ def _build(made: Any, folder: Path) -> None:
     )
     for kind in OWN:
         validation(kind)
-    store = made.validation_results_store
-    keys = sorted(store.list_keys(), key=lambda one: one.run_id.run_time)
-    for key in keys[:-SHOWN]:
-        store.remove_key(key)
-    for key in keys[-SHOWN:]:
-        judgement = store.get(key)
+    shown, kept = made.validation_results_store, _kept(folder)
+    for key in shown.list_keys():
+        judgement = shown.get(key)
         for one in judgement.results:
             one.result = {name: one.result[name] for name in one.result.keys() & COUNTS}
-        store.set(key, judgement)
+        kept.set(key, judgement)
+        shown.remove_key(key)
+    keys = sorted(kept.list_keys(), key=lambda one: one.run_id.run_time)
+    for key in keys[:-SHOWN]:
+        kept.remove_key(key)
+    for key in keys[-SHOWN:]:
+        shown.set(key, kept.get(key))
     shutil.rmtree(folder / "validations", ignore_errors=True)  # pages that no index names
     made.build_data_docs(site_names=[SITE])
+    for key in keys[-SHOWN:]:
+        shown.remove_key(key)  # the next landing of this process may be another home's
+
+
+def _kept(folder: Path) -> Any:
+    """The results that pages are made of, kept from one process to the next."""
+    from great_expectations.data_context.store import ValidationResultsStore
+
+    return ValidationResultsStore(
+        store_name="kept",
+        store_backend={
+            "class_name": "TupleFilesystemStoreBackend",
+            "base_directory": str(folder.with_name("results")),
+            "filepath_suffix": ".json",
+        },
+    )

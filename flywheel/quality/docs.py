@@ -81,7 +81,9 @@ def _build(made: Any, folder: Path) -> None:
 
 def _kept(folder: Path) -> Any:
     """The results that pages are made of, kept from one process to the next."""
-    from great_expectations.data_context.store import ValidationResultsStore
+    from great_expectations.data_context.store.validation_results_store import (
+        ValidationResultsStore,
+    )
 
     return ValidationResultsStore(
         store_name="kept",

@@ -37,10 +37,10 @@ ui: setup  ## the Dagster UI on http://127.0.0.1:3000
 bench: setup  ## benchmarks; BENCH=turn|training|data|gate for one group
 	@$(BIN)/python -m tests.benchmarks $(BENCH)
 
-seeds: setup  ## the claims of the sample world over five seeds (about half an hour)
+seeds: setup  ## the claims of the sample world over five seeds (about a quarter of an hour)
 	@$(BIN)/python -m flywheel.sample.seeds
 
-headline: setup  ## a small aligned policy against an unaligned base 100 times its size (hours)
+headline: setup  ## a small aligned policy against an unaligned base 100 times its size
 	@$(BIN)/python -m flywheel.sample.headline
 
 constraints: setup  ## pin what .venv holds now

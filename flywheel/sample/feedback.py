@@ -37,7 +37,7 @@ DEMONSTRATORS = tuple(
 OLD_GUIDELINE_SHARE = 0.65  # of demonstrations and of the earlier assistant's replies
 SECOND_OPINION_SHARE = 0.15  # rankings judged again by another annotator
 # Comparisons that are the same for every annotator, judged before real work. Without them too few
-# labels of a spammer are shared to tell him from a hasty annotator (wrong order in 4 of 30 seeds).
+# labels of a spammer are shared to tell him from a hasty annotator.
 QUALIFICATION_SHARE = 0.72
 THIRD_OPINION_SHARE = 0.25  # comparisons judged by two or three
 

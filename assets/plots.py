@@ -3,26 +3,36 @@
 import base64
 import io
 import json
+import math
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import dagster as dg
 
+ACROSS = 4
+
 
 def curves(run_dir: Path, names: Sequence[str]) -> dg.MarkdownMetadataValue:
-    """Draw the named columns of a run's `metrics.jsonl` over its steps, side by side.
+    """Draw columns of a run's `metrics.jsonl` over its steps, four side by side.
 
-    A step whose metric was not measured leaves a gap; a name never measured is left out.
+    Without names, all there are. A step whose metric was not measured leaves a gap; a name never
+    measured is left out.
     """
     from matplotlib.figure import Figure  # 1 s of import: not while the code location loads
 
     path = run_dir / "metrics.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    names = names or [key for key in dict.fromkeys(chain(*rows)) if key != "step"]
     drawn = [name for name in names if any(row.get(name) is not None for row in rows)]
     if not drawn:
         return dg.MetadataValue.md("no steps were measured")
-    figure = Figure(figsize=(4 * len(drawn), 2.6), layout="constrained")
-    for axis, name in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
+    deep, wide = math.ceil(len(drawn) / ACROSS), min(len(drawn), ACROSS)
+    figure = Figure(figsize=(4 * wide, 2.6 * deep), layout="constrained")
+    axes = figure.subplots(deep, wide, squeeze=False).flat
+    for axis in axes[len(drawn) :]:
+        axis.set_visible(False)
+    for axis, name in zip(axes, drawn, strict=False):
         points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
         axis.plot(*zip(*points, strict=True), linewidth=1)
         axis.set_title(name, fontsize=9)

@@ -11,6 +11,7 @@ import dagster as dg
 from assets.storage import hold
 from flywheel.errors import SettingsError
 from flywheel.layout import Layout
+from flywheel.train.config_policy import RECIPES
 
 PROJECT = Path(__file__).resolve().parent.parent  # a checkout, or where pip installed flywheel
 IS_CHECKOUT = (PROJECT / "workspace.yaml").exists()
@@ -24,10 +25,11 @@ TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the
     "landing": {"format": str, "source": str, "quarantine_limit": float, "quiet_seconds": float},
     "deduplication": {"threshold": float},
     "base": None,
-    "train": None,  # what sft, reward, dpo and base share
+    "train": None,  # what base, sft, reward and the policy's recipe share
     "sft": None,
     "reward": None,
-    "dpo": None,
+    "policy": {"recipe": str},
+    **dict.fromkeys(RECIPES),
     "evaluate": None,
     "gate": None,
     "collect": None,
@@ -39,10 +41,10 @@ class Home(dg.ConfigurableResource):
     """One root folder for data, models and decisions, and the settings that lie in it.
 
     `settings.toml` in that folder holds a team's choices, one table a stage (`[landing]`,
-    `[deduplication]`, `[base]`, `[train]` for all training, `[sft]`, `[reward]`, `[dpo]`,
-    `[evaluate]`, `[gate]`, `[collect]`, `[automation]`), so that the UI, the schedule and the
-    command line all train alike. What it does not name keeps the default of the stage's
-    settings class.
+    `[deduplication]`, `[base]`, `[train]` for all training, `[sft]`, `[reward]`, `[policy]` for
+    the choice of recipe and a table of the recipe's name for its settings, `[evaluate]`,
+    `[gate]`, `[collect]`, `[automation]`), so that the UI, the schedule and the command line all
+    train alike. What it does not name keeps the default of the stage's settings class.
     """
 
     root: str = str(HOME)
@@ -74,7 +76,8 @@ class Home(dg.ConfigurableResource):
             raise SettingsError(
                 f"{path} is not valid TOML: {error}; repair or delete it"
             ) from error
-        if unknown := sorted(tables.keys() - TABLES.keys()):
+        own = _own_recipe(tables)
+        if unknown := sorted(tables.keys() - TABLES.keys() - own):
             raise SettingsError(
                 f"{path} has no use for {', '.join(unknown)}; its tables are "
                 f"{', '.join(f'[{name}]' for name in TABLES)}: rename or remove it"
@@ -86,9 +89,16 @@ class Home(dg.ConfigurableResource):
         return table
 
 
+def _own_recipe(tables: dict[str, Any]) -> set[str]:
+    """The table of a policy recipe that does not come with flywheel: the module's last name."""
+    policy = tables.get("policy")
+    name = policy.get("recipe") if isinstance(policy, dict) else None
+    return {name.rpartition(".")[2]} if isinstance(name, str) else set()
+
+
 def _check(table: dict[str, Any], stage: str, path: Path) -> None:
     """Refuse a setting of another name or type, where no settings class does so later."""
-    known = TABLES[stage]
+    known = TABLES.get(stage)
     if known is None:
         return
     for name, value in table.items():

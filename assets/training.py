@@ -1,26 +1,18 @@
-"""Checkpoints: one training run per model per generation, each in a process of its own.
+"""Checkpoints: one training run per model per generation, each in a process of its own."""
 
-A knob left empty takes its value from `settings.toml`, then, in the sample world, from the
-settings measured for it, then from the settings class of the recipe in `flywheel.train.config`,
-where each default carries its reason.
-"""
-
-from collections.abc import Callable
-from functools import partial
+from dataclasses import fields
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
 from assets.datasets import dataset_key
 from assets.partitions import generations
-from assets.plots import curves
+from assets.recipe import BaseKnobs, PolicyKnobs, TrainingKnobs, train
 from assets.resources import Devices, Home
-from assets.retry import tried_twice
-from flywheel.process.launch import launch
-from flywheel.process.settings import build
-from flywheel.train import config as recipes
 from flywheel.train.base import base_of, resolve_base
+from flywheel.train.config import PretrainSettings, SftSettings
+from flywheel.train.config_policy import recipe_of
+from flywheel.train.config_reward import RewardSettings
 
 BASE_POLICY = dg.AssetKey(["training", "base_policy"])
 SFT_POLICY = dg.AssetKey(["training", "sft_policy"])
@@ -43,83 +35,7 @@ LEARNED = {
 }
 
 
-class BaseKnobs(dg.Config):
-    """Where training starts."""
-
-    base_model: str | None = Field(
-        default=None,
-        description="Folder or hub name of a causal language model in Hugging Face format, or "
-        "'sample': the sample world's own small Llama, pre-trained here.",
-    )
-    seed: int | None = Field(default=None, description="Seed of initialization and of order.")
-
-
-class TrainingKnobs(dg.Config):
-    """What is worth changing from the launchpad. Empty means: as settings.toml says."""
-
-    epochs: float | None = Field(default=None, description="Passes over the training split.")
-    learning_rate: float | None = Field(
-        default=None, description="Peak; 0 is the recipe's own, by lora_rank."
-    )
-    batch: int | None = Field(default=None, description="Prompts per optimizer step.")
-    lora_rank: int | None = Field(default=None, description="Rank of LoRA; 0 trains all weights.")
-    budget_seconds: float | None = Field(
-        default=None, description="Train, and measure, for about this long; 0 means no limit."
-    )
-    seed: int | None = Field(default=None, description="Seed of initialization and of order.")
-
-
-def train(
-    context: dg.AssetExecutionContext,
-    home: Home,
-    devices: Devices,
-    *,
-    name: str,
-    stage: str,
-    recipe: str,
-    settings: type[Any],
-    knobs: dg.Config,
-    plots: tuple[str, ...],
-    checks: Callable[[dict[str, Any]], list[dg.AssetCheckResult]] = lambda result: [],
-    **inputs: str,
-) -> dg.MaterializeResult:
-    """Run one recipe for this generation and describe its checkpoint."""
-    layout, generation = home.layout, context.partition_key
-    run_dir = layout.run(name, generation)
-    base = base_of(layout, generation)
-    chosen = {
-        **(recipes.SAMPLE[stage] if base.is_sample else {}),
-        **home.settings("train"),
-        **home.settings(stage),
-        **knobs.model_dump(exclude_none=True),
-    }
-    output = str(layout.checkpoint(name, generation))
-    start = partial(
-        launch,
-        recipe,
-        build(settings, chosen, output=output, **inputs),
-        run_dir,
-        devices=devices.count,
-        log=context.log.info,
-        on_metrics=lambda row: context.log.info(_line(name, row)),
-    )
-    result = tried_twice(start, context.log.warning)
-    plain = {key: value for key, value in result.items() if isinstance(value, int | float | str)}
-    return dg.MaterializeResult(
-        data_version=dg.DataVersion(result["content_hash"]),
-        metadata={
-            **plain,
-            "curves": curves(run_dir, plots),
-            "run_dir": dg.MetadataValue.path(run_dir),
-            "dagster/uri": result["checkpoint"],
-        },
-        check_results=checks(result),
-    )
-
-
-def _line(name: str, row: dict[str, Any]) -> str:
-    numbers = (f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, int | float))
-    return f"{name}: {', '.join(numbers)}"
+DEFAULT_RECIPE = "dpo"
 
 
 def loss_fell(result: dict[str, Any]) -> dg.AssetCheckResult:
@@ -174,10 +90,10 @@ def base_policy(
         name="base_policy",
         stage="base",
         recipe="flywheel.train.pretrain",
-        settings=recipes.PretrainSettings,
+        settings=PretrainSettings,
         knobs=BaseKnobs(seed=config.seed),
         plots=("loss", "grad_norm", "tokens_per_second"),
-        corpus=base.corpus,
+        inputs={"corpus": base.corpus},
     )
 
 
@@ -204,11 +120,13 @@ def sft_policy(
         name="sft_policy",
         stage="sft",
         recipe="flywheel.train.sft",
-        settings=recipes.SftSettings,
+        settings=SftSettings,
         knobs=config,
         plots=("loss", "grad_norm", "tokens_per_second"),
-        model=base_of(layout, generation).model,
-        dataset=str(layout.dataset("demonstration", generation)),
+        inputs={
+            "model": base_of(layout, generation).model,
+            "dataset": str(layout.dataset("demonstration", generation)),
+        },
         checks=lambda result: [loss_fell(result)],
     )
 
@@ -236,42 +154,53 @@ def reward_model(
         name="reward_model",
         stage="reward",
         recipe="flywheel.train.reward",
-        settings=recipes.RewardSettings,
+        settings=RewardSettings,
         knobs=config,
         plots=("loss", "accuracy_frac", "grad_norm"),
-        model=str(layout.checkpoint("sft_policy", generation)),
-        dataset=str(layout.dataset("preference", generation)),
+        inputs={
+            "model": str(layout.checkpoint("sft_policy", generation)),
+            "dataset": str(layout.dataset("preference", generation)),
+        },
         checks=lambda result: [loss_fell(result), beats_chance(result)],
     )
 
 
 @dg.asset(
     key=POLICY,
-    deps=[SFT_POLICY, dataset_key("preference")],
+    deps=[SFT_POLICY, REWARD_MODEL, dataset_key("demonstration"), dataset_key("preference")],
     check_specs=[LEARNED[POLICY]],
     partitions_def=generations,
     group_name="training",
     kinds={"pytorch", "deepspeed"},
     pool="accelerators",
-    description="The challenger: the SFT policy after direct preference optimisation, held near "
-    "it by the KL term of DPO. One checkpoint per generation.",
+    description="The challenger: the SFT policy after the recipe that `[policy] recipe` in "
+    "settings.toml names, or the launchpad; direct preference optimisation where none is named. "
+    "One checkpoint per generation.",
 )
 def policy(
-    context: dg.AssetExecutionContext, config: TrainingKnobs, home: Home, devices: Devices
+    context: dg.AssetExecutionContext, config: PolicyKnobs, home: Home, devices: Devices
 ) -> dg.MaterializeResult:
-    """DPO on the frozen preferences against the SFT policy."""
+    """Train a challenger on what this generation froze, by the recipe in use."""
     layout, generation = home.layout, context.partition_key
+    chosen = home.settings("policy") | config.model_dump(exclude_none=True)
+    name = chosen.pop("recipe", DEFAULT_RECIPE)
+    module, settings = recipe_of(name)
+    offered = {
+        "model": layout.checkpoint("sft_policy", generation),
+        "reward_model": layout.checkpoint("reward_model", generation),
+        "dataset": layout.dataset("preference", generation),
+        "demonstrations": layout.dataset("demonstration", generation),
+    }
+    known = {field.name for field in fields(settings)}
     return train(
         context,
         home,
         devices,
         name="policy",
-        stage="dpo",
-        recipe="flywheel.train.dpo",
-        settings=recipes.DpoSettings,
-        knobs=config,
-        plots=("loss", "accuracy_frac", "margin", "grad_norm"),
-        model=str(layout.checkpoint("sft_policy", generation)),
-        dataset=str(layout.dataset("preference", generation)),
+        stage=name.rpartition(".")[2],
+        recipe=module,
+        settings=settings,
+        knobs=TrainingKnobs(**{key: chosen[key] for key in chosen}),
         checks=lambda result: [loss_fell(result)],
+        inputs={key: str(path) for key, path in offered.items() if key in known},
     )

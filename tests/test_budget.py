@@ -16,7 +16,9 @@ from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.process.clock import PIECE, pieces
 from flywheel.process.launch import launch
 from flywheel.records.message import dump, prompt_of, response_of
-from flywheel.train.config import DpoSettings, RewardSettings, SftSettings
+from flywheel.train.config import SftSettings
+from flywheel.train.config_policy import DpoSettings
+from flywheel.train.config_reward import RewardSettings
 from tests.models_for_tests import COLOURS, freeze, reward_of, tiny
 
 MANY = 3 * PIECE

@@ -38,7 +38,8 @@ MAY_IMPORT = {
     "flywheel.models": GROUND | {"flywheel.records", "flywheel.datasets"},
     "flywheel.rollout": GROUND | {"flywheel.records", "flywheel.datasets", "flywheel.models"},
     "flywheel.train": GROUND
-    | {"flywheel.records", "flywheel.datasets", "flywheel.models", "flywheel.process"},
+    | {"flywheel.records", "flywheel.datasets", "flywheel.models", "flywheel.process"}
+    | {"flywheel.rollout"},  # reinforcement learns from what the policy samples
     "flywheel.evaluate": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process"}
     | {"flywheel.rollout", "flywheel.sample"},

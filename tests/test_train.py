@@ -32,13 +32,10 @@ from flywheel.process.settings import build
 from flywheel.records.message import dump, prompt_of, response_of
 from flywheel.rollout import Policy, RewardModel, sample
 from flywheel.train.base import resolve_base
-from flywheel.train.config import (
-    DpoSettings,
-    PretrainSettings,
-    RewardSettings,
-    SftSettings,
-)
-from flywheel.train.loop import micro_batches
+from flywheel.train.batches import micro_batches
+from flywheel.train.config import PretrainSettings, SftSettings
+from flywheel.train.config_policy import DpoSettings
+from flywheel.train.config_reward import RewardSettings
 from tests.models_for_tests import (
     COLOURS,
     demonstrations,
@@ -464,6 +461,7 @@ from flywheel.errors import TrainingError
 from flywheel.train.config import RunSettings
 from flywheel.train.engine import Engine, rank
 from flywheel.train.loop import Objective, fit
+from flywheel.train.source import Shuffled
 folder = Path(sys.argv[1])
 settings = RunSettings(output="", batch=2, zero_stage=int(sys.argv[2]))
 engine = Engine(torch.nn.Linear(2, 1, bias=False), settings)
@@ -473,7 +471,7 @@ objective = Objective(  # the root of 0: a finite loss without a finite gradient
     record_uids=lambda one: (f"d-{one}",),
 )
 try:
-    fit(engine, list(range(8)), objective, settings, folder)
+    fit(engine, Shuffled(list(range(8)), settings), objective, settings, folder)
 except TrainingError as error:
     (folder / f"refused-{rank()}").write_text(str(error))
 """

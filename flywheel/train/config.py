@@ -92,33 +92,6 @@ class SftSettings(RunSettings):
     batch: int = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RewardSettings(RunSettings):
-    """A scalar reward from preferences; an element is a prompt with all its pairs."""
-
-    RATES: ClassVar[tuple[float, float]] = (9e-6, 9e-5)  # arXiv:2203.02155, appendix C.2
-
-    model: str
-    dataset: str
-    epochs: float = 1.0  # more overfits (arXiv:2203.02155, appendix C.2)
-    batch: int = 64  # ibid.
-    max_responses: int = 9  # per element; a prompt with more is cut into several
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DpoSettings(RunSettings):
-    """Direct preference optimisation against the policy it starts from; an element is a pair."""
-
-    RATES: ClassVar[tuple[float, float]] = (5e-7, 5e-6)  # full: also arXiv:2411.15124
-
-    model: str
-    dataset: str
-    batch: int = 64
-    beta: float = 0.1  # arXiv:2305.18290
-    nll_weight: float = 0.0  # of the chosen response, per token: keeps its likelihood up
-    min_margin: float = 0.05  # pairs nearer to a coin toss than this teach nothing
-
-
 SAMPLE: dict[str, dict[str, Any]] = {
     "base": {},
     "sft": {"epochs": 5, "batch": 8, "learning_rate": 5e-3},

@@ -23,12 +23,15 @@ from flywheel.process.clock import pieces
 from flywheel.process.launch import write_json
 from flywheel.process.worker import rank, start, use_threads, world
 from flywheel.train.base import parent_of
-from flywheel.train.config import HELD_OUT_FRAC, REFERENCE_FRAC, DpoSettings
+from flywheel.train.batches import held_out_batches, micro_batches
+from flywheel.train.config import HELD_OUT_FRAC, REFERENCE_FRAC
+from flywheel.train.config_policy import DpoSettings
 from flywheel.train.data import Group, Reader, limited, needed, records_of
 from flywheel.train.engine import Engine, shared_clock, summed
 from flywheel.train.finish import finish
-from flywheel.train.loop import Objective, Stats, fit, held_out_batches, micro_batches
+from flywheel.train.loop import Objective, Stats, fit
 from flywheel.train.losses import dpo_margins, preference_loss, right_share
+from flywheel.train.source import Shuffled
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,9 @@ def run(settings: DpoSettings, run_dir: Path) -> dict[str, Any]:
     unseen_judged, more = referenced(engine, held_out, settings, run_dir, HELD_OUT_FRAC / 2)
     print(f"the reference of {len(judged)} pairs and {len(unseen_judged)} held out is known")
     objective = preferred(settings.beta, settings.nll_weight)
-    result = fit(engine, judged, objective, settings.for_steps(spent + more), run_dir)
+    result = fit(
+        engine, Shuffled(judged, settings), objective, settings.for_steps(spent + more), run_dir
+    )
     result |= reader.counts() | {
         "pairs": len(judged),
         "pairs_without_time": len(pairs) - len(judged),

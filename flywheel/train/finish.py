@@ -1,5 +1,6 @@
 """The last acts of a recipe: publish the checkpoint, and say what came of the run."""
 
+import contextlib
 import gzip
 import hashlib
 from collections.abc import Callable, Iterable
@@ -7,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from flywheel.datasets.manifest import DatasetManifest
+from flywheel.datasets.manifest import MANIFEST, DatasetManifest
+from flywheel.errors import ManifestError
 from flywheel.models.publish import publish
 from flywheel.process.worker import rank, world
 from flywheel.train.base import parent_of
@@ -36,7 +38,11 @@ def finish(
     facts = {
         "kind": kind,
         "id": output.name,
-        "parents": [parent_of(settings.model)] if hasattr(settings, "model") else [],
+        "parents": [
+            parent_of(getattr(settings, name))
+            for name in ("model", "reward_model")
+            if getattr(settings, name, "")
+        ],
         "datasets": _datasets(settings),
         "records": {"count": len(uids), "sha256": _hash_of(uids), "file": RECORDS_FILE},
         "settings": asdict(settings),
@@ -71,12 +77,17 @@ def finish(
 
 
 def _datasets(settings: RunSettings) -> dict[str, str]:
-    corpus = getattr(settings, "corpus", None)
-    if corpus:
-        with Path(corpus).open("rb") as file:
-            return {"corpus": hashlib.file_digest(file, "sha256").hexdigest()}
-    manifest = DatasetManifest.load(Path(settings.dataset))  # type: ignore[attr-defined]
-    return {manifest.name: manifest.content_hash}
+    """Content of every dataset that the settings name, and of the corpus."""
+    found = {}
+    for name, value in asdict(settings).items():
+        if name == "corpus" and value:
+            with Path(value).open("rb") as file:
+                found[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        elif value and isinstance(value, str) and (Path(value) / MANIFEST).exists():
+            with contextlib.suppress(ManifestError):  # a model's, where a dataset's is looked for
+                manifest = DatasetManifest.load(Path(value))
+                found[manifest.name] = manifest.content_hash
+    return found
 
 
 def _hash_of(lines: list[str]) -> str:

@@ -1,27 +1,27 @@
-"""THE loop: elements in, optimizer steps out. A recipe gives it an objective and nothing else.
+"""THE loop: elements in, optimizer steps out. A recipe gives it a source and an objective.
 
-The order of elements is a function of seed and position alone, so that a resumed run and a run
-on more processes see the same ones. Every process holds all elements: the denominator of a step
-and the number of micro-batches are counted, not communicated.
+A source says which elements a step learns from: rows of a frozen dataset in seeded order
+(`source.Shuffled`), or what the policy has just sampled. Every process holds all elements of a
+step: its denominator and the number of its micro-batches are counted, not communicated.
 """
 
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
 
 from flywheel.errors import TrainingError
-from flywheel.process.clock import pieces
 from flywheel.process.worker import rank, world
 from flywheel.train import state
+from flywheel.train.batches import micro_batches
 from flywheel.train.config import RunSettings
-from flywheel.train.engine import Engine, shared_clock, summed
+from flywheel.train.engine import Engine, summed
+from flywheel.train.source import Source
 
 E = TypeVar("E")
 Stats = dict[str, tuple[float, float]]  # name: sum, weight
@@ -49,28 +49,26 @@ class Objective(Generic[E]):
 
 def fit(
     engine: Engine,
-    elements: Sequence[E],
+    source: Source[E],
     objective: Objective[E],
     settings: RunSettings,
     run_dir: Path,
 ) -> dict[str, Any]:
-    """Train to the end of the epochs or of the budget, from where the run stopped before.
+    """Train to the end of the source or of the budget, from where the run stopped before.
 
     Returns:
         steps, tokens, start_loss and loss (means over the first and last tenth of the steps),
         tokens_per_second, resumed_at.
 
     Raises:
-        TrainingError: There is nothing to train on, or a loss or a gradient is not finite.
+        TrainingError: A loss or a gradient is not finite.
     """
-    if not elements:
-        raise TrainingError("no element is left to train on; see the counts of dropped rows above")
-    total = math.ceil(len(elements) * settings.epochs)
-    steps = math.ceil(total / settings.batch)
+    steps = source.steps
     saved = state.newest(run_dir / "state", print)
     step, spent = 0, 0.0
     if saved:
         engine.load(saved[0])
+        source.restore(saved[1]["source"])
         step, spent = saved[1]["step"], saved[1]["seconds"]
         print(f"resuming after step {step} of {steps}", flush=True)
     rows = _kept_rows(run_dir / "metrics.jsonl", step)
@@ -84,7 +82,7 @@ def fit(
         share = max(
             step / steps, elapsed / settings.budget_seconds if settings.budget_seconds else 0
         )
-        chosen = _chosen(elements, step, total, settings)
+        chosen, drawn = source.draw(step)
         loss, stats = _accumulate(engine, chosen, objective, settings.micro_tokens)
         if not math.isfinite(loss):
             raise _not_finite("loss", loss, step + 1, chosen, objective, settings)
@@ -96,15 +94,17 @@ def fit(
         tokens = sum(objective.tokens(one) for one in chosen)
         took = time.monotonic() - began
         rows.append(
-            {"step": step, "loss": loss, **stats, "learning_rate": rate, "grad_norm": norm}
+            {"step": step, "loss": loss, **drawn, **stats}
+            | {"learning_rate": rate, "grad_norm": norm}
             | {"tokens": tokens, "tokens_per_second": tokens / took, "seconds": took}
         )
         if rank() == 0:
             _append(run_dir / "metrics.jsonl", rows[-1])
             print(f"step {step}/{steps} loss {loss:.4f}", flush=True)
         due = time.monotonic() - last_save >= settings.save_seconds and step < steps
-        if summed([float(due and rank() == 0)])[0]:
-            facts = {"seconds": time.monotonic() - started}
+        here = source.state()
+        if here is not None and summed([float(due and rank() == 0)])[0]:
+            facts = {"seconds": time.monotonic() - started, "source": here}
             state.save(run_dir / "state", step, facts, engine.save)
             last_save = time.monotonic()
     return _summary(rows, steps_planned=steps, resumed_at=first)
@@ -118,47 +118,8 @@ def learning_rate(settings: RunSettings, step: int, share: float) -> float:
     return settings.learning_rate * warm * (floor + (1 - floor) * cosine)
 
 
-def micro_batches(
-    elements: Sequence[E], shape: Callable[[E], tuple[int, int]], budget: int
-) -> list[list[E]]:
-    """Cut elements into batches of at most `budget` padded tokens, alike in length."""
-    batches: list[list[E]] = []
-    rows = width = 0
-    for one in sorted(elements, key=lambda element: -shape(element)[1]):
-        more, length = shape(one)
-        if not batches or (rows + more) * width > budget:
-            batches.append([])
-            rows, width = 0, length
-        batches[-1].append(one)
-        rows += more
-    return batches
-
-
-def held_out_batches(
-    elements: Sequence[E], shape: Callable[[E], tuple[int, int]], settings: RunSettings, frac: float
-) -> Iterator[list[E]]:
-    """Micro-batches of as many held-out elements as a share of the budget reaches."""
-    seconds = settings.seconds_of(frac)
-    for piece in pieces(elements, seconds, seed=settings.seed, clock=shared_clock):
-        yield from micro_batches(piece, shape, settings.micro_tokens)
-
-
-def _chosen(elements: Sequence[E], step: int, total: int, settings: RunSettings) -> list[E]:
-    """The elements of a step: a stream of seeded permutations, cut into batches."""
-    start = step * settings.batch
-    chosen = []
-    orders: dict[int, Any] = {}
-    for place in range(start, min(start + settings.batch, total)):
-        epoch, index = divmod(place, len(elements))
-        if epoch not in orders:
-            seed = np.random.default_rng([settings.seed, epoch])
-            orders[epoch] = seed.permutation(len(elements))
-        chosen.append(elements[orders[epoch][index]])
-    return chosen
-
-
 def _accumulate(
-    engine: Engine, chosen: list[E], objective: Objective[E], budget: int
+    engine: Engine, chosen: Sequence[E], objective: Objective[E], budget: int
 ) -> tuple[float, dict[str, float]]:
     """Back-propagate a step; every process runs the same number of backwards."""
     count = sum(objective.count(one) for one in chosen)

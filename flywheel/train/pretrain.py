@@ -19,6 +19,7 @@ from flywheel.train.config import PretrainSettings
 from flywheel.train.engine import Engine
 from flywheel.train.finish import finish
 from flywheel.train.loop import Objective, Stats, fit
+from flywheel.train.source import Shuffled
 
 
 def run(settings: PretrainSettings, run_dir: Path) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def run(settings: PretrainSettings, run_dir: Path) -> dict[str, Any]:
     )
     use_threads(model.num_parameters(), settings.threads)
     engine = Engine(ResponseLogps(model), settings)
-    result = fit(engine, elements, imitate(), settings, run_dir)
+    result = fit(engine, Shuffled(elements, settings), imitate(), settings, run_dir)
 
     def write(folder: Path) -> None:
         model.save_pretrained(folder)

@@ -17,12 +17,15 @@ from flywheel.models.logps import pad
 from flywheel.models.lora import merged, with_lora
 from flywheel.models.reward import RewardHead, save_reward
 from flywheel.process.worker import start, use_threads
-from flywheel.train.config import HELD_OUT_FRAC, RewardSettings
+from flywheel.train.batches import held_out_batches
+from flywheel.train.config import HELD_OUT_FRAC
+from flywheel.train.config_reward import RewardSettings
 from flywheel.train.data import Group, Reader, limited, needed, records_of
 from flywheel.train.engine import Engine
 from flywheel.train.finish import finish
-from flywheel.train.loop import Objective, Stats, fit, held_out_batches
+from flywheel.train.loop import Objective, Stats, fit
 from flywheel.train.losses import preference_loss, right_share
+from flywheel.train.source import Shuffled
 
 
 def run(settings: RewardSettings, run_dir: Path) -> dict[str, Any]:
@@ -41,7 +44,7 @@ def run(settings: RewardSettings, run_dir: Path) -> dict[str, Any]:
     print(f"{len(groups)} prompts, {len(held_out)} held out, {reader.counts()}")
     module = RewardHead(with_lora(backbone, settings.lora_rank, settings.seed), settings.seed)
     engine = Engine(module, settings)
-    result = fit(engine, groups, bradley_terry(), settings.for_steps(), run_dir)
+    result = fit(engine, Shuffled(groups, settings), bradley_terry(), settings.for_steps(), run_dir)
     result |= reader.counts() | measure(engine, held_out, settings)
     shift = preferred_mean(engine, groups[: settings.held_out_limit], settings)
 

@@ -10,11 +10,13 @@ from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
 from flywheel.models.lora import merged, with_lora
 from flywheel.process.worker import start, use_threads
+from flywheel.train.batches import held_out_batches
 from flywheel.train.config import HELD_OUT_FRAC, SftSettings
 from flywheel.train.data import Reader, Row, limited, needed, records_of
 from flywheel.train.engine import Engine
 from flywheel.train.finish import finish
-from flywheel.train.loop import Objective, Stats, fit, held_out_batches
+from flywheel.train.loop import Objective, Stats, fit
+from flywheel.train.source import Shuffled
 
 
 def run(settings: SftSettings, run_dir: Path) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def run(settings: SftSettings, run_dir: Path) -> dict[str, Any]:
     held_out = limited(reader.demonstrations("validation"), settings.held_out_limit, settings.seed)
     print(f"{len(rows)} demonstrations, {len(held_out)} held out, {reader.counts()}")
     engine = Engine(ResponseLogps(with_lora(model, settings.lora_rank, settings.seed)), settings)
-    result = fit(engine, rows, imitate(), settings.for_steps(), run_dir)
+    result = fit(engine, Shuffled(rows, settings), imitate(), settings.for_steps(), run_dir)
     result |= reader.counts() | nats_per_token(engine, held_out, settings)
 
     def write(folder: Path) -> None:

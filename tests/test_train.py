@@ -217,13 +217,12 @@ def test_the_engine_takes_the_step_that_plain_torch_takes(base: str, tmp_path: P
     result = run("sft", settings, tmp_path / "run")
     from flywheel.models.load import load_tokenizer
     from flywheel.train.data import Reader
-    from flywheel.train.loop import _chosen
 
     tokenizer, model = load_tokenizer(base), load_causal(base)
     rows = Reader(settings.dataset, tokenizer, [tokenizer.eos_token_id], 64).demonstrations("train")
     module = ResponseLogps(model)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0)
-    texts = [row.text for row in _chosen(rows, 0, 8, settings)]
+    texts = [row.text for row in Shuffled(rows, settings).draw(0)[0]]
     logps = module(*pad(texts, "cpu"))
     (-logps.sum() / len(logps)).backward()
     torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)

@@ -36,6 +36,7 @@ from flywheel.train.batches import micro_batches
 from flywheel.train.config import PretrainSettings, SftSettings
 from flywheel.train.config_policy import DpoSettings
 from flywheel.train.config_reward import RewardSettings
+from flywheel.train.source import Shuffled
 from tests.models_for_tests import (
     COLOURS,
     demonstrations,

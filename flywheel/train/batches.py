@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from flywheel.models.logps import first_fit
 from flywheel.process.clock import pieces
 from flywheel.train.config import RunSettings
 from flywheel.train.engine import shared_clock
@@ -11,18 +12,32 @@ E = TypeVar("E")
 
 
 def micro_batches(
-    elements: Sequence[E], shape: Callable[[E], tuple[int, int]], budget: int
+    elements: Sequence[E],
+    shape: Callable[[E], tuple[int, int]],
+    budget: int,
+    *,
+    packing: bool = False,
 ) -> list[list[E]]:
-    """Cut elements into batches of at most `budget` padded tokens, alike in length."""
+    """Cut elements into batches of at most `budget` padded tokens, alike in length.
+
+    With `packing` an element is one row, and takes the room that `pack` finds for it.
+    """
     batches: list[list[E]] = []
     rows = width = 0
+    room, home = list[int](), list[int]()  # of every pack: tokens left, and its batch
     for one in sorted(elements, key=lambda element: -shape(element)[1]):
         more, length = shape(one)
+        if packing and (place := first_fit(room, length)) < len(room):
+            room[place] -= length
+            batches[home[place]].append(one)
+            continue
         if not batches or (rows + more) * width > budget:
             batches.append([])
             rows, width = 0, length
         batches[-1].append(one)
         rows += more
+        room.append(width - length)
+        home.append(len(batches) - 1)
     return batches
 
 

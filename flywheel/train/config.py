@@ -42,6 +42,7 @@ class RunSettings:
     budget_seconds: float = 0.0  # of all work on data; the schedule finishes in it; 0: no limit
     save_seconds: float = 60.0  # how much work a kill may cost
     lora_rank: int = 0  # 0 trains all weights
+    checkpointing: bool = False  # recompute activations: a third more work, far less memory
     zero_stage: int = -1  # -1 chooses from devices and precision
     threads: int = 0  # 0: one for tiny models (more only spin), all cores else
     seed: int = 0
@@ -80,6 +81,7 @@ class PretrainSettings(RunSettings):
     feed_forward: int = 88
     rope_theta: float = 100.0  # requests are 60 tokens long
     max_positions: int = 256
+    packing: bool = False  # short pages share a row: less padding, the same gradient
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,7 @@ class SftSettings(RunSettings):
     dataset: str
     epochs: float = 2.0  # arXiv:2411.15124
     batch: int = 32
+    packing: bool = False  # short rows share one of the longest's length; the same gradient
 
 
 SAMPLE: dict[str, dict[str, Any]] = {

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from flywheel.errors import TrainingError
+from flywheel.models.load import recomputing
 from flywheel.process.worker import TINY_PARAMETERS as TINY
 from flywheel.process.worker import rank, world
 from flywheel.train.config import RunSettings
@@ -43,6 +44,8 @@ class Engine:
                 "zero_stage 0 with bf16 takes a wrong first step in DeepSpeed 0.19.8 "
                 "(training.md, 5.5); use 1, 2 or 3"
             )
+        if settings.checkpointing:
+            recomputing(module)
         trainable = [weight for weight in module.parameters() if weight.requires_grad]
         self.engine, self.optimizer, _, _ = deepspeed.initialize(
             model=module, model_parameters=trainable, config=_config(settings, self.stage, on_gpu)

@@ -38,6 +38,7 @@ class Objective(Generic[E]):
         shape: Element to (rows, tokens of the longest), which is what a micro-batch may hold.
         tokens: Element to real tokens, for the rate.
         record_uids: Element to the landed records behind it, for an error to name.
+        packing: Whether `loss` packs the elements, each of them one row.
     """
 
     loss: Callable[[Engine, Sequence[E]], tuple[torch.Tensor, Stats]]
@@ -45,6 +46,7 @@ class Objective(Generic[E]):
     shape: Callable[[E], tuple[int, int]]
     tokens: Callable[[E], int]
     record_uids: Callable[[E], Sequence[str]] = lambda element: ()
+    packing: bool = False
 
 
 def fit(
@@ -124,7 +126,9 @@ def _accumulate(
     """Back-propagate a step; every process runs the same number of backwards."""
     count = sum(objective.count(one) for one in chosen)
     shares = [chosen[r :: world()] or chosen[:1] for r in range(world())]
-    cut = [micro_batches(share, objective.shape, budget) for share in shares]
+    cut = [
+        micro_batches(share, objective.shape, budget, packing=objective.packing) for share in shares
+    ]
     mine = cut[rank()]
     weights = [1.0 if len(chosen) > rank() else 0.0] * len(mine)
     short = max(map(len, cut)) - len(mine)

@@ -12,7 +12,7 @@ import torch
 
 from flywheel.datasets.render import Rendered
 from flywheel.errors import TrainingError
-from flywheel.models.logps import ResponseLogps, pad
+from flywheel.models.logps import ResponseLogps, pack, pad, pad_packs
 from flywheel.models.small import small_llama, word_tokenizer
 from flywheel.process.worker import start, use_threads
 from flywheel.train.config import PretrainSettings
@@ -42,7 +42,7 @@ def run(settings: PretrainSettings, run_dir: Path) -> dict[str, Any]:
     )
     use_threads(model.num_parameters(), settings.threads)
     engine = Engine(ResponseLogps(model), settings)
-    result = fit(engine, Shuffled(elements, settings), imitate(), settings, run_dir)
+    result = fit(engine, Shuffled(elements, settings), imitate(settings.packing), settings, run_dir)
 
     def write(folder: Path) -> None:
         model.save_pretrained(folder)
@@ -52,10 +52,13 @@ def run(settings: PretrainSettings, run_dir: Path) -> dict[str, Any]:
     return finish(settings, engine, kind="base_policy", write=write, result=result)
 
 
-def imitate() -> Objective[Rendered]:
+def imitate(packing: bool) -> Objective[Rendered]:
     """Mean negative log-probability per token that carries loss."""
 
     def loss(engine: Engine, rows: Sequence[Rendered]) -> tuple[torch.Tensor, Stats]:
+        if packing:
+            packs = pack(rows, lambda row: len(row.ids))
+            return -engine(*pad_packs(packs, engine.device)).sum(), {}
         return -engine(*pad(rows, engine.device)).sum(), {}
 
     return Objective(
@@ -63,6 +66,7 @@ def imitate() -> Objective[Rendered]:
         count=lambda row: float(row.response_tokens),
         shape=lambda row: (1, len(row.ids)),
         tokens=lambda row: len(row.ids),
+        packing=packing,
     )
 
 

@@ -7,7 +7,15 @@ from typing import Any
 import torch
 
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
-from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
+from flywheel.models.logps import (
+    ResponseLogps,
+    check_head,
+    check_packing,
+    pack,
+    pad,
+    pad_packs,
+    row_sums,
+)
 from flywheel.models.lora import merged, with_lora
 from flywheel.process.worker import start, use_threads
 from flywheel.train.batches import held_out_batches
@@ -24,13 +32,16 @@ def run(settings: SftSettings, run_dir: Path) -> dict[str, Any]:
     tokenizer, model = load_tokenizer(settings.model), load_causal(settings.model)
     use_threads(model.num_parameters(), settings.threads)
     check_head(model)
+    if settings.packing:
+        check_packing(model)
     reader = Reader(settings.dataset, tokenizer, stop_ids_of(model, tokenizer), settings.max_tokens)
     rows = needed(reader.demonstrations("train"), reader, "demonstration")
     rows = limited(rows, settings.limit, settings.seed)
     held_out = limited(reader.demonstrations("validation"), settings.held_out_limit, settings.seed)
     print(f"{len(rows)} demonstrations, {len(held_out)} held out, {reader.counts()}")
     engine = Engine(ResponseLogps(with_lora(model, settings.lora_rank, settings.seed)), settings)
-    result = fit(engine, Shuffled(rows, settings), imitate(), settings.for_steps(), run_dir)
+    objective = imitate(packing=settings.packing)
+    result = fit(engine, Shuffled(rows, settings), objective, settings.for_steps(), run_dir)
     result |= reader.counts() | nats_per_token(engine, held_out, settings)
 
     def write(folder: Path) -> None:
@@ -47,12 +58,18 @@ def run(settings: SftSettings, run_dir: Path) -> dict[str, Any]:
     )
 
 
-def imitate() -> Objective[Row]:
+def imitate(*, packing: bool = False) -> Objective[Row]:
     """Weighted mean negative log-probability per response token."""
 
     def loss(engine: Engine, rows: Sequence[Row]) -> tuple[torch.Tensor, Stats]:
+        packs = pack(rows, lambda row: len(row.text.ids)) if packing else [[row] for row in rows]
+        rows = [row for one in packs for row in one]
         texts = [row.text for row in rows]
-        sums = row_sums(engine(*pad(texts, engine.device)), texts)
+        if packing:
+            logps = engine(*pad_packs([[row.text for row in one] for one in packs], engine.device))
+        else:
+            logps = engine(*pad(texts, engine.device))
+        sums = row_sums(logps, texts)
         weights = torch.tensor([row.weight for row in rows], device=sums.device)
         return -(sums * weights).sum(), {}
 
@@ -62,6 +79,7 @@ def imitate() -> Objective[Row]:
         shape=lambda row: (1, len(row.text.ids)),
         tokens=lambda row: len(row.text.ids),
         record_uids=lambda row: row.record_uids,
+        packing=packing,
     )
 
 

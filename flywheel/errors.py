@@ -11,6 +11,7 @@
   * ManifestError          a dataset or checkpoint on disk is not what its manifest says
   * TrainingError          a recipe cannot go on: settings that do not fit, a loss not finite
     - LaunchError          a process ended without its result
+  * RolloutError           a server that samples refused, or answered what cannot be used
   * EvaluationError        there is nothing to evaluate, or a grader does not fit the prompt
   * PromotionError         a decision is not permitted
     - LedgerError          the ledger was edited, or entries of it are gone
@@ -62,6 +63,10 @@ class TrainingError(FlywheelError):
 
 class LaunchError(TrainingError):
     """A training or evaluation process ended without writing its result."""
+
+
+class RolloutError(FlywheelError):
+    """A server that samples did not answer, refused, or answered what cannot be used."""
 
 
 class EvaluationError(FlywheelError):

@@ -20,13 +20,19 @@ class Response:
         text: The reply, without its end-of-turn token.
         token_count: Tokens sampled, the end of turn included.
         ended: Whether it ended by itself, and not at the limit.
-        logprob: Log-probability of the sampled tokens at temperature 1, in nats.
+        logprob: Log-probability of the sampled tokens at temperature 1, in nats; NaN where a
+            server does not tell it.
+        token_ids: The tokens as sampled, the end of turn included.
+        logprobs: Of each token where it was drawn from, in nats: at the temperature of the
+            sampling, and at 1 where the likeliest was taken.
     """
 
     text: str
     token_count: int
     ended: bool
     logprob: float
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
 
     @property
     def conversation(self) -> Conversation:
@@ -54,6 +60,12 @@ class Policy:
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.model.parameters()).device
+
+
+def text_of(tokenizer: Any, stop_ids: Sequence[int], tokens: Sequence[int]) -> str:
+    """Sampled tokens as a reply, without its end of turn."""
+    kept = tokens[:-1] if tokens and tokens[-1] in stop_ids else tokens
+    return str(tokenizer.decode(kept, skip_special_tokens=True)).strip()
 
 
 @torch.no_grad()

@@ -1,8 +1,12 @@
-"""Sampling in this process: a KV cache, rows of like length together, each stopped on its own.
+"""Sampling from a policy, in this process or on a server, on token ids from end to end.
 
-Every (row, position) has a random number of its own, drawn from the seed before anything is
-sampled, so that what a row answers does not depend on the rows beside it. There is no top-p and
-no top-k: their log-probabilities would not be those of the policy.
+In this process every (row, position) has a random number of its own, drawn from the seed before
+anything is sampled, so that what a row answers does not depend on the rows beside it. A prompt
+that several rows continue is read once, and rows that have ended leave the batch.
+
+Dimension key
+    R   rows that are still being continued
+    V   vocabulary
 """
 
 from collections.abc import Sequence
@@ -15,127 +19,188 @@ from torch import Tensor
 from flywheel.datasets.render import render_prompt
 from flywheel.errors import SettingsError
 from flywheel.records.message import Conversation
-from flywheel.rollout.policy import Policy, Response
+from flywheel.rollout.decoder import Decoder
+from flywheel.rollout.policy import Policy, Response, text_of
+from flywheel.rollout.server import ServerPolicy
+
+LEAVE_FRAC = 1 / 8  # of the rows must have ended before the others go on without them
+
+
+def sample(
+    policy: Policy | ServerPolicy, prompts: Sequence[Conversation], **options: Any
+) -> list[list[Response]]:
+    """Answer conversations that end in a user or tool turn; the options are `sample_ids`'s."""
+    rendered = [render_prompt(policy.tokenizer, prompt) for prompt in prompts]
+    return sample_ids(policy, rendered, **options)
 
 
 @torch.no_grad()
-def sample(
-    policy: Policy,
-    prompts: Sequence[Conversation],
+def sample_ids(
+    policy: Policy | ServerPolicy,
+    prompts: Sequence[Sequence[int]],
     *,
     samples: int = 1,
     temperature: float = 1.0,
     max_new_tokens: int = 256,
     seed: int = 0,
     batch: int = 256,
+    top_p: float = 1.0,
+    top_k: int = 0,
 ) -> list[list[Response]]:
-    """Answer every prompt `samples` times.
+    """Continue every prompt `samples` times.
 
     Args:
-        policy: Who answers.
-        prompts: Conversations that end in a user or tool turn.
+        policy: Who answers; a model in training is put back into training mode afterwards.
+        prompts: Token ids, as `render_prompt` gives them.
         samples: Answers per prompt.
         temperature: 0 takes the likeliest token at every position.
-        max_new_tokens: Longest answer; one cut off there has not `ended`.
+        max_new_tokens: Longest answer; one cut off there, or where the model's positions end,
+            has not `ended`.
         seed: Same seed, same answers.
-        batch: Rows at once.
+        batch: Rows at once in this process; a server forms its own.
+        top_p: Only 1; see Raises.
+        top_k: Only 0; see Raises.
 
     Raises:
-        SettingsError: A number is out of range.
+        SettingsError: A number is out of range; a prompt fills all positions that the model has;
+            or the distribution is to be cut (top_p, top_k): the log-probabilities of what is
+            left are not the policy's, and a ratio to them is off by the mass that was cut.
+        RolloutError: A server refuses, does not answer, or answers what cannot be used.
     """
     if temperature < 0 or samples < 1 or max_new_tokens < 1:
         raise SettingsError(
             f"temperature must be at least 0, samples and max_new_tokens at least 1; got "
             f"{temperature}, {samples}, {max_new_tokens}"
         )
-    rendered = [render_prompt(policy.tokenizer, prompt) for prompt in prompts]
-    rows = [ids for ids in rendered for _ in range(samples)]
+    if top_p != 1 or top_k != 0:
+        raise SettingsError(
+            f"top_p {top_p} and top_k {top_k} would cut the distribution, whose log-probabilities "
+            f"are then not the policy's; use 1 and 0, and a lower temperature instead"
+        )
+    if isinstance(policy, ServerPolicy):
+        return policy.complete(
+            prompts,
+            samples=samples,
+            temperature=temperature,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+        )
+    rows = [list(ids) for ids in prompts for _ in range(samples)]
     noise = np.random.default_rng(seed).random((len(rows), max_new_tokens), dtype=np.float32)
-    answers: list[Response | None] = [None] * len(rows)
+    noise *= 1 - 2**-22  # never so near to 1 that no token's share holds it
+    room = _room(policy.model, rows, max_new_tokens)
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
-    for start in range(0, len(order), batch):
-        places = order[start : start + batch]
-        given = [rows[place] for place in places]
-        numbers = torch.from_numpy(noise[places])
-        found = _decode(policy, given, numbers, temperature, max_new_tokens)
-        for place, answer in zip(places, found, strict=True):
-            answers[place] = answer
-    whole = [answer for answer in answers if answer is not None]
-    return [whole[place : place + samples] for place in range(0, len(whole), samples)]
+    answers: dict[int, Response] = {}
+    was_training = policy.model.training
+    policy.model.eval()  # no dropout, and a cache even where activations are recomputed
+    try:
+        for start in range(0, len(order), batch):
+            places = order[start : start + batch]
+            given, limits = [rows[place] for place in places], [room[place] for place in places]
+            numbers = torch.from_numpy(noise[places])
+            found = _continued(policy, given, numbers, temperature, limits)
+            answers.update(zip(places, found, strict=True))
+    finally:
+        policy.model.train(was_training)
+    flat = [answers[place] for place in range(len(rows))]
+    return [flat[place : place + samples] for place in range(0, len(flat), samples)]
 
 
-def _decode(
+def _room(model: Any, rows: Sequence[Sequence[int]], max_new_tokens: int) -> list[int]:
+    """Tokens that each row may still take: what is asked for, or what the positions allow."""
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if not limit:
+        return [max_new_tokens] * len(rows)
+    room = [min(max_new_tokens, limit - len(row)) for row in rows]
+    if rows and min(room) < 1:
+        raise SettingsError(
+            f"a prompt of {max(map(len, rows))} tokens leaves no room for an answer: the model "
+            f"has {limit} positions; shorten the prompt, or choose a model with more"
+        )
+    return room
+
+
+def _continued(
     policy: Policy,
-    given: list[list[int]],
+    given: Sequence[Sequence[int]],
     noise: Tensor,
     temperature: float,
-    max_new_tokens: int,
+    room: Sequence[int],
 ) -> list[Response]:
-    """Continue rows padded on the left; rows that have ended leave the batch by halves."""
-    from transformers import DynamicCache
-
+    """Continue rows until each has ended, or has taken the `room` that it has."""
     device = policy.device
-    width = max(map(len, given))
-    ids = torch.zeros(len(given), width, dtype=torch.long)
-    mask = torch.zeros(len(given), width, dtype=torch.long)
-    for place, row in enumerate(given):
-        ids[place, width - len(row) :] = torch.tensor(row)
-        mask[place, width - len(row) :] = 1
-    ids, mask, noise = ids.to(device), mask.to(device), noise.to(device)
-    padded = bool((mask == 0).any())
-    stops = torch.tensor(policy.stop_ids, device=device)
-    tokens: list[list[int]] = [[] for _ in given]
-    logprob = [0.0] * len(given)
-    ended = [False] * len(given)
-    alive = list(range(len(given)))
-    position = (mask.cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache(config=policy.model.config)
-    step_ids, done = ids, torch.zeros(len(given), dtype=torch.bool, device=device)
-    for step in range(max_new_tokens):
-        options: dict[str, Any] = (
-            {"attention_mask": mask, "position_ids": position} if padded else {}
-        )
-        output = policy.model(
-            input_ids=step_ids, past_key_values=cache, use_cache=True, logits_to_keep=1, **options
-        )
-        logits = output.logits[:, -1].float()
-        chosen = _choose(logits, temperature, noise[:, step])
-        logps = torch.log_softmax(logits, -1).gather(-1, chosen[:, None])[:, 0]
-        stopped = torch.isin(chosen, stops)
-        for place, token, lp, stop, was_done in zip(
-            alive, chosen.tolist(), logps.tolist(), stopped.tolist(), done.tolist(), strict=True
-        ):
-            if not was_done:
-                tokens[place].append(token)
-                logprob[place] += lp
-                ended[place] = stop
-        done |= stopped
-        if bool(done.all()):
+    decoder = Decoder(policy.model, given, max(room))
+    logits, noise = decoder.read(), noise.to(device)
+    is_stop = torch.zeros(logits.shape[-1], dtype=torch.bool, device=device)
+    is_stop[[stop for stop in policy.stop_ids if stop < len(is_stop)]] = True
+    rows, limits = torch.arange(len(given), device=device), torch.tensor(room, device=device)
+    done = torch.zeros(len(given), dtype=torch.bool, device=device)
+    drawn: list[tuple[Tensor, ...]] = []
+    for step in range(max(room)):
+        tokens, *logps = _draw(logits, temperature, noise[rows, step])
+        drawn.append((rows, tokens, *logps))
+        done = done | is_stop[tokens]
+        if step + 1 >= min(room):
+            done |= limits[rows] <= step + 1
+        left = len(done) - int(done.sum())
+        if not left:
             break
-        keep = (~done).nonzero()[:, 0]
-        if len(keep) <= len(done) // 2:  # half have ended: go on with the others
-            cache.batch_select_indices(keep)
-            alive = [alive[kept] for kept in keep.tolist()]
-            chosen, mask, position, noise = chosen[keep], mask[keep], position[keep], noise[keep]
-            done = done[keep]
-        step_ids, position = chosen[:, None], position[:, -1:] + 1
-        if padded:
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-    return [
-        Response(_text(policy, row), len(row), stop, lp)
-        for row, stop, lp in zip(tokens, ended, logprob, strict=True)
-    ]
+        if left <= (1 - LEAVE_FRAC) * len(done):
+            keep = torch.arange(left, device=device)
+            keep[done[:left]] = left + (~done[left:]).nonzero()[:, 0]
+            decoder.keep(keep)
+            rows, tokens, done = rows[keep], tokens[keep], done[keep]
+        logits = decoder.step(tokens)
+    return _responses(policy, drawn, is_stop, limits)
 
 
-def _choose(logits: Tensor, temperature: float, numbers: Tensor) -> Tensor:
-    """The likeliest token, or the one whose share of the distribution holds the number."""
+def _draw(logits: Tensor, temperature: float, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(R,) tokens, their log-probabilities where they were drawn from, and at temperature 1.
+
+    A token is the likeliest at temperature 0, and else the one whose share of the distribution
+    holds its number.
+    """
+    plain = torch.log_softmax(logits, -1)
     if temperature == 0:
-        return logits.argmax(-1)
-    shares = torch.softmax(logits / temperature, -1).cumsum(-1)
-    place = torch.searchsorted(shares, numbers[:, None] * shares[:, -1:], right=True)[:, 0]
-    return place.clamp(max=logits.shape[-1] - 1)
+        tokens = logits.argmax(-1)
+        scaled = plain
+    else:
+        scaled = plain if temperature == 1 else torch.log_softmax(logits / temperature, -1)
+        shares = scaled.exp().cumsum(-1)
+        places = torch.searchsorted(shares, numbers[:, None] * shares[:, -1:], right=True)[:, 0]
+        tokens = places.clamp(max=logits.shape[-1] - 1)
+    at = tokens[:, None]
+    return tokens, scaled.gather(-1, at)[:, 0], plain.gather(-1, at)[:, 0]
 
 
-def _text(policy: Policy, tokens: list[int]) -> str:
-    kept = tokens[:-1] if tokens and tokens[-1] in policy.stop_ids else tokens
-    return str(policy.tokenizer.decode(kept, skip_special_tokens=True)).strip()
+def _responses(
+    policy: Policy, drawn: Sequence[tuple[Tensor, ...]], is_stop: Tensor, limits: Tensor
+) -> list[Response]:
+    """What every row said up to its first stop; what was drawn for it beyond that is dropped."""
+    columns = [torch.cat(column) for column in zip(*drawn, strict=True)]
+    counts = torch.tensor([len(rows) for rows, *_ in drawn], device=limits.device)
+    steps = torch.arange(len(drawn), device=limits.device).repeat_interleave(counts)
+    tokens, scaled, plain = (
+        column.new_zeros(len(limits), len(drawn)).index_put((columns[0], steps), column)
+        for column in columns[1:]
+    )
+    stops = is_stop[tokens]
+    first = torch.where(stops.any(1), stops.int().argmax(1) + 1, limits + 1)
+    return [
+        Response(
+            text=text_of(policy.tokenizer, policy.stop_ids, ids[:count]),
+            token_count=count,
+            ended=ended,
+            logprob=sum(at_one[:count]),
+            token_ids=tuple(ids[:count]),
+            logprobs=tuple(logps[:count]),
+        )
+        for ids, logps, at_one, count, ended in zip(
+            tokens.tolist(),
+            scaled.tolist(),
+            plain.tolist(),
+            torch.minimum(first, limits).tolist(),
+            (first <= limits).tolist(),
+            strict=True,
+        )
+    ]

@@ -83,7 +83,7 @@ def fit(
             step / steps, elapsed / settings.budget_seconds if settings.budget_seconds else 0
         )
         chosen, drawn = source.draw(step)
-        loss, stats = _accumulate(engine, chosen, objective, settings.micro_tokens)
+        loss, stats = accumulate(engine, chosen, objective, settings.micro_tokens)
         if not math.isfinite(loss):
             raise _not_finite("loss", loss, step + 1, chosen, objective, settings)
         rate = learning_rate(settings, step, share)
@@ -118,10 +118,17 @@ def learning_rate(settings: RunSettings, step: int, share: float) -> float:
     return settings.learning_rate * warm * (floor + (1 - floor) * cosine)
 
 
-def _accumulate(
+def accumulate(
     engine: Engine, chosen: Sequence[E], objective: Objective[E], budget: int
 ) -> tuple[float, dict[str, float]]:
-    """Back-propagate a step; every process runs the same number of backwards."""
+    """Back-propagate a step, cut at `budget` padded tokens; nothing is applied yet.
+
+    Every process runs the same number of backwards: one that has fewer micro-batches repeats its
+    first with weight 0.
+
+    Returns:
+        The step's loss and its other means, over all processes.
+    """
     count = sum(objective.count(one) for one in chosen)
     shares = [chosen[r :: world()] or chosen[:1] for r in range(world())]
     cut = [micro_batches(share, objective.shape, budget) for share in shares]

@@ -13,6 +13,7 @@ from flywheel.models.logps import ResponseLogps
 from flywheel.models.reward import RewardHead
 from flywheel.train.batches import micro_batches
 from flywheel.train.config import RunSettings
+from flywheel.train.config_policy import BETAS, DpoSettings
 from flywheel.train.data import Group, Pair, Row
 from flywheel.train.dpo import Judged, preferred
 from flywheel.train.engine import Engine
@@ -48,7 +49,12 @@ def group(responses: int) -> Group:
 ELEMENTS: dict[str, tuple[Any, Sequence[Any]]] = {
     "sft": (imitate(), [Row(text(), float(SEED.uniform(0.5, 2)), ()) for _ in range(8)]),
     "reward": (bradley_terry(), [group(k) for k in (2, 4, 3, 5, 2, 3, 2, 4)]),
-    "dpo": (preferred(0.3, 0.1), [Judged(group(2), (-9.0, -11.0)) for _ in range(8)]),
+} | {
+    name: (
+        preferred(DpoSettings(model="", dataset="", output="", loss=name, nll_weight=0.1)),
+        [Judged(group(2), (-9.0, -11.0)) for _ in range(8)],
+    )
+    for name in BETAS
 }
 
 

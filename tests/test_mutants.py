@@ -83,10 +83,17 @@ MUTANTS = [
     ),
     Mutant(
         "the reference is forgotten",
-        "flywheel/train/losses.py",
-        "((policy_a - reference_a) - (policy_b - reference_b))",
-        "(policy_a - policy_b)",
-        "test_losses.py::test_every_pair_is_log_2_where_policy_and_reference_are_one",
+        "flywheel/train/preference_losses.py",
+        "return (a.policy - a.reference) - (b.policy - b.reference)",
+        "return a.policy - b.policy",
+        "test_preference.py::test_a_policy_that_is_its_reference_pays_log_2",
+    ),
+    Mutant(
+        "IPO sums what its authors average",
+        "flywheel/train/preference_losses.py",
+        "(a.policy - a.reference) / a.lengths - (b.policy - b.reference) / b.lengths",
+        "(a.policy - a.reference) - (b.policy - b.reference)",
+        "test_preference.py::test_trl_finds_the_same_loss_on_the_same_model_and_text",
     ),
     Mutant(
         "a prompt with many pairs counts as many prompts",

@@ -98,7 +98,7 @@ MUTANTS = [
     Mutant(
         "a prompt with many pairs counts as many prompts",
         "flywheel/train/reward.py",
-        "weights.append(pair.weight / mass)",
+        "weights.append(group.share * pair.weight / mass)",
         "weights.append(pair.weight)",
         "test_train.py::test_all_pairs_of_a_prompt_weigh_as_one",
     ),

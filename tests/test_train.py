@@ -1,5 +1,6 @@
 """Recipes and their loop: what they learn, what changes nothing, what a kill costs."""
 
+import hashlib
 import json
 import os
 import pickle
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from flywheel.datasets.manifest import read_split
 from flywheel.datasets.render import Rendered
 from flywheel.errors import LaunchError, ManifestError, SettingsError, TrainingError
 from flywheel.layout import TITLE_MARK, Layout
-from flywheel.models.load import load_backbone, load_causal
+from flywheel.models.load import load_backbone, load_causal, load_tokenizer
 from flywheel.models.logps import ResponseLogps, pad
 from flywheel.models.publish import verify
 from flywheel.models.reward import RewardHead
@@ -39,7 +41,7 @@ from flywheel.train.batches import micro_batches
 from flywheel.train.config import PretrainSettings, SftSettings
 from flywheel.train.config_policy import DpoSettings
 from flywheel.train.config_reward import RewardSettings
-from flywheel.train.data import Group, Pair
+from flywheel.train.data import Group, Pair, Reader, dense
 from flywheel.train.engine import Engine
 from flywheel.train.reward import margins_of
 from flywheel.train.source import Shuffled
@@ -312,6 +314,35 @@ def test_without_held_out_pairs_the_result_holds_null_and_a_check_warns(
     assert check.passed and check.severity.name == "WARN"
     assert check.description == "no held-out pair in validation"
     assert not beats_chance({"validation_accuracy_frac": 0.5}).passed
+
+
+def test_a_cut_prompt_keeps_its_pairs_together_and_loses_none() -> None:
+    everyone = [f"r{place}" for place in range(30)]
+    edges = [(a, b) for a, b in combinations(everyone, 2) if (hash_of(a + b) % 10) < 6]
+    groups = dense(edges, 9)
+    assert sorted(place for group in groups for place in group) == list(range(len(edges)))
+    touched = [{node for place in group for node in edges[place]} for group in groups]
+    assert max(map(len, touched)) == 9
+    forwards = sum(map(len, touched))
+    assert len(edges) / forwards > 1.0  # one by one it would be 0.5
+    assert dense([("a", "b"), ("c", "d")], 4) == [[0, 1]]  # a prompt that fits stays whole
+    assert dense([("a", "b"), ("c", "d")], 3) == [[0], [1]]
+
+
+def hash_of(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16)
+
+
+def test_every_pair_of_a_cut_prompt_weighs_alike(tmp_path: Path, base: str) -> None:
+    rows = read_split(preferences(tmp_path / "preference"), "train").to_pylist()
+    row = rows[0] | {"weight": 1.0}
+    keys = [("a", "b"), ("a", "c"), ("b", "c"), ("c", "d")]
+    judged = [row | {"response_a_key": a, "response_b_key": b} for a, b in keys]
+    folder = freeze(tmp_path / "cut", train=judged, validation=[])
+    reader = Reader(folder, load_tokenizer(base), [2], 64)
+    groups = reader.groups("train", max_responses=3)
+    assert [len(group.pairs) for group in groups] == [3, 1]
+    assert [group.share for group in groups] == [1.5, 0.5]  # together two, each pair a half
 
 
 def test_a_pair_that_is_dropped_counts_once_under_its_reason(base: str, tmp_path: Path) -> None:

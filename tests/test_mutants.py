@@ -107,14 +107,14 @@ MUTANTS = [
         "flywheel/train/source.py",
         "start = step * self._batch",
         "self._calls = getattr(self, '_calls', -1) + 1; start = self._calls * self._batch",
-        "test_train.py::test_a_killed_run_goes_on_to_the_same_weights",
+        "test_resume.py::test_a_killed_run_goes_on_to_the_same_weights_records_and_rows",
     ),
     Mutant(
         "a torn checkpoint is loaded",
         "flywheel/train/state.py",
         "            verify(path)\n",
         "            pass\n",
-        "test_train.py::test_a_torn_save_is_skipped_for_the_one_before",
+        "test_resume.py::test_a_damaged_save_is_skipped_for_the_one_before",
     ),
     Mutant(
         "rows draw their random numbers by their place in the batch",

@@ -6,7 +6,6 @@ import os
 import pickle
 import re
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -399,86 +398,6 @@ def test_pretraining_brings_its_own_tokenizer(tmp_path: Path) -> None:
     policy = Policy.load(result["checkpoint"])
     answers = sample(policy, [prompt_of("say blue")], temperature=0, max_new_tokens=8)
     assert answers[0][0].text == "blue it is ."
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from flywheel.train import {module}
-def stop(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
-{patch}
-sys.argv = ["sft", sys.argv[1]]
-from flywheel.process.worker import start
-from flywheel.train.config import SftSettings
-from flywheel.train.sft import run
-start(run, SftSettings)
-"""
-PLACES = {
-    "between two saves": (
-        "loop",
-        "old = loop.learning_rate\n"
-        "loop.learning_rate = lambda s, step, share: stop() if step == 7 else old(s, step, share)",
-    ),
-    "inside a save": (
-        "state",
-        "old, seen = state._synced_hash, []\n"
-        "def torn(path):\n"
-        "    seen.append(path)\n"
-        "    return stop() if len(seen) == 14 else old(path)\n"
-        "state._synced_hash = torn",
-    ),
-    "before the rename of the checkpoint": ("finish", "finish.publish = stop"),
-    "between the checkpoint and the result": (
-        "sft",
-        "from flywheel.process import worker\nworker.write_json = stop",
-    ),
-}
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_a_killed_run_goes_on_to_the_same_weights(base: str, tmp_path: Path, place: str) -> None:
-    whole = sft(base, tmp_path / "whole", epochs=6.0, save_seconds=0.0)
-    expected = run("sft", whole, tmp_path / "whole" / "run")
-    settings = sft(base, tmp_path / "cut", epochs=6.0, save_seconds=0.0)
-    run_dir = tmp_path / "cut" / "run"
-    run_dir.mkdir(parents=True)
-    from flywheel.process.launch import _inputs, _prepare
-
-    config = {"settings": asdict_of(settings), "inputs": _inputs(asdict_of(settings))}
-    _prepare(run_dir, {**config, "recipe": "flywheel.train.sft"})
-    module, patch = PLACES[place]
-    script = KILLED.format(module=module, patch=patch)
-    killed = subprocess.run(
-        [sys.executable, "-c", script, str(run_dir)], capture_output=True, text=True, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
-    assert not (run_dir / "result.json").exists()
-
-    result = run("sft", settings, run_dir)
-    assert result["resumed_at"] > 0
-    after = weights(result["checkpoint"])
-    for name, value in weights(expected["checkpoint"]).items():
-        assert torch.equal(value, after[name]), name
-    steps = [json.loads(line)["step"] for line in (run_dir / "metrics.jsonl").open()]
-    assert steps == list(range(1, expected["steps"] + 1))
-
-
-def asdict_of(settings: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(settings)
-
-
-def test_a_torn_save_is_skipped_for_the_one_before(tmp_path: Path) -> None:
-    from flywheel.train import state
-
-    for step in (1, 2):
-        state.save(tmp_path, step, {}, lambda folder: (folder / "w").write_text("x" * 100) and None)
-    (tmp_path / "step-00000002" / "w").write_text("x")
-    told: list[str] = []
-    found = state.newest(tmp_path, told.append)
-    assert found and found[1]["step"] == 1
-    assert "damaged checkpoint" in told[0]
 
 
 def test_a_budget_ends_the_run_with_its_schedule(base: str, tmp_path: Path) -> None:

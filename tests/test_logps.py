@@ -10,7 +10,7 @@ import torch
 from flywheel.datasets.render import Rendered, render_prompt
 from flywheel.errors import SettingsError, TrainingError
 from flywheel.models import logps as module_of
-from flywheel.models.load import load_causal, recomputing
+from flywheel.models.load import load_causal
 from flywheel.models.logps import (
     ResponseLogps,
     check_head,
@@ -190,32 +190,6 @@ def test_a_model_that_mixes_packed_rows_is_refused() -> None:
     bloom = BloomForCausalLM(BloomConfig(vocab_size=32, hidden_size=16, n_layer=1, n_head=2))
     with pytest.raises(SettingsError, match="packing: true, but Bloom"):
         check_packing(bloom)
-
-
-def test_recomputing_activations_changes_no_gradient_and_keeps_less(tmp_path: Path) -> None:
-    model = load_causal(chatml(tmp_path))
-    kept: list[int] = []
-
-    def measured() -> torch.Tensor:
-        kept.append(0)
-
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            kept[-1] += tensor.numel()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            return gradient(model, pad(ROWS, "cpu"))
-
-    plain = measured()
-    recomputing(ResponseLogps(model))
-    again = measured()
-    assert (again - plain).norm() <= 1e-6 * plain.norm()
-    assert kept[1] < kept[0] / 2
-
-
-def test_what_cannot_recompute_is_refused() -> None:
-    with pytest.raises(SettingsError, match="Linear cannot recompute"):
-        recomputing(torch.nn.Linear(2, 2))
 
 
 def test_entropy_is_that_of_the_distribution_at_the_temperature(

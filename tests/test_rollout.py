@@ -9,12 +9,13 @@ import torch
 
 from flywheel.datasets.render import Rendered, render_prompt
 from flywheel.errors import SettingsError
-from flywheel.models.load import load_backbone, recomputing
+from flywheel.models.load import load_backbone
 from flywheel.models.logps import ResponseLogps, pad
 from flywheel.models.reward import RewardHead, save_reward
 from flywheel.models.small import word_tokenizer
 from flywheel.records.message import prompt_of
 from flywheel.rollout import Policy, RewardModel, response_nll, sample, sample_ids
+from flywheel.train.engine_config import checkpoint_activations
 from tests.models_for_tests import COLOURS, chatml, tiny
 
 PROMPTS = [prompt_of(f"say {one}") for one in COLOURS] + [prompt_of("say red it is not .")]
@@ -60,6 +61,15 @@ def test_sampling_frequencies_follow_the_distribution(policy: Policy) -> None:
     drawn = sample(policy, PROMPTS[:1], samples=4000, max_new_tokens=1, batch=4000)[0]
     entropy = float(-(shares * shares.log()).sum())
     assert -sum(one.logprob for one in drawn) / 4000 == pytest.approx(entropy, abs=0.05)
+
+
+def test_log_probabilities_are_those_that_the_model_gives_each_target(policy: Policy) -> None:
+    row = Rendered([1, 5, 6, 7, 8, 9, 5, 6, 2], 3, observed=((5, 6),))
+    with torch.no_grad():
+        found = ResponseLogps(policy.model)(*pad([row], "cpu"))
+        given = torch.log_softmax(policy.model(torch.tensor([row.ids])).logits[0].double(), -1)
+    wanted = [float(given[place - 1, row.ids[place]]) for place in (3, 4, 6, 7, 8)]
+    assert found.tolist() == pytest.approx(wanted, abs=1e-5)
 
 
 def test_padding_on_the_right_changes_no_log_probability(policy: Policy) -> None:
@@ -153,7 +163,7 @@ def test_a_cut_distribution_is_refused_with_the_reason(policy: Policy, cut: dict
 def test_a_model_in_training_samples_the_same_and_goes_on_training(tmp_path: Path) -> None:
     policy = Policy.load(tiny(tmp_path))
     plain = sample(policy, PROMPTS, max_new_tokens=6)
-    recomputing(policy.model)
+    checkpoint_activations(policy.model)
     for layer in policy.model.model.layers:  # were it not switched off
         layer.self_attn.attention_dropout = 0.5
     assert sample(policy, PROMPTS, max_new_tokens=6) == plain

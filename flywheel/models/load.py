@@ -49,24 +49,6 @@ def without_dropout(model: Any) -> Any:
     return model
 
 
-def recomputing(module: Any) -> None:
-    """Let the transformer in `module` recompute its activations in the backward pass.
-
-    Raises:
-        SettingsError: It has none that can.
-    """
-    from transformers import PreTrainedModel
-
-    causal = next((one for one in module.modules() if isinstance(one, PreTrainedModel)), None)
-    if causal is None or not causal.supports_gradient_checkpointing:
-        raise SettingsError(
-            f"checkpointing: true, but {type(causal or module).__name__} cannot recompute its "
-            f"activations; set it to false and lower micro_tokens"
-        )
-    causal.gradient_checkpointing_enable({"use_reentrant": False})
-    module.train()  # it recomputes in training mode only, which differs in nothing else here
-
-
 def stop_ids_of(model: Any, tokenizer: Any) -> list[int]:
     """Every id that ends a turn: the tokenizer's and those of the generation config."""
     configured = getattr(getattr(model, "generation_config", None), "eos_token_id", None)

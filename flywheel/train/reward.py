@@ -76,7 +76,7 @@ def bradley_terry() -> Objective[Group]:
 
     return Objective(
         loss=loss,
-        count=lambda group: 1.0,
+        count=lambda group: group.share,
         shape=lambda group: (len(group.texts), max(len(text.ids) for text in group.texts)),
         tokens=lambda group: sum(len(text.ids) for text in group.texts),
         record_uids=lambda group: group.record_uids,
@@ -90,7 +90,7 @@ def scores(engine: Engine, texts: Sequence[Rendered]) -> Tensor:
 
 
 def margins_of(engine: Engine, groups: Sequence[Group]) -> tuple[Tensor, Tensor, Tensor]:
-    """Margins, labels and weights of every pair; the weights of one prompt add up to 1."""
+    """Margins, labels and weights of every pair; those of a group add up to its share."""
     rewards = scores(engine, [text for group in groups for text in group.texts])
     a, b, probabilities, weights, offset = [], [], [], [], 0
     for group in groups:
@@ -99,7 +99,7 @@ def margins_of(engine: Engine, groups: Sequence[Group]) -> tuple[Tensor, Tensor,
             a.append(offset + pair.a)
             b.append(offset + pair.b)
             probabilities.append(pair.probability)
-            weights.append(pair.weight / mass)
+            weights.append(group.share * pair.weight / mass)
         offset += len(group.texts)
     labels = torch.tensor([probabilities, weights], device=rewards.device)
     return rewards[a] - rewards[b], labels[0], labels[1]
@@ -113,14 +113,14 @@ def measure(
 
     Both are None where validation has none, which it often has where little has landed.
     """
-    objective, seen = bradley_terry(), 0
+    objective, seen = bradley_terry(), 0.0
     right = decided = loss = 0.0
     for batch in held_out_batches(groups, objective.shape, settings, HELD_OUT_FRAC / 2):
         lost, stats = objective.loss(engine, batch)
         loss += float(lost)
         right += stats["accuracy_frac"][0]
         decided += stats["accuracy_frac"][1]
-        seen += len(batch)
+        seen += sum(group.share for group in batch)
     return {
         "validation_pairs": int(decided),
         "validation_accuracy_frac": right / decided if decided else None,

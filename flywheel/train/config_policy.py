@@ -11,6 +11,12 @@ from typing import ClassVar
 
 from flywheel.errors import SettingsError
 from flywheel.train.config import RunSettings
+from flywheel.train.config_reinforce import (
+    BestOfSettings,
+    GrpoSettings,
+    PpoSettings,
+    RlooSettings,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +33,13 @@ class DpoSettings(RunSettings):
     min_margin: float = 0.05  # pairs nearer to a coin toss than this teach nothing
 
 
-RECIPES: dict[str, type[RunSettings]] = {"dpo": DpoSettings}
+RECIPES: dict[str, type[RunSettings]] = {
+    "dpo": DpoSettings,
+    "grpo": GrpoSettings,
+    "rloo": RlooSettings,
+    "ppo": PpoSettings,
+    "best_of": BestOfSettings,
+}
 
 
 def recipe_of(name: str) -> tuple[str, type[RunSettings]]:

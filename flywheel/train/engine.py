@@ -52,11 +52,11 @@ class Engine:
         if self.stage == 0:
             self.optimizer.register_step_pre_hook(self._clip_gradients)
         is_tiny = sum(weight.numel() for weight in module.parameters()) < TINY
-        self._autocast = not on_gpu and not is_tiny and bf16_pays()
+        self.autocasts = not on_gpu and not is_tiny and bf16_pays()
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the module forward; on a CPU in bf16 where that pays, with fp32 weights."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._autocast):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocasts):
             return self.engine(*arguments)
 
     def backward(self, loss_sum: torch.Tensor, count: float) -> None:

@@ -83,6 +83,8 @@ def fit(
             step / steps, elapsed / settings.budget_seconds if settings.budget_seconds else 0
         )
         chosen, drawn = source.draw(step)
+        if not chosen:
+            break  # the source has nothing more to learn from
         loss, stats = _accumulate(engine, chosen, objective, settings.micro_tokens)
         if not math.isfinite(loss):
             raise _not_finite("loss", loss, step + 1, chosen, objective, settings)

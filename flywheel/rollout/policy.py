@@ -21,12 +21,16 @@ class Response:
         token_count: Tokens sampled, the end of turn included.
         ended: Whether it ended by itself, and not at the limit.
         logprob: Log-probability of the sampled tokens at temperature 1, in nats.
+        token_ids: The tokens sampled, the end of turn included.
+        logprobs: Log-probability of each at the temperature of sampling, in nats.
     """
 
     text: str
     token_count: int
     ended: bool
     logprob: float
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
 
     @property
     def conversation(self) -> Conversation:

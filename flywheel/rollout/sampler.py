@@ -43,14 +43,52 @@ def sample(
     Raises:
         SettingsError: A number is out of range.
     """
+    rendered = [render_prompt(policy.tokenizer, prompt) for prompt in prompts]
+    return sample_ids(
+        policy,
+        rendered,
+        samples=samples,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        batch=batch,
+    )
+
+
+@torch.no_grad()
+def sample_ids(
+    policy: Policy,
+    rendered: Sequence[list[int]],
+    *,
+    samples: int = 1,
+    temperature: float = 1.0,
+    max_new_tokens: int = 256,
+    seed: int | Sequence[int] = 0,
+    batch: int = 256,
+) -> list[list[Response]]:
+    """Answer every prompt `samples` times, as `sample`, given the prompts as token ids.
+
+    Args:
+        policy: Who answers.
+        rendered: Token ids of each prompt.
+        samples: Answers per prompt.
+        temperature: 0 takes the likeliest token at every position.
+        max_new_tokens: Longest answer.
+        seed: Of all prompts, or one for each: then what a prompt is answered depends on no other.
+        batch: Rows at once.
+
+    Raises:
+        SettingsError: A number is out of range.
+    """
     if temperature < 0 or samples < 1 or max_new_tokens < 1:
         raise SettingsError(
             f"temperature must be at least 0, samples and max_new_tokens at least 1; got "
             f"{temperature}, {samples}, {max_new_tokens}"
         )
-    rendered = [render_prompt(policy.tokenizer, prompt) for prompt in prompts]
     rows = [ids for ids in rendered for _ in range(samples)]
-    noise = np.random.default_rng(seed).random((len(rows), max_new_tokens), dtype=np.float32)
+    seeds = [seed] if isinstance(seed, int) else seed
+    shape = (len(rows) // max(1, len(seeds)), max_new_tokens)
+    noise = np.concatenate([np.random.default_rng(s).random(shape, np.float32) for s in seeds])
     answers: list[Response | None] = [None] * len(rows)
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]))
     for start in range(0, len(order), batch):
@@ -86,6 +124,7 @@ def _decode(
     stops = torch.tensor(policy.stop_ids, device=device)
     tokens: list[list[int]] = [[] for _ in given]
     logprob = [0.0] * len(given)
+    logprobs: list[list[float]] = [[] for _ in given]
     ended = [False] * len(given)
     alive = list(range(len(given)))
     position = (mask.cumsum(1) - 1).clamp(min=0)
@@ -101,13 +140,22 @@ def _decode(
         logits = output.logits[:, -1].float()
         chosen = _choose(logits, temperature, noise[:, step])
         logps = torch.log_softmax(logits, -1).gather(-1, chosen[:, None])[:, 0]
+        scaled = torch.log_softmax(logits / (temperature or 1.0), -1)
+        told = scaled.gather(-1, chosen[:, None])[:, 0].tolist()
         stopped = torch.isin(chosen, stops)
-        for place, token, lp, stop, was_done in zip(
-            alive, chosen.tolist(), logps.tolist(), stopped.tolist(), done.tolist(), strict=True
+        for place, token, lp, said, stop, was_done in zip(
+            alive,
+            chosen.tolist(),
+            logps.tolist(),
+            told,
+            stopped.tolist(),
+            done.tolist(),
+            strict=True,
         ):
             if not was_done:
                 tokens[place].append(token)
                 logprob[place] += lp
+                logprobs[place].append(said)
                 ended[place] = stop
         done |= stopped
         if bool(done.all()):
@@ -122,8 +170,8 @@ def _decode(
         if padded:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
     return [
-        Response(_text(policy, row), len(row), stop, lp)
-        for row, stop, lp in zip(tokens, ended, logprob, strict=True)
+        Response(_text(policy, row), len(row), stop, lp, tuple(row), tuple(each))
+        for row, stop, lp, each in zip(tokens, ended, logprob, logprobs, strict=True)
     ]
 
 

@@ -52,12 +52,12 @@ def test_a_log_ratio_of_a_thousand_stays_finite() -> None:
 
 
 def test_what_the_clip_stops_is_counted_where_it_stops_a_gradient() -> None:
-    ratios = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1]).log()
-    signs = torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0])
-    assert clipped_count(ratios, signs, low=0.2, high=0.2) == 2
+    ratios = torch.tensor([1.5, 1.5, 0.5, 0.5, 0.5, 1.1]).log()
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0, -1.0, 1.0])
+    assert clipped_count(ratios, signs, low=0.2, high=0.2) == 3
     moving = ratios.clone().requires_grad_()
-    clipped_loss(moving, signs, torch.ones(5), low=0.2, high=0.2).backward()
-    assert moving.grad is not None and int((moving.grad == 0).sum()) == 2
+    clipped_loss(moving, signs, torch.ones(6), low=0.2, high=0.2).backward()
+    assert moving.grad is not None and int((moving.grad == 0).sum()) == 3
 
 
 def test_the_value_loss_takes_the_worse_of_two_errors() -> None:

@@ -1,6 +1,8 @@
 """Log-probabilities: one number per token, however the rows are laid out, cut or sampled."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,13 @@ def policy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def module(policy: Policy) -> ResponseLogps:
-    return ResponseLogps(policy.model, HOT)
+def module(policy: Policy) -> Callable[..., Any]:
+    return hot(policy.model)
+
+
+def hot(model: Any) -> Callable[..., Any]:
+    """Log-probabilities at a temperature that is not 1."""
+    return partial(ResponseLogps(model), temperatures=torch.tensor([HOT]))
 
 
 def unpadded(model: Any, row: Rendered) -> list[float]:
@@ -65,7 +72,7 @@ def unpadded(model: Any, row: Rendered) -> list[float]:
 
 
 def test_padded_right_packed_and_cut_rows_give_what_each_gives_alone(
-    policy: Policy, module: ResponseLogps, monkeypatch: pytest.MonkeyPatch
+    policy: Policy, module: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = torch.tensor([one for row in ROWS for one in unpadded(policy.model, row)])
     packs = pack(ROWS, length_of)
@@ -96,7 +103,9 @@ def test_padded_left_gives_what_each_gives_alone(policy: Policy) -> None:
         assert own == pytest.approx(unpadded(policy.model, row), abs=1e-5)
 
 
-def test_the_sampler_reports_what_training_computes(policy: Policy, module: ResponseLogps) -> None:
+def test_the_sampler_reports_what_training_computes(
+    policy: Policy, module: Callable[..., Any]
+) -> None:
     prompts = [prompt_of(f"say {one}") for one in COLOURS] + [prompt_of("say red it is not .")]
     said = sample(policy, prompts, samples=3, temperature=HOT, max_new_tokens=12, seed=4)
     told, rows = [], []
@@ -130,7 +139,7 @@ def test_in_bf16_ratios_to_the_sampler_stay_near_one(policy: Policy, tmp_path: P
         rows += [Rendered([*start, *one.token_ids], len(start)) for one in answers]
         told += [logp for one in answers for logp in one.logprobs]
     with torch.no_grad():  # the trainer's weights are fp32, as DeepSpeed's masters are
-        found = ResponseLogps(policy.model, HOT)(*pad(rows, "cpu"))
+        found = hot(policy.model)(*pad(rows, "cpu"))
     ratio = float((found - torch.tensor(told)).abs().exp().mean())
     print(f"bf16 sampler against fp32 training: mean exp|delta| {ratio:.4f}")
     assert 1 < ratio <= 1.05  # NeMo-RL's gate, docs/adding-new-models.md
@@ -193,15 +202,15 @@ def test_a_model_that_mixes_packed_rows_is_refused() -> None:
 
 
 def test_entropy_is_that_of_the_distribution_at_the_temperature(
-    policy: Policy, module: ResponseLogps, monkeypatch: pytest.MonkeyPatch
+    policy: Policy, module: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logps, entropy = module(*pad(ROWS[:1], "cpu"), None, True)
+    logps, entropy = module(*pad(ROWS[:1], "cpu"), with_entropy=True)
     logits = policy.model(torch.tensor([ROWS[0].ids])).logits[0, 1:4] / HOT
     want = torch.distributions.Categorical(logits=logits).entropy()
     assert torch.allclose(entropy, want, atol=1e-5)
     assert logps.requires_grad and not entropy.requires_grad
     monkeypatch.setattr(module_of, "PIECE_LOGITS", policy.model.config.vocab_size)
-    assert torch.allclose(module(*pad(ROWS[:1], "cpu"), None, True)[1], want, atol=1e-5)
+    assert torch.allclose(module(*pad(ROWS[:1], "cpu"), with_entropy=True)[1], want, atol=1e-5)
     even = module_of.entropy(torch.tensor([[math.log(0.5), math.log(0.5), -math.inf]]))
     assert float(even) == pytest.approx(math.log(2))
 

@@ -1,5 +1,7 @@
 """Low-rank adapters on every linear layer, merged again before anything is published."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -31,6 +33,24 @@ def merged(model: Any) -> Any:
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, layer.get_base_layer())
     return model
+
+
+@contextlib.contextmanager
+def without_adapters(model: Any) -> Iterator[None]:
+    """Within it the model is the one that the adapters were put into.
+
+    peft's own switch also stops and starts their gradients, which DeepSpeed has hooked.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
 
 
 def _linear_names(model: Any) -> list[str]:

@@ -42,7 +42,7 @@ def sample_ids(
     samples: int = 1,
     temperature: float = 1.0,
     max_new_tokens: int = 256,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     batch: int = 256,
     top_p: float = 1.0,
     top_k: int = 0,
@@ -56,7 +56,8 @@ def sample_ids(
         temperature: 0 takes the likeliest token at every position.
         max_new_tokens: Longest answer; one cut off there, or where the model's positions end,
             has not `ended`.
-        seed: Same seed, same answers.
+        seed: Same seed, same answers. Of all prompts, or one for each: then what a prompt is
+            answered depends on no other.
         batch: Rows at once in this process; a server forms its own.
         top_p: Only 1; see Raises.
         top_k: Only 0; see Raises.
@@ -86,7 +87,12 @@ def sample_ids(
             seed=seed,
         )
     rows = [list(ids) for ids in prompts for _ in range(samples)]
-    noise = np.random.default_rng(seed).random((len(rows), max_new_tokens), dtype=np.float32)
+    seeds, shape = (
+        ([seed], (len(rows), max_new_tokens))
+        if isinstance(seed, int)
+        else (seed, (samples, max_new_tokens))
+    )
+    noise = np.concatenate([np.random.default_rng(s).random(shape, np.float32) for s in seeds])
     noise *= 1 - 2**-22  # never so near to 1 that no token's share holds it
     room = _room(policy.model, rows, max_new_tokens)
     order = sorted(range(len(rows)), key=lambda place: len(rows[place]))

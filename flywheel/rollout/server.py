@@ -69,7 +69,7 @@ class ServerPolicy:
         samples: int,
         temperature: float,
         max_new_tokens: int,
-        seed: int,
+        seed: int | Sequence[int],
     ) -> list[list[Response]]:
         """Continue every prompt `samples` times.
 
@@ -91,7 +91,8 @@ class ServerPolicy:
                 self._check_temperature(body | {"prompt": list(prompts[0])}, temperature)
 
         def ask(place: int) -> list[Response]:
-            own = {"prompt": list(prompts[place]), "seed": (seed * 1_000_003 + place) % 2**31}
+            drawn = seed * 1_000_003 + place if isinstance(seed, int) else seed[place]
+            own = {"prompt": list(prompts[place]), "seed": drawn % 2**31}
             choices = self._post(body | own)["choices"]
             if len(choices) != count:
                 raise self._error(f"gave {len(choices)} answers for n={count}")

@@ -119,6 +119,15 @@ SAMPLE: dict[str, dict[str, Any]] = {
     "sft": {"epochs": 5, "batch": 8, "learning_rate": 5e-3},
     "reward": {"epochs": 4, "batch": 16, "learning_rate": 4e-3, "weight_decay": 0.05},
     "dpo": {"epochs": 1, "batch": 32, "learning_rate": 1e-3, "beta": 0.1, "nll_weight": 0.05},
+    "grpo": {
+        "epochs": 4,
+        "prompts": 32,
+        "batch": 256,
+        "learning_rate": 1e-3,
+        "max_new_tokens": 40,
+        "missing_end": 0.2,
+        "kl_limit": 4.0,
+    },
     "evaluate": {"max_new_tokens": 40},
     "collect": {"max_new_tokens": 40},
 }

@@ -11,6 +11,12 @@ from typing import ClassVar
 
 from flywheel.errors import SettingsError
 from flywheel.train.config import RunSettings
+from flywheel.train.config_reinforce import (
+    BestOfSettings,
+    GrpoSettings,
+    PpoSettings,
+    RlooSettings,
+)
 
 # Each loss on pairs and the beta of its paper: none is good at another's.
 BETAS = {
@@ -68,7 +74,13 @@ class DpoSettings(RunSettings):
             object.__setattr__(self, name, getattr(self, name) or value)
 
 
-RECIPES: dict[str, type[RunSettings]] = {"dpo": DpoSettings}
+RECIPES: dict[str, type[RunSettings]] = {
+    "dpo": DpoSettings,
+    "grpo": GrpoSettings,
+    "rloo": RlooSettings,
+    "ppo": PpoSettings,
+    "best_of": BestOfSettings,
+}
 
 
 def recipe_of(name: str) -> tuple[str, type[RunSettings]]:

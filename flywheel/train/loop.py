@@ -94,6 +94,8 @@ def fit(
         )
         chosen, drawn = source.draw(step)
         drawn_at = time.monotonic()
+        if not chosen:
+            break  # the source has nothing more to learn from
         loss, stats = accumulate(engine, chosen, objective, settings.micro_tokens)
         if not math.isfinite(loss):
             raise _not_finite("loss", loss, step + 1, chosen, objective, settings)

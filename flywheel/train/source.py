@@ -29,6 +29,7 @@ class Source(Protocol[E_co]):
     def draw(self, step: int) -> tuple[Sequence[E_co], dict[str, float]]:
         """The elements of a step, counted from 0, and what to report of how they came about.
 
+        None where the run should end early.
         A function of the settings, of what `restore` was given and of the weights as they are.
         """
 

@@ -190,6 +190,7 @@ def policy(
         "reward_model": layout.checkpoint("reward_model", generation),
         "dataset": layout.dataset("preference", generation),
         "demonstrations": layout.dataset("demonstration", generation),
+        "references": layout.references,
     }
     known = {field.name for field in fields(settings)}
     return train(

@@ -35,6 +35,7 @@ class DpoSettings(RunSettings):
 
     model: str
     dataset: str
+    references: str = ""  # folder of log-probabilities that runs share; empty: beside the run
     batch: int = 64
     loss: str = (
         "sigmoid"  # DPO; or conservative, robust, ipo, hinge, length_normalised, simpo, orpo

@@ -17,11 +17,11 @@ from flywheel.models.load import load_causal
 from flywheel.models.logps import ResponseLogps, pad
 from flywheel.process.clock import PIECE
 from flywheel.process.launch import launch
-from flywheel.train import dpo, reference
-from flywheel.train.config_policy import DpoSettings
+from flywheel.train import dpo, kto, reference
+from flywheel.train.config_policy import DpoSettings, KtoSettings
 from flywheel.train.engine import Engine
 from flywheel.train.reference import Known, reference_of, response_nats
-from tests.models_for_tests import freeze, preferences, tiny
+from tests.models_for_tests import freeze, preferences, thumbs, tiny
 
 ROWS = [
     (Rendered([1, 4, 5, 6, 2], 2), Rendered([1, 4, 9, 2], 2)),
@@ -198,6 +198,16 @@ def test_runs_of_one_reference_share_its_file_whatever_their_loss_and_adapters(
     written = {path.name: path.stat().st_ino for path in files(shared)}
     assert len(written) == 2  # of the train pairs, and of those held out
     assert len({result["reference_seconds"] for result in results}) == 1
+    (tmp_path / "kto").mkdir()
+    rated = KtoSettings(
+        model=base,
+        ratings=thumbs(tmp_path / "rating"),
+        output=str(tmp_path / "policy"),
+        references=str(shared),
+    )
+    kto.run(rated, tmp_path / "kto")
+    after = {path.name: path.stat().st_ino for path in files(shared)}
+    assert len(after) == 4 and after.items() > written.items()
 
 
 def test_a_finished_run_is_read_back_though_its_references_are_new(

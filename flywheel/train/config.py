@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 from flywheel.errors import SettingsError
 
 # How a recipe divides its budget. What is left is for its steps.
-HELD_OUT_FRAC = 0.1  # measuring on held-out rows, in DPO with their reference
+HELD_OUT_FRAC = 0.1  # measuring on held-out rows, in DPO and KTO with their reference
 REFERENCE_FRAC = 0.2  # the reference on train rows: a forward pass is a third of a step's work
 
 PRECISIONS = ("auto", "fp32", "bf16")

@@ -12,6 +12,7 @@ from assets.keys import (
     FCT_DEMONSTRATIONS,
     FCT_EVALUATION_PROMPTS,
     FCT_PREFERENCES,
+    FCT_RATINGS,
     FCT_TRAJECTORIES,
 )
 from assets.partitions import generations
@@ -32,6 +33,12 @@ DATASETS = {
         "preference_id",
         "Pairs with the probability that one is better; trains reward models and DPO policies. "
         "One row per unordered pair of responses.",
+    ),
+    "rating": (
+        FCT_RATINGS,
+        "rating_id",
+        "Single responses with a share of full marks: ratings, criteria of rubrics, thumbs; trains "
+        "KTO policies. One row per judgement and criterion.",
     ),
     "trajectory": (
         FCT_TRAJECTORIES,

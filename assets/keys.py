@@ -27,6 +27,7 @@ CONTAMINATION = dg.AssetKey(["quality", "contamination"])
 
 FCT_DEMONSTRATIONS = dg.AssetKey(["marts", "fct_demonstrations"])
 FCT_PREFERENCES = dg.AssetKey(["marts", "fct_preferences"])
+FCT_RATINGS = dg.AssetKey(["marts", "fct_ratings"])
 FCT_TRAJECTORIES = dg.AssetKey(["marts", "fct_trajectories"])
 FCT_EVALUATION_PROMPTS = dg.AssetKey(["marts", "fct_evaluation_prompts"])
 FCT_EXCLUDED = dg.AssetKey(["marts", "fct_excluded"])
@@ -37,6 +38,7 @@ DBT_KEYS = [
     INT_BATCHES_STAGED,
     FCT_DEMONSTRATIONS,
     FCT_PREFERENCES,
+    FCT_RATINGS,
     FCT_TRAJECTORIES,
     FCT_EVALUATION_PROMPTS,
     FCT_EXCLUDED,

@@ -167,7 +167,11 @@ def reward_model(
 
 @dg.asset(
     key=POLICY,
-    deps=[SFT_POLICY, REWARD_MODEL, dataset_key("demonstration"), dataset_key("preference")],
+    deps=[
+        SFT_POLICY,
+        REWARD_MODEL,
+        *(dataset_key(name) for name in ("demonstration", "preference", "rating")),
+    ],
     check_specs=[LEARNED[POLICY]],
     partitions_def=generations,
     group_name="training",
@@ -190,6 +194,8 @@ def policy(
         "reward_model": layout.checkpoint("reward_model", generation),
         "dataset": layout.dataset("preference", generation),
         "demonstrations": layout.dataset("demonstration", generation),
+        "ratings": layout.dataset("rating", generation),
+        "references": layout.references,
     }
     known = {field.name for field in fields(settings)}
     return train(

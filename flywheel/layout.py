@@ -80,6 +80,11 @@ class Layout:
         return self.artifacts / "checkpoints" / kind / checkpoint_id
 
     @property
+    def references(self) -> Path:
+        """Folder of what references say of rows, `<hash>.parquet`; computed again where lost."""
+        return self.artifacts / "references"
+
+    @property
     def runs(self) -> Path:
         """Folders of runs, `<name>/<generation>`."""
         return self.artifacts / "runs"

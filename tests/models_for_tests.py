@@ -145,6 +145,28 @@ def preferences(folder: Path, *, certain: float = 0.9) -> str:
     return freeze(folder, train=rows * 4, validation=rows)
 
 
+def thumbs(folder: Path) -> str:
+    """Right answers are liked, wrong ones are not; half of full marks says neither."""
+    rows = [
+        {
+            "prompt_key": one,
+            "prompt": dump(prompt_of(f"say {one}")),
+            "response": dump(response_of(text)),
+            "criterion": criterion,
+            "score_frac": score,
+            "weight": 1.0,
+            "record_uids": [f"t-{one}-{score}"],
+        }
+        for one in COLOURS
+        for text, criterion, score in (
+            (f"{one} it is .", "thumbs", 1.0),
+            ("no , it is not .", "thumbs", 0.0),
+            ("it is .", "rating", 0.5),
+        )
+    ]
+    return freeze(folder, train=rows * 4, validation=rows)
+
+
 def reward_of(base: Path, folder: Path) -> str:
     """An untrained reward model on a tiny base."""
     from flywheel.models.load import load_backbone, load_tokenizer

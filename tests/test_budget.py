@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 
 from flywheel.collect.settings import QueueSettings
@@ -93,8 +94,8 @@ def test_dpo_asks_the_reference_about_no_more_pairs_than_there_is_time_for(tmp_p
     result = run("train.dpo", settings, tmp_path / "run")
     assert (result["pairs"], result["pairs_without_time"]) == (PIECE, MANY - PIECE)
     assert result["validation_pairs"] == PIECE
-    asked = [json.loads(path.read_text()) for path in (tmp_path / "run").glob("reference-*.json")]
-    assert [len(one["reached"]) for one in asked] == [PIECE] * 2
+    asked = list((tmp_path / "run" / "references").glob("*.parquet"))
+    assert [pq.read_metadata(path).num_rows for path in asked] == [PIECE] * 2
     manifest = json.loads((tmp_path / "policy" / "manifest.json").read_text())
     assert manifest["records"]["count"] == PIECE  # the others taught nothing
     assert result["steps"] == 1

@@ -17,7 +17,9 @@ from flywheel.train.config_policy import BETAS, DpoSettings
 from flywheel.train.data import Group, Pair, Row
 from flywheel.train.dpo import Judged, preferred
 from flywheel.train.engine import Engine
+from flywheel.train.kto import Rated, valued
 from flywheel.train.loop import accumulate
+from flywheel.train.ratings import Rating
 from flywheel.train.reward import bradley_terry
 from flywheel.train.sft import imitate
 from tests.models_for_tests import tiny
@@ -58,6 +60,13 @@ ELEMENTS: dict[str, tuple[Any, Sequence[Any]]] = {
     )
     for name in BETAS
 }
+ELEMENTS["kto"] = (
+    valued(0.3, {True: 1.0, False: 0.7}),
+    [
+        Rated(Rating(text(), text(), good, float(SEED.uniform(0.5, 2)), ()), (-9.0, 0.0), 1.0)
+        for good in [True, False] * 4
+    ],
+)
 
 
 def gradients(base: str, name: str, budget: int) -> torch.Tensor:

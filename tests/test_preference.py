@@ -15,10 +15,9 @@ from flywheel.datasets.render import Rendered
 from flywheel.errors import SettingsError, ShapeError
 from flywheel.models.load import load_causal
 from flywheel.models.logps import ResponseLogps
-from flywheel.process.launch import launch
 from flywheel.train.config_policy import BETAS, WITHOUT_REFERENCE, DpoSettings
 from flywheel.train.data import Group, Pair
-from flywheel.train.dpo import Judged, preferred
+from flywheel.train.dpo import Judged, preferred, run
 from flywheel.train.engine import Engine
 from flywheel.train.preference_losses import VARIANTS, Logps, Shape, pair_losses
 from tests.models_for_tests import preferences, tiny
@@ -241,7 +240,7 @@ def test_trl_finds_the_same_loss_on_the_same_model_and_text(
     assert found == pytest.approx(float(peer.compute_loss(peer.model, batch)), abs=2e-6)
 
 
-def test_trl_finds_the_same_simpo_and_orpo() -> None:
+def test_trl_finds_the_same_conservative_simpo_and_orpo() -> None:
     from trl.experimental.cpo import CPOTrainer
     from trl.experimental.orpo import ORPOTrainer
 
@@ -250,11 +249,15 @@ def test_trl_finds_the_same_simpo_and_orpo() -> None:
     facts = {"alpha": 0.0, "loss_type": "simpo", "label_smoothing": 0.0, "accelerator": here}
     simpo = CPOTrainer.cpo_loss(SimpleNamespace(beta=BETA, simpo_gamma=GAMMA, **facts), *means)[0]
     assert torch.allclose(losses("simpo", A, B), simpo, atol=1e-6)
+    facts["loss_type"], facts["label_smoothing"] = "sigmoid", NOISE
+    ratios = A.policy - A.reference, B.policy - B.reference
+    smoothed = CPOTrainer.cpo_loss(SimpleNamespace(beta=BETA, **facts), *ratios)[0]
+    assert torch.allclose(losses("conservative", A, B), smoothed, atol=1e-6)
     orpo = ORPOTrainer.odds_ratio_loss(SimpleNamespace(beta=BETA, accelerator=here), *means)[0]
     assert torch.allclose(losses("orpo", A, B), -orpo.double(), atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["ipo", "simpo"])
+@pytest.mark.parametrize("name", VARIANTS)
 def test_a_planted_preference_is_found(base: str, tmp_path: Path, name: str) -> None:
     settings = DpoSettings(
         model=base,
@@ -266,6 +269,7 @@ def test_a_planted_preference_is_found(base: str, tmp_path: Path, name: str) -> 
         learning_rate=5e-3,
         warmup_steps=2,
     )
-    result = launch("flywheel.train.dpo", settings, tmp_path / "run", log=lambda line: None)
-    assert result["validation_accuracy_frac"] == 1.0
-    assert (result["reference_seconds"] == 0) == (name in WITHOUT_REFERENCE)
+    (tmp_path / "run").mkdir()
+    result = run(settings, tmp_path / "run")
+    assert result["validation_accuracy_frac"] == 1.0 and result["loss"] < result["start_loss"]
+    assert (tmp_path / "run" / "references").exists() == (name not in WITHOUT_REFERENCE)

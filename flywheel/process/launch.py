@@ -152,10 +152,13 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _inputs(settings: dict[str, Any]) -> dict[str, str]:
-    """Content of all files and folders that the settings name: a changed input is a new run."""
+    """Content of all files and folders that the settings name: a changed input is a new run.
+
+    What a run itself adds to is no input: its checkpoint, and the references that runs share.
+    """
     found = {}
     for name, value in settings.items():
-        if name == "output" or not isinstance(value, str) or not value:
+        if name in ("output", "references") or not isinstance(value, str) or not value:
             continue
         if Path(value).exists():
             found[name] = content_of(Path(value))

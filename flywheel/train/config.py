@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Self
 from flywheel.errors import SettingsError
 
 # How a recipe divides its budget. What is left is for its steps.
-HELD_OUT_FRAC = 0.1  # measuring on held-out rows, in DPO with their reference
-REFERENCE_FRAC = 0.2  # DPO's reference on train pairs: a forward pass is a third of a step's work
+HELD_OUT_FRAC = 0.1  # measuring on held-out rows, in DPO and KTO with their reference
+REFERENCE_FRAC = 0.2  # the reference on train rows: a forward pass is a third of a step's work
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
@@ -118,7 +118,7 @@ SAMPLE: dict[str, dict[str, Any]] = {
     "base": {},
     "sft": {"epochs": 5, "batch": 8, "learning_rate": 5e-3},
     "reward": {"epochs": 4, "batch": 16, "learning_rate": 4e-3, "weight_decay": 0.05},
-    "dpo": {"epochs": 1, "batch": 32, "learning_rate": 1e-3, "beta": 0.1, "nll_weight": 0.05},
+    "dpo": {"epochs": 1, "batch": 32, "learning_rate": 1e-3, "nll_weight": 0.05},
     "grpo": {
         "epochs": 4,
         "prompts": 32,

@@ -41,6 +41,7 @@ class DpoSettings(RunSettings):
 
     model: str
     dataset: str
+    references: str = ""  # folder of log-probabilities that runs share; empty: beside the run
     batch: int = 64
     loss: str = (
         "sigmoid"  # DPO; or conservative, robust, ipo, hinge, length_normalised, simpo, orpo
@@ -74,8 +75,38 @@ class DpoSettings(RunSettings):
             object.__setattr__(self, name, getattr(self, name) or value)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KtoSettings(RunSettings):
+    """Kahneman-Tversky optimisation: single responses judged good or bad; an element is one."""
+
+    RATES: ClassVar[tuple[float, float]] = (5e-7, 5e-6)  # full: arXiv:2402.01306
+
+    model: str
+    ratings: str
+    references: str = ""  # folder of log-probabilities that runs share; empty: beside the run
+    batch: int = 32  # arXiv:2402.01306
+    beta: float = 0.1  # arXiv:2402.01306
+    criterion: str = "thumbs"  # what was rated; `rating`, or a criterion of a rubric, will do
+    threshold: float = 0.5  # of score_frac: above it is desirable, below undesirable, on it neither
+    lambda_desirable: float = 0.0  # weights of the two; 0 is chosen from their counts, so that the
+    lambda_undesirable: float = 0.0  # desirable outweigh by 1 to 4/3 (arXiv:2402.01306 eq. 8)
+
+    def __post_init__(self) -> None:
+        RunSettings.__post_init__(self)
+        if not self.beta > 0:
+            raise SettingsError(f"beta must be positive, got {self.beta}")
+        if not 0 <= self.threshold <= 1:
+            raise SettingsError(f"threshold is a share of full marks, 0 to 1, got {self.threshold}")
+        if self.lambda_desirable < 0 or self.lambda_undesirable < 0:
+            raise SettingsError(
+                f"lambda_desirable and lambda_undesirable must be positive, or 0 to be chosen from "
+                f"the counts, got {self.lambda_desirable} and {self.lambda_undesirable}"
+            )
+
+
 RECIPES: dict[str, type[RunSettings]] = {
     "dpo": DpoSettings,
+    "kto": KtoSettings,
     "grpo": GrpoSettings,
     "rloo": RlooSettings,
     "ppo": PpoSettings,

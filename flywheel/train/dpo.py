@@ -1,14 +1,12 @@
 """Direct preference optimisation (arXiv:2305.18290), and its published variants, on pairs.
 
 The loss is one of `preference_losses.VARIANTS`. The reference is the policy it starts from; its
-log-probabilities are computed once, before the first step, and kept with the run; no second model
-is held. Within a budget they take a share of it, and the pairs that they reach, a seeded choice,
-are those that are trained on. The chosen response can be pulled up a little (`nll_weight`): DPO
-alone may lower the likelihood of both.
+log-probabilities are computed once, before the first step (`reference.py`). Within a budget they
+take a share of it, and the pairs that they reach, a seeded choice, are those that are trained on.
+The chosen response can be pulled up a little (`nll_weight`): DPO alone may lower the likelihood
+of both.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +18,17 @@ from torch import Tensor
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
 from flywheel.models.lora import merged, with_lora
-from flywheel.process.clock import pieces
-from flywheel.process.launch import write_json
-from flywheel.process.worker import rank, start, use_threads, world
-from flywheel.train.base import parent_of
-from flywheel.train.batches import held_out_batches, micro_batches
+from flywheel.process.worker import start, use_threads
+from flywheel.train.batches import held_out_batches
 from flywheel.train.config import HELD_OUT_FRAC, REFERENCE_FRAC
 from flywheel.train.config_policy import WITHOUT_REFERENCE, DpoSettings
 from flywheel.train.data import Group, Reader, limited, needed, records_of
-from flywheel.train.engine import Engine, shared_clock, summed
+from flywheel.train.engine import Engine
 from flywheel.train.finish import finish
 from flywheel.train.loop import Objective, Stats, fit
 from flywheel.train.losses import right_share
 from flywheel.train.preference_losses import VARIANTS, Logps, Shape, pair_losses
+from flywheel.train.reference import reference_of
 from flywheel.train.source import Shuffled
 
 
@@ -56,15 +52,9 @@ def run(settings: DpoSettings, run_dir: Path) -> dict[str, Any]:
     held_out = limited(unseen, settings.held_out_limit, settings.seed)
     print(f"{len(pairs)} pairs, {len(held_out)} held out, {reader.counts()}")
     engine = Engine(ResponseLogps(with_lora(model, settings.lora_rank, settings.seed)), settings)
-    if settings.loss in WITHOUT_REFERENCE:
-        judged, unseen_judged = (
-            [Judged(one, (0.0, 0.0)) for one in of] for of in (pairs, held_out)
-        )
-        spent = more = 0.0
-    else:
-        judged, spent = referenced(engine, pairs, settings, run_dir, REFERENCE_FRAC)
-        unseen_judged, more = referenced(engine, held_out, settings, run_dir, HELD_OUT_FRAC / 2)
-        print(f"the reference of {len(judged)} pairs and {len(unseen_judged)} held out is known")
+    judged, spent = referenced(engine, pairs, settings, run_dir, REFERENCE_FRAC)
+    unseen_judged, more = referenced(engine, held_out, settings, run_dir, HELD_OUT_FRAC / 2)
+    print(f"{len(judged)} pairs to train on, {len(unseen_judged)} to measure on")
     objective = preferred(settings)
     result = fit(
         engine, Shuffled(judged, settings), objective, settings.for_steps(spent + more), run_dir
@@ -140,60 +130,13 @@ def sums_of(engine: Engine, pairs: Sequence[Group]) -> tuple[Tensor, Tensor]:
 def referenced(
     engine: Engine, pairs: Sequence[Group], settings: DpoSettings, run_dir: Path, frac: float
 ) -> tuple[list[Judged], float]:
-    """Pairs with the reference's log-probabilities, from the run's folder or the untrained policy.
-
-    Args:
-        engine: Holds the policy before its first step.
-        pairs: What the reference should be known of.
-        settings: Of the run.
-        run_dir: Where a resumed run finds what an earlier start of it computed.
-        frac: Share of the budget that this may take.
-
-    Returns:
-        As many of the pairs as fitted, in their order, and the seconds it took.
-    """
-    ids = [[text.ids for text in pair.texts] for pair in pairs]
-    seconds = settings.seconds_of(frac)
-    content = json.dumps([parent_of(settings.model), ids, seconds, settings.seed])
-    path = run_dir / f"reference-{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
-    if not path.exists():
-        started = shared_clock()
-        reached, flat = _references(engine, pairs, settings, seconds)
-        known: dict[str, Any] = {
-            "reached": reached,
-            "nats": flat,
-            "seconds": shared_clock() - started,
-        }
-        if rank() == 0:
-            write_json(path, known)
-    else:
-        known = json.loads(path.read_text())
-    two = zip(known["nats"][::2], known["nats"][1::2], strict=True)
-    judged = [Judged(pairs[p], pair) for p, pair in zip(known["reached"], two, strict=True)]
-    return judged, float(known["seconds"])
-
-
-@torch.no_grad()
-def _references(
-    engine: Engine, pairs: Sequence[Group], settings: DpoSettings, seconds: float
-) -> tuple[list[int], list[float]]:
-    """Places of the pairs reached within `seconds`, and two log-probabilities of each."""
-    shape = preferred(settings).shape
-    flat = [0.0] * (2 * len(pairs))
-    reached: list[int] = []
-    for piece in pieces(range(len(pairs)), seconds, seed=settings.seed, clock=shared_clock):
-        reached += piece
-        for batch in micro_batches(
-            piece[rank() :: world()],
-            lambda place: shape(Judged(pairs[place], (0.0, 0.0))),
-            4 * settings.micro_tokens,
-        ):
-            sums = sums_of(engine, [pairs[place] for place in batch])
-            for place, a, b in zip(batch, *(one.tolist() for one in sums), strict=True):
-                flat[2 * place], flat[2 * place + 1] = a, b
-    reached.sort()
-    flat = summed(flat)
-    return reached, [flat[2 * place + side] for place in reached for side in (0, 1)]
+    """As many pairs as the reference could be asked about in a share of the budget, in their
+    order, and the seconds it took; all of them at once for a loss without a reference."""
+    if settings.loss in WITHOUT_REFERENCE:
+        return [Judged(pair, (0.0, 0.0)) for pair in pairs], 0.0
+    texts = [pair.texts for pair in pairs]
+    known, seconds = reference_of(engine, texts, settings, run_dir, frac)
+    return [Judged(pairs[place], (nats[0], nats[1])) for place, nats in known.items()], seconds
 
 
 @torch.no_grad()

@@ -1,13 +1,14 @@
-"""Losses on a pair of responses under a policy: one function each, on tensors alone.
+"""Losses on judged responses under a policy: one function each, on tensors alone.
 
 Dimension key
     P   pairs, the first response of each called a and the second b
+    B   responses judged one by one
 
-A loss is made of two pieces. The *margin* says by how much the policy puts a above b, more than
-its reference does where there is one. The *penalty* says what a margin costs if a is the better
-one. With a soft label a pair costs `p * penalty(margin) + (1 - p) * penalty(-margin)`, which is the
-cross-entropy against p for the sigmoid penalty, and the published loss of each at p = 1. All values
-are in nats.
+A loss on pairs is made of two pieces. The *margin* says by how much the policy puts a above b,
+more than its reference does where there is one. The *penalty* says what a margin costs if a is the
+better one. With a soft label a pair costs `p * penalty(margin) + (1 - p) * penalty(-margin)`, which
+is the cross-entropy against p for the sigmoid penalty, and the published loss of each at p = 1. All
+values are in nats.
 """
 
 import math
@@ -150,6 +151,24 @@ def pair_losses(variant: Variant, margins: Tensor, probabilities: Tensor, shape:
         )
     right, wrong = variant.penalty(margins, shape), variant.penalty(-margins, shape)
     return probabilities * right + (1 - probabilities) * wrong
+
+
+def kto(ratios: Tensor, is_desirable: Tensor, z0: Tensor, beta: float) -> Tensor:
+    """(B,) losses of responses judged alone: 1 less the value of a gain, or of a loss, over `z0`.
+
+    Args:
+        ratios: (B,) log-ratio of each response to the reference.
+        is_desirable: (B,) whether it was judged good.
+        z0: (B,) or one, without gradient and not negative: roughly KL(policy | reference).
+        beta: How soon value saturates.
+
+    Returns:
+        Each in 0..1; a half where policy = reference.
+
+    Source: arXiv:2402.01306 eq. 7.
+    """
+    signs = is_desirable.to(ratios.dtype) * 2 - 1
+    return torch.sigmoid(-beta * signs * (ratios - z0))
 
 
 def _log1mexp(logps: Tensor) -> Tensor:

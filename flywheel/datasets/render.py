@@ -38,12 +38,14 @@ class Rendered:
         is_truncated: Whether the prompt lost tokens, for the caller to count.
         observed: Spans (first, end) after `start` that the policy did not write: results of
             tools, and what the template puts around them.
+        ends: Places of the last token of each turn of the assistant after `start`.
     """
 
     ids: list[int]
     start: int
     is_truncated: bool = False
     observed: tuple[tuple[int, int], ...] = ()
+    ends: tuple[int, ...] = ()
 
     @property
     def response_tokens(self) -> int:
@@ -76,7 +78,7 @@ def render(
         SettingsError: The chat template is not prefix-preserving.
     """
     before = _text(tokenizer, prompt, add_generation_prompt=True)
-    answer, observed = _turns(tokenizer, prompt, response, before, stop_ids)
+    answer, observed, ends = _turns(tokenizer, prompt, response, before, stop_ids)
     room = max_tokens - len(answer)
     if not answer or room < 1:
         return None
@@ -87,6 +89,7 @@ def render(
         start=len(kept),
         is_truncated=len(kept) < len(given),
         observed=tuple((len(kept) + first, len(kept) + end) for first, end in observed),
+        ends=tuple(len(kept) + end for end in ends),
     )
 
 
@@ -96,10 +99,12 @@ def _turns(
     response: Conversation,
     before: str,
     stop_ids: Sequence[int],
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Ids from the end of `before` to the assistant's last end of turn; spans it did not write."""
+) -> tuple[list[int], list[tuple[int, int]], list[int]]:
+    """Ids from the end of `before` to the assistant's last end of turn; the spans among them that
+    it did not write; the place of each end of turn."""
     ids: list[int] = []
     observed: list[tuple[int, int]] = []
+    last: list[int] = []
     rest, written = list[int](), before  # of the turn before: ids after its end, and all its text
     for place in (at for at, turn in enumerate(response) if turn.role == "assistant"):
         said = (*prompt, *response[:place])
@@ -112,8 +117,9 @@ def _turns(
         ends = [at for at, token in enumerate(turn) if token in stop_ids]
         own = turn[: ends[-1] + 1] if ends else [*turn, tokenizer.eos_token_id]
         ids += between + own
+        last.append(len(ids) - 1)
         rest, written = turn[len(own) :], whole
-    return ids, observed
+    return ids, observed, last
 
 
 def _after(before: str, whole: str) -> str:

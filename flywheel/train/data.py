@@ -75,11 +75,14 @@ class Reader:
                 self._drop(row["response"])
         return rows
 
-    def groups(self, split: str, *, max_responses: int) -> list[Group]:
+    def groups(self, split: str, *, max_responses: int, with_ties: bool = True) -> list[Group]:
         """Prompts of a preference dataset; one with many responses is cut into several."""
         by_prompt = defaultdict(list)
         for row in self._rows(split):
-            by_prompt[row["prompt_key"]].append(row)
+            if with_ties or row["probability_a"] != 0.5:
+                by_prompt[row["prompt_key"]].append(row)
+            else:
+                self.dropped["tied pair"] += 1
         return [group for rows in by_prompt.values() for group in self._cut(rows, max_responses)]
 
     def pairs(self, split: str, *, min_margin: float) -> list[Group]:

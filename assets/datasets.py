@@ -12,6 +12,7 @@ from assets.keys import (
     FCT_DEMONSTRATIONS,
     FCT_EVALUATION_PROMPTS,
     FCT_PREFERENCES,
+    FCT_STEP_RATINGS,
     FCT_TRAJECTORIES,
 )
 from assets.partitions import generations
@@ -36,7 +37,14 @@ DATASETS = {
     "trajectory": (
         FCT_TRAJECTORIES,
         "trajectory_id",
-        "Attempts of agents with their outcome. One row per trajectory.",
+        "Attempts of agents with their outcome; trains process reward models. One row per "
+        "trajectory.",
+    ),
+    "step_rating": (
+        FCT_STEP_RATINGS,
+        "step_rating_id",
+        "Steps with how good annotators found them; trains process reward models. One row per "
+        "step.",
     ),
     "evaluation": (
         FCT_EVALUATION_PROMPTS,

@@ -7,8 +7,8 @@ prompt alone.
 
 The end-of-turn token stands inside the loss (a policy that never learns it never stops), and
 nothing after it does. Where a response has several turns, only those of the assistant carry loss:
-what a tool answered is observed, not learnt. The template writes the begin-of-text token; the
-tokenizer adds none.
+what a tool answered is observed, not learnt. A text begins once: the template writes the
+begin-of-text token, or, where it leaves that to the tokenizer (Zephyr's does), it is put in front.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from jinja2.exceptions import TemplateError
 
 from flywheel.errors import SettingsError
 from flywheel.records.message import Conversation
@@ -54,8 +55,12 @@ class Rendered:
 
 
 def render_prompt(tokenizer: Any, prompt: Conversation) -> list[int]:
-    """Token ids that a sampler continues."""
-    return _encode(tokenizer, _text(tokenizer, prompt, add_generation_prompt=True))
+    """Token ids that a sampler continues.
+
+    Raises:
+        SettingsError: The chat template refuses the conversation.
+    """
+    return _begun(tokenizer, _text(tokenizer, prompt, add_generation_prompt=True))
 
 
 def render(
@@ -75,14 +80,14 @@ def render(
     count.
 
     Raises:
-        SettingsError: The chat template is not prefix-preserving.
+        SettingsError: The chat template is not prefix-preserving, or refuses the conversation.
     """
     before = _text(tokenizer, prompt, add_generation_prompt=True)
     answer, observed, ends = _turns(tokenizer, prompt, response, before, stop_ids)
     room = max_tokens - len(answer)
     if not answer or room < 1:
         return None
-    given = _encode(tokenizer, before)
+    given = _begun(tokenizer, before)
     kept = _newest(given, room, tokenizer.bos_token_id)
     return Rendered(
         ids=kept + answer,
@@ -143,13 +148,17 @@ def _newest(ids: list[int], room: int, begin: int | None) -> list[int]:
 
 
 def _text(tokenizer: Any, conversation: Conversation, *, add_generation_prompt: bool) -> str:
-    return str(
-        tokenizer.apply_chat_template(
-            [_as_dict(message) for message in conversation],
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
+    turns = [_as_dict(message) for message in conversation]
+    try:
+        text = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=add_generation_prompt
         )
-    )
+    except TemplateError as error:
+        raise SettingsError(
+            f"the chat template refuses a conversation of {', '.join(t['role'] for t in turns)}: "
+            f"{error}; leave such conversations out, or give the model another chat_template"
+        ) from error
+    return str(text)
 
 
 def _as_dict(message: Any) -> dict[str, Any]:
@@ -162,6 +171,14 @@ def _as_dict(message: Any) -> dict[str, Any]:
     if message.role == "developer":
         turn["role"] = "system"  # older templates know no other name for it
     return turn
+
+
+def _begun(tokenizer: Any, text: str) -> list[int]:
+    """Ids of a text from its beginning on."""
+    ids, begin = _encode(tokenizer, text), tokenizer.bos_token_id
+    if begin is None or ids[:1] == [begin] or begin not in tokenizer("")["input_ids"]:
+        return ids
+    return [begin, *ids]
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:

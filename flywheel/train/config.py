@@ -96,6 +96,7 @@ SAMPLE: dict[str, dict[str, Any]] = {
     "base": {},
     "sft": {"epochs": 5, "batch": 8, "learning_rate": 5e-3},
     "reward": {"epochs": 4, "batch": 16, "learning_rate": 4e-3, "weight_decay": 0.05},
+    "step_reward": {"epochs": 4, "batch": 16, "learning_rate": 4e-3, "weight_decay": 0.05},
     "dpo": {"epochs": 1, "batch": 32, "learning_rate": 1e-3, "beta": 0.1, "nll_weight": 0.05},
     "evaluate": {"max_new_tokens": 40},
     "collect": {"max_new_tokens": 40},

@@ -47,3 +47,27 @@ class RewardSettings(RunSettings):
             )
         if self.unit_std and not self.demonstrations:
             raise SettingsError("unit_std needs demonstrations to take the deviation of")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRewardSettings(RunSettings):
+    """A process reward model; an element is a trajectory with its rated steps."""
+
+    RATES: ClassVar[tuple[float, float]] = RewardSettings.RATES
+
+    model: str
+    dataset: str = ""  # rated steps
+    trajectories: str = ""  # attempts with outcomes; at least one of the two
+    epochs: float = 1.0  # as a reward model: more overfits
+    batch: int = 64  # trajectories
+    max_tokens: int = 4096  # trajectories are long, and one that does not fit is left out
+    outcome_weight: float = 1.0  # of a step that an outcome labels, beside a rating; 0: no outcomes
+
+    def __post_init__(self) -> None:
+        RunSettings.__post_init__(self)
+        if not (self.dataset or self.trajectories):
+            raise SettingsError("a step reward model needs dataset, trajectories, or both")
+        if self.outcome_weight < 0:
+            raise SettingsError(
+                f"outcome_weight must be 0 (no outcomes) or more, got {self.outcome_weight}"
+            )

@@ -14,7 +14,7 @@ from functools import partial
 from math import comb
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from flywheel.models.lora import merged, with_lora
 from flywheel.models.reward import RewardHead, last_token, save_reward, scores_at
 from flywheel.process.worker import start, use_threads
 from flywheel.train.batches import held_out_batches
-from flywheel.train.config import HELD_OUT_FRAC
+from flywheel.train.config import HELD_OUT_FRAC, RunSettings
 from flywheel.train.config_reward import RewardSettings
 from flywheel.train.data import Group, Reader, limited, needed, records_of
 from flywheel.train.engine import Engine
@@ -34,6 +34,8 @@ from flywheel.train.loop import Objective, Stats, fit
 from flywheel.train.losses import preference_loss, right_share
 from flywheel.train.reward_losses import off_centre, plackett_luce_loss
 from flywheel.train.source import Shuffled
+
+E = TypeVar("E")
 
 
 def run(settings: RewardSettings, run_dir: Path) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def run(settings: RewardSettings, run_dir: Path) -> dict[str, Any]:
     module = RewardHead(with_lora(backbone, settings.lora_rank, settings.seed), settings.seed)
     engine, objective = Engine(module, settings), judged(settings)
     result = fit(engine, Shuffled(groups, settings), objective, settings.for_steps(), run_dir)
-    result |= reader.counts() | measure(engine, held_out, objective, settings)
+    result |= reader.counts() | measure(engine, held_out, objective, settings, "pairs")
     if settings.loss == "plackett_luce":
         result["prompts_without_order"] = sum(ranks_of(group) is None for group in groups)
     shift, deviation = level(engine, texts, settings)
@@ -177,23 +179,27 @@ def ranks_of(group: Group) -> list[float] | None:
 
 @torch.no_grad()
 def measure(
-    engine: Engine, groups: Sequence[Group], objective: Objective[Group], settings: RewardSettings
+    engine: Engine,
+    elements: Sequence[E],
+    objective: Objective[E],
+    settings: RunSettings,
+    what: str,
 ) -> dict[str, float | None]:
-    """Share of the decided held-out pairs ordered as labelled, and the mean loss of a prompt.
+    """Share of what held-out labels decide that is scored as labelled, and the mean loss.
 
     Both are None where validation has none, which it often has where little has landed.
     """
-    seen, right, decided, loss = 0, 0.0, 0.0, 0.0
-    for batch in held_out_batches(groups, objective.shape, settings, HELD_OUT_FRAC / 2):
+    count, right, decided, loss = 0.0, 0.0, 0.0, 0.0
+    for batch in held_out_batches(elements, objective.shape, settings, HELD_OUT_FRAC / 2):
         lost, stats = objective.loss(engine, batch)
         loss += float(lost)
         right += stats["accuracy_frac"][0]
         decided += stats["accuracy_frac"][1]
-        seen += len(batch)
+        count += sum(objective.count(one) for one in batch)
     return {
-        "validation_pairs": int(decided),
+        f"validation_{what}": int(decided),
         "validation_accuracy_frac": right / decided if decided else None,
-        "validation_loss": loss / seen if seen else None,
+        "validation_loss": loss / count if count else None,
     }
 
 

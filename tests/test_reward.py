@@ -30,7 +30,6 @@ from flywheel.train.reward_losses import off_centre, plackett_luce_loss
 from tests.models_for_tests import (
     COLOURS,
     chatml,
-    demonstrations,
     freeze,
     preferences,
     reward_of,
@@ -321,10 +320,16 @@ def test_a_score_is_read_at_the_last_real_token_where_padding_is_an_end_of_turn(
 def test_published_scores_of_demonstrations_average_nought(
     base: str, tmp_path: Path, unit_std: bool
 ) -> None:
+    prompts = [prompt_of(f"say {one}") for one in COLOURS]
+    answers = [response_of(f"dear {one} thank you") for one in COLOURS]  # that nobody compared
+    rows = [
+        {"prompt": dump(p), "response": dump(r), "weight": 1.0, "record_uids": ["d"]}
+        for p, r in zip(prompts, answers, strict=True)
+    ]
     chosen = settings(
         model=base,
         dataset=preferences(tmp_path / "preference"),
-        demonstrations=demonstrations(tmp_path / "demonstration"),
+        demonstrations=freeze(tmp_path / "demonstration", train=rows, validation=rows),
         output=str(tmp_path / "reward"),
         batch=4,
         learning_rate=5e-3,
@@ -332,8 +337,7 @@ def test_published_scores_of_demonstrations_average_nought(
     )
     result = run(chosen, tmp_path)
     reward = RewardModel.load(result["checkpoint"])
-    prompts = [prompt_of(f"say {one}") for one in COLOURS]
-    found = reward.score(prompts, [response_of(f"{one} it is .") for one in COLOURS])
+    found = reward.score(prompts, answers)
     told = [one for one in found if one is not None]
     assert fmean(told) == pytest.approx(0.0, abs=1e-5)
     assert pstdev(told) == pytest.approx(1.0 if unit_std else result["deviation"], rel=1e-3)

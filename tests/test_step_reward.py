@@ -213,7 +213,7 @@ def test_a_planted_fault_of_steps_is_learnt_from_ratings_and_from_outcomes(
     (found, none) = model.score_steps([prompt_of("say red")] * 2, [steps, long], max_tokens=64)
     assert none is None and found is not None
     good, bad, good_again = found
-    assert bad < 0.5 < min(good, good_again)
+    assert 0 < bad < 0.5 < min(good, good_again) and max(good, good_again) < 1
     alone = model.score_steps([prompt_of("say red")], [steps[:3]], max_tokens=64)[0]
     assert alone == pytest.approx(found[:2], abs=1e-5)  # nothing after a step is read
 

@@ -95,6 +95,9 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--by", help="who decides (default: the user)")
     back.add_argument("--reason", required=True, help="why")
 
+    board = add("tensorboard", curves, "write the training curves for TensorBoard to show")
+    board.add_argument("generation", nargs="?", help="e.g. g0002 (default: every one)")
+
     model = add("fetch-model", fetch, "write SmolLM2-135M-Instruct as a Hugging Face folder")
     model.add_argument("folder", type=Path, nargs="?", default=Path("var/models/smollm2"))
 
@@ -231,6 +234,17 @@ def _said(arguments: argparse.Namespace, entry: Any) -> dict[str, Any]:
     if not arguments.json:
         print(f"champion is now {facts['champion'] or 'nobody'}")
     return facts
+
+
+def curves(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write event files, and say where."""
+    from flywheel.process.tensorboard import export
+
+    layout = home().layout
+    written = export(layout, arguments.generation)
+    if not arguments.json:
+        print(f"{len(written)} runs written; tensorboard --logdir {layout.tensorboard}")
+    return {"folder": str(layout.tensorboard), "runs": [str(folder) for folder in written]}
 
 
 def fetch(arguments: argparse.Namespace) -> dict[str, Any]:

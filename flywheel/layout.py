@@ -79,9 +79,14 @@ class Layout:
         """Folder of one published checkpoint: Hugging Face files and `manifest.json`."""
         return self.artifacts / "checkpoints" / kind / checkpoint_id
 
+    @property
+    def runs(self) -> Path:
+        """Folders of runs, `<name>/<generation>`."""
+        return self.artifacts / "runs"
+
     def run(self, name: str, generation: str) -> Path:
         """Folder of one process run: config.json, metrics.jsonl, state/, result.json."""
-        return self.artifacts / "runs" / name / generation
+        return self.runs / name / generation
 
     def evaluation(self, generation: str) -> Path:
         """Folder of one generation's evaluation: result.json, samples.parquet, report.html."""
@@ -102,6 +107,11 @@ class Layout:
     def docs(self) -> Path:
         """Generated pages: Great Expectations Data Docs, reports."""
         return self.root / "docs"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Training curves as TensorBoard reads them, `<generation>/<name>`; rebuildable."""
+        return self.root / "tensorboard"
 
     @property
     def dagster_home(self) -> Path:

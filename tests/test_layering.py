@@ -17,6 +17,7 @@ HOMES = {
     "deepspeed": {"flywheel.train"},
     "duckdb": {"flywheel.dedup", "flywheel.warehouse"},
     "great_expectations": {"flywheel.quality"},
+    "tensorboardX": {"flywheel.process"},
     "torch": {"flywheel.train", "flywheel.rollout", "flywheel.models", "flywheel.process"},
     "transformers": {"flywheel.train", "flywheel.rollout", "flywheel.models"},
     "peft": {"flywheel.train", "flywheel.models"},

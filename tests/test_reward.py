@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from statistics import fmean, pstdev
@@ -202,8 +203,8 @@ def test_soft_ties_pull_to_equal_and_dropped_ones_are_counted(base: str, tmp_pat
 def ranked(
     scores: Sequence[float], ranks: Sequence[float], owners: Sequence[int] | None = None
 ) -> float:
-    three = (scores, ranks, owners or [0] * len(scores))
-    return float(plackett_luce_loss(*(torch.tensor(one, dtype=torch.float64) for one in three)))
+    four = (scores, ranks, owners or [0] * len(scores), [1.0] * len(scores))
+    return float(plackett_luce_loss(*(torch.tensor(one, dtype=torch.float64) for one in four)))
 
 
 def test_two_responses_in_order_are_bradley_terry(engine: Plain) -> None:
@@ -238,14 +239,17 @@ def test_tied_responses_are_each_drawn_from_all_that_are_left() -> None:
 def test_gradients_of_an_order_are_those_of_finite_differences() -> None:
     scores = torch.tensor([0.4, -1.1, 2.0, 0.9, 0.1, 0.3], dtype=torch.float64, requires_grad=True)
     ranks, owners = torch.tensor([1, 2, 2, 3, 2, 1]), torch.tensor([0, 0, 0, 0, 1, 1])
-    assert torch.autograd.gradcheck(lambda one: plackett_luce_loss(one, ranks, owners), scores)
+    weights = torch.tensor([1, 1, 1, 1, 0.5, 0.5])
+    assert torch.autograd.gradcheck(
+        lambda one: plackett_luce_loss(one, ranks, owners, weights), scores
+    )
 
 
 def test_rankings_do_not_see_each_other() -> None:
     both = ranked([1.0, 2.0, 9.0, -9.0], [1, 2, 1, 2], [0, 0, 1, 1])
     assert both == pytest.approx(ranked([1.0, 2.0], [1, 2]) + ranked([9.0, -9.0], [1, 2]))
     with pytest.raises(ShapeError, match=r"one shape \(R,\)"):
-        plackett_luce_loss(torch.zeros(2), torch.zeros(3), torch.zeros(2))
+        plackett_luce_loss(torch.zeros(2), torch.zeros(3), torch.zeros(2), torch.zeros(2))
 
 
 def test_responses_are_ordered_by_expected_wins_where_every_pair_was_judged() -> None:
@@ -262,6 +266,15 @@ def test_prompts_without_an_order_are_learnt_by_pairs(engine: Plain) -> None:
     both = gradient(engine, plackett_luce(), [SOFT, RANKED])
     apart = by_pair + gradient(engine, plackett_luce(), [RANKED])
     assert torch.allclose(both, apart, atol=1e-12)
+
+
+def test_a_piece_of_a_prompt_counts_for_its_share(engine: Plain) -> None:
+    piece = replace(RANKED, share=0.25)
+    for objective in OBJECTIVES.values():
+        with torch.no_grad():
+            whole, part = (float(objective.loss(engine, [one])[0]) for one in (RANKED, piece))
+        assert part == pytest.approx(whole / 4, rel=1e-6)
+        assert objective.count(piece) == 0.25
 
 
 # ---- beside TRL -------------------------------------------------------------------------------

@@ -71,6 +71,15 @@ def test_sampling_frequencies_follow_the_distribution(policy: Policy) -> None:
     assert -sum(one.logprob for one in drawn) / 4000 == pytest.approx(entropy, abs=0.05)
 
 
+def test_log_probabilities_are_those_that_the_model_gives_each_target(policy: Policy) -> None:
+    row = Rendered([1, 5, 6, 7, 8, 9, 5, 6, 2], 3, observed=((5, 6),))
+    with torch.no_grad():
+        found = ResponseLogps(policy.model)(*pad([row], "cpu"))
+        given = torch.log_softmax(policy.model(torch.tensor([row.ids])).logits[0].double(), -1)
+    wanted = [float(given[place - 1, row.ids[place]]) for place in (3, 4, 6, 7, 8)]
+    assert found.tolist() == pytest.approx(wanted, abs=1e-5)
+
+
 def test_padding_on_the_right_changes_no_log_probability(policy: Policy) -> None:
     short, long = Rendered([1, 5, 6, 7, 2], 2), Rendered([1, 5, 6, 7, 8, 9, 5, 6, 2], 3)
     module = ResponseLogps(policy.model)

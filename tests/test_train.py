@@ -1,17 +1,18 @@
 """Recipes and their loop: what they learn, what changes nothing, what a kill costs."""
 
+import hashlib
 import json
 import os
 import pickle
 import re
 import shutil
-import signal
 import socket
 import struct
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from flywheel.datasets.manifest import read_split
+from flywheel.datasets.render import Rendered
 from flywheel.errors import LaunchError, ManifestError, SettingsError, TrainingError
 from flywheel.layout import TITLE_MARK, Layout
-from flywheel.models.load import load_causal
+from flywheel.models.load import load_backbone, load_causal, load_tokenizer
 from flywheel.models.logps import ResponseLogps, pad
 from flywheel.models.publish import verify
+from flywheel.models.reward import RewardHead
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
 from flywheel.records.message import dump, prompt_of, response_of
@@ -36,6 +40,9 @@ from flywheel.train.batches import micro_batches
 from flywheel.train.config import PretrainSettings, SftSettings
 from flywheel.train.config_policy import DpoSettings
 from flywheel.train.config_reward import RewardSettings
+from flywheel.train.data import Group, Pair, Reader, dense
+from flywheel.train.engine import Engine
+from flywheel.train.reward import pairs_of, scores, texts_of
 from flywheel.train.source import Shuffled
 from tests.models_for_tests import (
     COLOURS,
@@ -178,16 +185,6 @@ def test_lora_changes_the_published_weights_and_leaves_no_adapter(
     assert answers[0][0].text.startswith("red")
 
 
-def test_no_cut_into_micro_batches_changes_the_result(base: str, tmp_path: Path) -> None:
-    found = []
-    for micro_tokens in (8192, 20):
-        folder = tmp_path / str(micro_tokens)
-        settings = sft(base, folder, micro_tokens=micro_tokens, epochs=3.0)
-        found.append(weights(run("sft", settings, folder / "run")["checkpoint"]))
-    for name, value in found[0].items():
-        assert torch.allclose(value, found[1][name], atol=2e-5), name
-
-
 @pytest.mark.parametrize(("devices", "stage"), [(1, 2), (2, 0), (2, 2)])
 def test_processes_and_zero_stages_change_only_the_speed(
     base: str, tmp_path: Path, devices: int, stage: int
@@ -233,6 +230,24 @@ def test_the_engine_takes_the_step_that_plain_torch_takes(base: str, tmp_path: P
     for name, value in model.state_dict().items():
         if name in published:
             assert torch.allclose(value, published[name], atol=1e-6), name
+
+
+def test_dropout_is_off_in_every_pass(tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=20, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    model, ids = load_causal(str(tmp_path)).train(), torch.arange(6)[None]
+    assert torch.equal(model(ids).logits, model(ids).logits)
+
+
+def test_all_pairs_of_a_prompt_weigh_as_one(base: str, tmp_path: Path) -> None:
+    settings = RewardSettings(model=base, dataset="", output="", zero_stage=0)
+    engine = Engine(RewardHead(load_backbone(base)), settings)
+    texts = [Rendered(ids=[1, 5 + place], start=1) for place in range(3)]
+    pairs = [Pair(0, 1, 1.0, 1.0), Pair(0, 2, 1.0, 1.0), Pair(1, 2, 1.0, 4.0)]
+    ranked, single = Group(texts, pairs, ()), Group(texts[:2], pairs[:1], ())
+    groups = [ranked, single]
+    *_, weights = pairs_of(scores(engine, texts_of(groups)), groups)
+    assert weights.tolist() == pytest.approx([1 / 6, 1 / 6, 4 / 6, 1.0])
 
 
 def test_a_reward_model_finds_the_planted_preference(
@@ -301,6 +316,35 @@ def test_without_held_out_pairs_the_result_holds_null_and_a_check_warns(
     assert not beats_chance({"validation_accuracy_frac": 0.5}).passed
 
 
+def test_a_cut_prompt_keeps_its_pairs_together_and_loses_none() -> None:
+    everyone = [f"r{place}" for place in range(30)]
+    edges = [(a, b) for a, b in combinations(everyone, 2) if (hash_of(a + b) % 10) < 6]
+    groups = dense(edges, 9)
+    assert sorted(place for group in groups for place in group) == list(range(len(edges)))
+    touched = [{node for place in group for node in edges[place]} for group in groups]
+    assert max(map(len, touched)) == 9
+    forwards = sum(map(len, touched))
+    assert len(edges) / forwards > 1.0  # one by one it would be 0.5
+    assert dense([("a", "b"), ("c", "d")], 4) == [[0, 1]]  # a prompt that fits stays whole
+    assert dense([("a", "b"), ("c", "d")], 3) == [[0], [1]]
+
+
+def hash_of(text: str) -> int:
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16)
+
+
+def test_every_pair_of_a_cut_prompt_weighs_alike(tmp_path: Path, base: str) -> None:
+    rows = read_split(preferences(tmp_path / "preference"), "train").to_pylist()
+    row = rows[0] | {"weight": 1.0}
+    keys = [("a", "b"), ("a", "c"), ("b", "c"), ("c", "d")]
+    judged = [row | {"response_a_key": a, "response_b_key": b} for a, b in keys]
+    folder = freeze(tmp_path / "cut", train=judged, validation=[])
+    reader = Reader(folder, load_tokenizer(base), [2], 64)
+    groups = reader.groups("train", max_responses=3)
+    assert [len(group.pairs) for group in groups] == [3, 1]
+    assert [group.share for group in groups] == [1.5, 0.5]  # together two, each pair a half
+
+
 def test_a_pair_that_is_dropped_counts_once_under_its_reason(base: str, tmp_path: Path) -> None:
     from flywheel.models.load import load_tokenizer
     from flywheel.train.data import Reader
@@ -355,86 +399,6 @@ def test_pretraining_brings_its_own_tokenizer(tmp_path: Path) -> None:
     policy = Policy.load(result["checkpoint"])
     answers = sample(policy, [prompt_of("say blue")], temperature=0, max_new_tokens=8)
     assert answers[0][0].text == "blue it is ."
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from flywheel.train import {module}
-def stop(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
-{patch}
-sys.argv = ["sft", sys.argv[1]]
-from flywheel.process.worker import start
-from flywheel.train.config import SftSettings
-from flywheel.train.sft import run
-start(run, SftSettings)
-"""
-PLACES = {
-    "between two saves": (
-        "loop",
-        "old = loop.learning_rate\n"
-        "loop.learning_rate = lambda s, step, share: stop() if step == 7 else old(s, step, share)",
-    ),
-    "inside a save": (
-        "state",
-        "old, seen = state._synced_hash, []\n"
-        "def torn(path):\n"
-        "    seen.append(path)\n"
-        "    return stop() if len(seen) == 14 else old(path)\n"
-        "state._synced_hash = torn",
-    ),
-    "before the rename of the checkpoint": ("finish", "finish.publish = stop"),
-    "between the checkpoint and the result": (
-        "sft",
-        "from flywheel.process import worker\nworker.write_json = stop",
-    ),
-}
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_a_killed_run_goes_on_to_the_same_weights(base: str, tmp_path: Path, place: str) -> None:
-    whole = sft(base, tmp_path / "whole", epochs=6.0, save_seconds=0.0)
-    expected = run("sft", whole, tmp_path / "whole" / "run")
-    settings = sft(base, tmp_path / "cut", epochs=6.0, save_seconds=0.0)
-    run_dir = tmp_path / "cut" / "run"
-    run_dir.mkdir(parents=True)
-    from flywheel.process.launch import _inputs, _prepare
-
-    config = {"settings": asdict_of(settings), "inputs": _inputs(asdict_of(settings))}
-    _prepare(run_dir, {**config, "recipe": "flywheel.train.sft"})
-    module, patch = PLACES[place]
-    script = KILLED.format(module=module, patch=patch)
-    killed = subprocess.run(
-        [sys.executable, "-c", script, str(run_dir)], capture_output=True, text=True, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
-    assert not (run_dir / "result.json").exists()
-
-    result = run("sft", settings, run_dir)
-    assert result["resumed_at"] > 0
-    after = weights(result["checkpoint"])
-    for name, value in weights(expected["checkpoint"]).items():
-        assert torch.equal(value, after[name]), name
-    steps = [json.loads(line)["step"] for line in (run_dir / "metrics.jsonl").open()]
-    assert steps == list(range(1, expected["steps"] + 1))
-
-
-def asdict_of(settings: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(settings)
-
-
-def test_a_torn_save_is_skipped_for_the_one_before(tmp_path: Path) -> None:
-    from flywheel.train import state
-
-    for step in (1, 2):
-        state.save(tmp_path, step, {}, lambda folder: (folder / "w").write_text("x" * 100) and None)
-    (tmp_path / "step-00000002" / "w").write_text("x")
-    told: list[str] = []
-    found = state.newest(tmp_path, told.append)
-    assert found and found[1]["step"] == 1
-    assert "damaged checkpoint" in told[0]
 
 
 def test_a_budget_ends_the_run_with_its_schedule(base: str, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ def with_lora(model: Any, rank: int, seed: int) -> Any:
 
 def merged(model: Any) -> Any:
     """The model with its adapters added into its weights; full weights as they are."""
+    if not any("lora_" in name for name, _ in model.named_parameters()):
+        return model
     from peft.tuners.lora import LoraLayer
 
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, LoraLayer)]

@@ -83,7 +83,10 @@ def verify(folder: Path) -> dict[str, Any]:
     path = folder / FILE_NAME
     if not path.exists():
         raise ManifestError(f"no {FILE_NAME} in {folder}: missing or half written; train it again")
-    manifest: dict[str, Any] = json.loads(path.read_text())
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except ValueError:
+        raise ManifestError(f"{path} is torn; train it again") from None
     for name, digest in manifest["files"].items():
         if not (folder / name).exists() or _sha256(folder / name) != digest:
             raise ManifestError(

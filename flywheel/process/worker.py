@@ -21,10 +21,15 @@ def start(recipe: Callable[[Any, Path], dict[str, Any]], settings: type[T]) -> N
     """Run `recipe` on the settings in `argv[1]/config.json`, then write `result.json`.
 
     What an interrupted run resumes from is removed only after the result is there.
+
+    Any launcher that sets RANK, WORLD_SIZE and LOCAL_RANK may start it, on any number of
+    machines: `torchrun --nnodes ...`, or `deepspeed --hostfile ... --module`. All machines see
+    RUN_DIR, the inputs and the output under the same paths; the first process alone writes.
     """
-    if len(sys.argv) != 2:
+    given = [one for one in sys.argv[1:] if not one.startswith("--local_rank=")]  # deepspeed's
+    if len(given) != 1:
         sys.exit(f"usage: python -m {recipe.__module__} RUN_DIR   (with config.json in it)")
-    run_dir = Path(sys.argv[1])
+    run_dir = Path(given[0])
     started = time.monotonic()
     try:
         config = json.loads((run_dir / "config.json").read_text())
@@ -50,11 +55,21 @@ def world() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def local_rank() -> int:
+    """Which of the processes on this machine this is, and so which of its accelerators it has."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_world() -> int:
+    """How many of them are on this machine: torchrun's word for it, or else deepspeed's."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or world())
+
+
 def use_threads(parameters: int, wanted: int) -> None:
-    """Set torch's threads: few for small work, the cores divided among the processes else."""
+    """Set torch's threads: few for small work, else the machine's cores divided."""
     import torch
 
     if wanted < 0:
         raise SettingsError(f"threads must be 0 (choose) or more, got {wanted}")
-    cores = max(1, (os.cpu_count() or 1) // world())
+    cores = max(1, (os.cpu_count() or 1) // local_world())
     torch.set_num_threads(wanted or (1 if parameters < TINY_PARAMETERS else cores))

@@ -14,6 +14,8 @@ from flywheel.errors import SettingsError
 HELD_OUT_FRAC = 0.1  # measuring on held-out rows, in DPO with their reference
 REFERENCE_FRAC = 0.2  # DPO's reference on train pairs: a forward pass is a third of a step's work
 
+PRECISIONS = ("auto", "fp32", "bf16")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
@@ -36,13 +38,17 @@ class RunSettings:
     warmup_steps: int = 20
     final_lr_frac: float = 0.1  # cosine to a tenth (arXiv:2203.02155, appendix C)
     weight_decay: float = 0.0
+    adam_eps: float = 1e-8  # torch's; PPO wants 1e-5 (arXiv:2403.17031)
     clip: float = 1.0
     limit: int = 0  # elements at most, a seeded choice; 0 takes all
     held_out_limit: int = 500  # of the validation split: enough to tell a loss by
     budget_seconds: float = 0.0  # of all work on data; the schedule finishes in it; 0: no limit
     save_seconds: float = 60.0  # how much work a kill may cost
     lora_rank: int = 0  # 0 trains all weights
-    zero_stage: int = -1  # -1 chooses from devices and precision
+    zero_stage: int = -1  # 0 to 3; -1 chooses from size, precision, memory and devices
+    offload: bool = False  # Adam's state in the host's memory; slower, so on request only
+    precision: str = "auto"  # bf16 on a GPU; fp32 on a CPU, multiplied in bf16 where that pays
+    checkpointing: bool = False  # activations again in the backward: a third more work, less memory
     threads: int = 0  # 0: one for tiny models (more only spin), all cores else
     seed: int = 0
 
@@ -53,6 +59,20 @@ class RunSettings:
         for name in ("epochs", "learning_rate", "batch", "micro_tokens", "max_tokens"):
             if not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be positive, got {getattr(self, name)}")
+        if not -1 <= self.zero_stage <= 3:
+            raise SettingsError(
+                f"zero_stage must be 0 to 3, or -1 to choose; got {self.zero_stage}"
+            )
+        if self.precision not in PRECISIONS:
+            raise SettingsError(
+                f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}; fp16 "
+                f"overflows without loss scaling, bf16 does not"
+            )
+        if self.zero_stage == 0 and (self.offload or self.precision == "bf16"):
+            raise SettingsError(
+                "zero_stage 0 has no offload, and with bf16 weights takes a wrong first step in "
+                "DeepSpeed 0.19.8 (training.md, 5.5); use 1, 2 or 3"
+            )
 
     def seconds_of(self, frac: float) -> float:
         """A share of the budget; infinite where there is none."""

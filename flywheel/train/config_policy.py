@@ -12,19 +12,60 @@ from typing import ClassVar
 from flywheel.errors import SettingsError
 from flywheel.train.config import RunSettings
 
+# Each loss on pairs and the beta of its paper: none is good at another's.
+BETAS = {
+    "sigmoid": 0.1,  # arXiv:2305.18290
+    "conservative": 0.1,
+    "robust": 0.1,  # arXiv:2403.00409
+    "ipo": 0.1,  # arXiv:2310.12036
+    "hinge": 0.1,
+    "length_normalised": 5.0,  # arXiv:2411.15124
+    "simpo": 2.5,  # arXiv:2405.14734
+    "orpo": 0.1,  # arXiv:2403.07691
+}
+WITHOUT_REFERENCE = {"simpo", "orpo"}
+SMOOTHED = {"conservative", "robust"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DpoSettings(RunSettings):
-    """Direct preference optimisation against the policy it starts from; an element is a pair."""
+    """Direct optimisation on pairs, against the policy it starts from; an element is a pair."""
 
     RATES: ClassVar[tuple[float, float]] = (5e-7, 5e-6)  # full: also arXiv:2411.15124
 
     model: str
     dataset: str
     batch: int = 64
-    beta: float = 0.1  # arXiv:2305.18290
+    loss: str = (
+        "sigmoid"  # DPO; or conservative, robust, ipo, hinge, length_normalised, simpo, orpo
+    )
+    beta: float = 0.0  # 0 takes the loss's own, from its paper
+    label_smoothing: float = 0.0  # labels turned round; 0 takes 0.1 where the loss has one
+    gamma: float = 0.0  # by how much SimPO wants to win; 0 takes 1.375
     nll_weight: float = 0.0  # of the chosen response, per token: keeps its likelihood up
     min_margin: float = 0.05  # pairs nearer to a coin toss than this teach nothing
+
+    def __post_init__(self) -> None:
+        RunSettings.__post_init__(self)  # super() finds no class in a dataclass with slots
+        if self.loss not in BETAS:
+            raise SettingsError(f"no loss {self.loss!r} on pairs; there are {', '.join(BETAS)}")
+        if self.beta < 0 or not 0 <= self.label_smoothing < 0.5 or self.nll_weight < 0:
+            raise SettingsError(
+                f"beta and nll_weight must not be negative and label_smoothing lies below 0.5, got "
+                f"{self.beta}, {self.nll_weight}, {self.label_smoothing}"
+            )
+        if self.label_smoothing and self.loss not in SMOOTHED:
+            raise SettingsError(
+                f"{self.loss} smooths no label; take conservative or robust, or no label_smoothing"
+            )
+        if self.gamma and self.loss != "simpo":
+            raise SettingsError(f"{self.loss} has no gamma; only simpo has")
+        own = {"beta": BETAS[self.loss]}
+        own |= {"label_smoothing": 0.1} if self.loss in SMOOTHED else {}
+        own |= {"gamma": 1.375} if self.loss == "simpo" else {}  # gamma / beta = 0.55, as in TRL
+        own |= {"nll_weight": 1.0} if self.loss == "orpo" else {}  # its other half
+        for name, value in own.items():
+            object.__setattr__(self, name, getattr(self, name) or value)
 
 
 RECIPES: dict[str, type[RunSettings]] = {"dpo": DpoSettings}

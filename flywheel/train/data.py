@@ -5,7 +5,7 @@ What does not fit is counted under a reason and printed, never left out in silen
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,11 +41,17 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A prompt's responses, each once, and every pair among them that was judged."""
+    """A prompt's responses, each once, and every pair among them that was judged.
+
+    Attributes:
+        share: What it counts for: 1 for a whole prompt; where a prompt was cut into n groups, n
+            times its share of the prompt's weight, so that every pair still weighs alike.
+    """
 
     texts: list[Rendered]
     pairs: list[Pair]
     record_uids: tuple[str, ...]
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +100,18 @@ class Reader:
         return rows
 
     def groups(self, split: str, *, max_responses: int, with_ties: bool = True) -> list[Group]:
-        """Prompts of a preference dataset; one with many responses is cut into several."""
+        """Prompts of a preference dataset; one with many responses is cut into several.
+
+        The cuts keep as many pairs together as they can, since a response goes forward once for
+        each group that it is in.
+        """
         by_prompt = defaultdict(list)
         for row in self._rows(split):
-            if with_ties or row["probability_a"] != 0.5:
-                by_prompt[row["prompt_key"]].append(row)
-            else:
+            if not with_ties and row["probability_a"] == 0.5:
                 self.dropped["tied pair"] += 1
-        return [group for rows in by_prompt.values() for group in self._cut(rows, max_responses)]
+            elif texts := self._both(row):
+                by_prompt[row["prompt_key"]].append((row, texts))
+        return [group for rows in by_prompt.values() for group in _cut(rows, max_responses)]
 
     def pairs(self, split: str, *, min_margin: float) -> list[Group]:
         """Pairs of a preference dataset, one group each, without those too near a coin toss."""
@@ -110,7 +120,8 @@ class Reader:
             if abs(row["probability_a"] - 0.5) <= min_margin:
                 self.dropped["undecided pair"] += 1
                 continue
-            groups += self._cut([row], 2)
+            if texts := self._both(row):
+                groups.append(_group([(row, texts)]))
         return groups
 
     def step_ratings(self, split: str) -> list[Steps]:
@@ -158,31 +169,16 @@ class Reader:
                 found.append(Steps(text, places, [label] * count, weights, row["record_uids"]))
         return found
 
-    def _cut(self, rows: list[dict[str, Any]], most: int) -> Iterable[Group]:
-        texts: list[Rendered] = []
-        places: dict[str, int] = {}
-        pairs: list[Pair] = []
-        uids: list[str] = []
-        for row in rows:
-            keys = (row["response_a_key"], row["response_b_key"])
-            sides = (row["response_a"], row["response_b"])
-            both = [self._render(row["prompt"], side) for side in sides]
-            if None in both:
-                self._drop(sides[both.index(None)])
-                continue
-            if len(places.keys() | set(keys)) > most:
-                yield Group(texts, pairs, tuple(uids))
-                texts, places, pairs, uids = [], {}, [], []
-            for key, text in zip(keys, both, strict=True):
-                if key not in places and text is not None:
-                    places[key] = len(texts)
-                    texts.append(text)
-            pairs.append(
-                Pair(places[keys[0]], places[keys[1]], row["probability_a"], row["weight"])
-            )
-            uids += row["record_uids"]
-        if pairs:
-            yield Group(texts, pairs, tuple(uids))
+    def _both(self, row: dict[str, Any]) -> tuple[Rendered, Rendered] | None:
+        """Both responses of a pair; None, and counted, where one does not render."""
+        texts = []
+        for side in (row["response_a"], row["response_b"]):
+            text = self._render(row["prompt"], side)
+            if text is None:
+                self._drop(side)
+                return None
+            texts.append(text)
+        return texts[0], texts[1]
 
     def _rows(self, split: str) -> list[dict[str, Any]]:
         """Rows with their weight, 1 where none is given; those of weight 0 are only counted."""
@@ -212,6 +208,66 @@ class Reader:
         speaks = any(turn.role == "assistant" for turn in load(response))
         over = f"response over {self._max_tokens} tokens"
         self.dropped[over if speaks else "response without a turn of the assistant"] += 1
+
+
+Judged = tuple[dict[str, Any], tuple[Rendered, Rendered]]  # a row, its two responses
+
+
+def _cut(rows: list[Judged], most: int) -> list[Group]:
+    """One prompt's pairs as groups of at most `most` responses."""
+    keys = [(row["response_a_key"], row["response_b_key"]) for row, _ in rows]
+    groups = [_group([rows[place] for place in places]) for places in dense(keys, most)]
+    mass = sum(row["weight"] for row, _ in rows)
+    for_each = [sum(pair.weight for pair in group.pairs) / mass for group in groups]
+    return [
+        replace(group, share=share * len(groups))
+        for group, share in zip(groups, for_each, strict=True)
+    ]
+
+
+def _group(rows: list[Judged]) -> Group:
+    places: dict[str, int] = {}
+    texts: list[Rendered] = []
+    pairs = []
+    for row, both in rows:
+        sides = (row["response_a_key"], row["response_b_key"])
+        for key, text in zip(sides, both, strict=True):
+            if key not in places:
+                places[key] = len(texts)
+                texts.append(text)
+        a, b = (places[key] for key in sides)
+        pairs.append(Pair(a, b, row["probability_a"], row["weight"]))
+    return Group(texts, pairs, tuple(uid for row, _ in rows for uid in row["record_uids"]))
+
+
+def dense(edges: Sequence[tuple[str, str]], most: int) -> list[list[int]]:
+    """Places of edges, each once, in groups that touch at most `most` nodes.
+
+    Greedy: a group starts from the node with the most edges left, and takes in the one with the
+    most edges into it until it is full. What was seen first wins a tie.
+    """
+    if len({node for edge in edges for node in edge}) <= most:
+        return [list(range(len(edges)))]
+    left: dict[str, dict[str, list[int]]] = defaultdict(dict)
+    for place, (a, b) in enumerate(edges):
+        left[a].setdefault(b, []).append(place)
+        left[b].setdefault(a, []).append(place)
+    groups = []
+    while any(left.values()):
+        inside: dict[str, None] = {}
+        pull: Counter[str] = Counter()
+        while len(inside) < most:
+            outside = [node for node in pull if node not in inside]
+            if not outside:  # begin, or begin again beside what is there
+                outside = [node for node in left if left[node] and node not in inside]
+                if not outside or len(inside) + 1 == most:
+                    break
+            node = max(outside, key=lambda one: (pull[one], len(left[one])))
+            inside[node] = None
+            pull.update(left[node].keys())
+        taken = {p for node in inside for other in inside for p in left[node].pop(other, ())}
+        groups.append(sorted(taken))
+    return groups
 
 
 def limited(elements: Sequence[E], limit: int, seed: int) -> Sequence[E]:

@@ -1,9 +1,10 @@
-"""Direct preference optimisation (arXiv:2305.18290) against the policy it starts from.
+"""Direct preference optimisation (arXiv:2305.18290), and its published variants, on pairs.
 
-The reference's log-probabilities are computed once, before the first step, and kept with the
-run; no second model is held. Within a budget they take a share of it, and the pairs that they
-reach, a seeded choice, are those that are trained on. The chosen response can be pulled up a
-little (`nll_weight`): DPO alone may lower the likelihood of both.
+The loss is one of `preference_losses.VARIANTS`. The reference is the policy it starts from; its
+log-probabilities are computed once, before the first step, and kept with the run; no second model
+is held. Within a budget they take a share of it, and the pairs that they reach, a seeded choice,
+are those that are trained on. The chosen response can be pulled up a little (`nll_weight`): DPO
+alone may lower the likelihood of both.
 """
 
 import hashlib
@@ -25,12 +26,13 @@ from flywheel.process.worker import rank, start, use_threads, world
 from flywheel.train.base import parent_of
 from flywheel.train.batches import held_out_batches, micro_batches
 from flywheel.train.config import HELD_OUT_FRAC, REFERENCE_FRAC
-from flywheel.train.config_policy import DpoSettings
+from flywheel.train.config_policy import WITHOUT_REFERENCE, DpoSettings
 from flywheel.train.data import Group, Reader, limited, needed, records_of
 from flywheel.train.engine import Engine, shared_clock, summed
 from flywheel.train.finish import finish
 from flywheel.train.loop import Objective, Stats, fit
-from flywheel.train.losses import dpo_margins, preference_loss, right_share
+from flywheel.train.losses import right_share
+from flywheel.train.preference_losses import VARIANTS, Logps, Shape, pair_losses
 from flywheel.train.source import Shuffled
 
 
@@ -54,16 +56,23 @@ def run(settings: DpoSettings, run_dir: Path) -> dict[str, Any]:
     held_out = limited(unseen, settings.held_out_limit, settings.seed)
     print(f"{len(pairs)} pairs, {len(held_out)} held out, {reader.counts()}")
     engine = Engine(ResponseLogps(with_lora(model, settings.lora_rank, settings.seed)), settings)
-    judged, spent = referenced(engine, pairs, settings, run_dir, REFERENCE_FRAC)
-    unseen_judged, more = referenced(engine, held_out, settings, run_dir, HELD_OUT_FRAC / 2)
-    print(f"the reference of {len(judged)} pairs and {len(unseen_judged)} held out is known")
-    objective = preferred(settings.beta, settings.nll_weight)
+    if settings.loss in WITHOUT_REFERENCE:
+        judged, unseen_judged = (
+            [Judged(one, (0.0, 0.0)) for one in of] for of in (pairs, held_out)
+        )
+        spent = more = 0.0
+    else:
+        judged, spent = referenced(engine, pairs, settings, run_dir, REFERENCE_FRAC)
+        unseen_judged, more = referenced(engine, held_out, settings, run_dir, HELD_OUT_FRAC / 2)
+        print(f"the reference of {len(judged)} pairs and {len(unseen_judged)} held out is known")
+    objective = preferred(settings)
     result = fit(
         engine, Shuffled(judged, settings), objective, settings.for_steps(spent + more), run_dir
     )
     result |= reader.counts() | {
         "pairs": len(judged),
         "pairs_without_time": len(pairs) - len(judged),
+        "reference_seconds": round(spent, 2),
     }
     result |= measure(engine, unseen_judged, objective, settings)
 
@@ -81,26 +90,33 @@ def run(settings: DpoSettings, run_dir: Path) -> dict[str, Any]:
     )
 
 
-def preferred(beta: float, nll_weight: float) -> Objective[Judged]:
-    """Mean over pairs of the DPO loss, plus `nll_weight` nats per token of the chosen one."""
+def preferred(settings: DpoSettings) -> Objective[Judged]:
+    """Weighted mean over pairs of the loss, plus `nll_weight` nats per token of the chosen one."""
+    variant = VARIANTS[settings.loss]
+    shape = Shape(beta=settings.beta, smoothing=settings.label_smoothing, gamma=settings.gamma)
 
     def loss(engine: Engine, batch: Sequence[Judged]) -> tuple[Tensor, Stats]:
-        a, b = sums_of(engine, [one.pair for one in batch])
-        reference = torch.tensor([one.reference for one in batch], device=a.device)
-        pairs = [one.pair.pairs[0] for one in batch]
-        labels = torch.tensor([[p.probability, p.weight] for p in pairs], device=a.device)
-        margins = dpo_margins(a, b, reference[:, 0], reference[:, 1], beta)
-        total = preference_loss(margins, labels[:, 0], labels[:, 1])
-        first = labels[:, 0] > 0.5
-        lengths = torch.tensor(
-            [[text.response_tokens for text in one.pair.texts] for one in batch], device=a.device
+        sums = sums_of(engine, [one.pair for one in batch])
+        a, b = (
+            Logps(
+                policy=sums[side],
+                reference=sums[side].new_tensor([one.reference[side] for one in batch]),
+                lengths=sums[side].new_tensor(
+                    [one.pair.texts[side].response_tokens for one in batch]
+                ),
+            )
+            for side in (0, 1)
         )
-        chosen = torch.where(first, a / lengths[:, 0], b / lengths[:, 1])
-        total = total - nll_weight * (chosen * labels[:, 1]).sum()
-        shown = margins.detach()
-        signed = torch.where(first, shown, -shown)
-        return total, {
-            "accuracy_frac": right_share(shown, labels[:, 0]),
+        pairs = [one.pair.pairs[0] for one in batch]
+        labels = sums[0].new_tensor([[pair.probability, pair.weight] for pair in pairs])
+        probabilities, weights = labels[:, 0], labels[:, 1]
+        margins = variant.margin(a, b)
+        chosen = torch.where(probabilities > 0.5, a.policy / a.lengths, b.policy / b.lengths)
+        losses = pair_losses(variant, margins, probabilities, shape) - settings.nll_weight * chosen
+        shown = settings.beta * margins.detach()
+        signed = torch.where(probabilities > 0.5, shown, -shown)
+        return (losses * weights).sum(), {
+            "accuracy_frac": right_share(shown, probabilities),
             "margin": (float(signed.sum()), float(len(batch))),
             "chosen_nats_per_token": (float(-chosen.detach().sum()), float(len(batch))),
         }
@@ -162,7 +178,7 @@ def _references(
     engine: Engine, pairs: Sequence[Group], settings: DpoSettings, seconds: float
 ) -> tuple[list[int], list[float]]:
     """Places of the pairs reached within `seconds`, and two log-probabilities of each."""
-    shape = preferred(1.0, 0.0).shape
+    shape = preferred(settings).shape
     flat = [0.0] * (2 * len(pairs))
     reached: list[int] = []
     for piece in pieces(range(len(pairs)), seconds, seed=settings.seed, clock=shared_clock):

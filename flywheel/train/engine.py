@@ -8,22 +8,35 @@ fp32. The learning rate is set by the loop: DeepSpeed's warm-ups spend two steps
 
 import contextlib
 import io
+import json
 import logging
 import math
 import os
-import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from flywheel.errors import TrainingError
 from flywheel.process.worker import TINY_PARAMETERS as TINY
 from flywheel.process.worker import rank, world
 from flywheel.train.config import RunSettings
+from flywheel.train.engine_config import (
+    bf16_pays,
+    checkpoint_activations,
+    deepspeed_config,
+    keeps_bf16,
+    stage_of,
+)
+from flywheel.train.ranks import barrier, shared_clock, summed
 
-BUCKET = int(5e7)
-GPU_BUCKET = int(5e8)
+MOMENTS = ("exp_avg", "exp_avg_sq")  # torch's names of Adam's
+WEIGHT = "weight"
+SHARD_BYTES = 2**31  # of a saved file: what the first process holds of it in memory
 
 
 class Engine:
@@ -32,31 +45,45 @@ class Engine:
     Attributes:
         device: Where its inputs go.
         stage: ZeRO stage in use.
+        stage_reason: Why that one, in a line.
+        settings: Its settings, with stage and precision as they were chosen.
+        parameters, trained_parameters: How many the module has, and how many of them are trained.
+        trained: Names of the weights that are trained.
+        autocasts: Whether a CPU multiplies in bf16, with fp32 weights.
+        times_seen: How often each landed record was in a step; the loop counts.
     """
 
     def __init__(self, module: torch.nn.Module, settings: RunSettings) -> None:
         deepspeed = _deepspeed()
-        on_gpu = torch.cuda.is_available()
-        self.stage = settings.zero_stage if settings.zero_stage >= 0 else _stage(on_gpu)
-        if on_gpu and self.stage == 0:
-            raise TrainingError(
-                "zero_stage 0 with bf16 takes a wrong first step in DeepSpeed 0.19.8 "
-                "(training.md, 5.5); use 1, 2 or 3"
+        self.parameters = sum(weight.numel() for weight in module.parameters())
+        is_bf16 = keeps_bf16(settings)
+        self.stage, self.stage_reason = stage_of(module, settings, is_bf16)
+        precision = "bf16" if is_bf16 else "fp32"
+        self.settings = replace(settings, zero_stage=self.stage, precision=precision)
+        if settings.checkpointing:
+            checkpoint_activations(module)
+        self._named = {n: w for n, w in module.named_parameters() if w.requires_grad}
+        self.trained, self._trainable = list(self._named), list(self._named.values())
+        self.trained_parameters = sum(weight.numel() for weight in self._trainable)
+        with _silent():
+            self.engine, self.optimizer, _, _ = deepspeed.initialize(
+                model=module,
+                model_parameters=self._trainable,
+                config=deepspeed_config(self.settings, self.parameters),
             )
-        trainable = [weight for weight in module.parameters() if weight.requires_grad]
-        self.engine, self.optimizer, _, _ = deepspeed.initialize(
-            model=module, model_parameters=trainable, config=_config(settings, self.stage, on_gpu)
-        )
         self.device = self.engine.device
-        self._trainable, self._clip, self._norm = trainable, settings.clip, math.nan
+        self.times_seen: Counter[str] = Counter()
+        self._clip, self._norm = settings.clip, math.nan
         if self.stage == 0:
             self.optimizer.register_step_pre_hook(self._clip_gradients)
-        is_tiny = sum(weight.numel() for weight in module.parameters()) < TINY
-        self._autocast = not on_gpu and not is_tiny and bf16_pays()
+        on_cpu = self.device.type == "cpu"
+        self.autocasts = (
+            settings.precision == "auto" and on_cpu and self.parameters >= TINY and bf16_pays()
+        )
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the module forward; on a CPU in bf16 where that pays, with fp32 weights."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=self._autocast):
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.autocasts):
             return self.engine(*arguments)
 
     def backward(self, loss_sum: torch.Tensor, count: float) -> None:
@@ -86,30 +113,132 @@ class Engine:
         if self._clip:
             torch.nn.utils.clip_grads_with_norm_(self._trainable, self._clip, norm)
 
+    def whole(self, name: str, moment: str | None = None) -> torch.Tensor:
+        """A trained weight in fp32, or Adam's moment of it, at any stage; every rank calls it."""
+        weight = self._named[name]
+        if self.stage == 0:
+            return self.optimizer.state[weight][moment] if moment else weight.data
+        from deepspeed import utils
+
+        found = (
+            utils.safe_get_full_optimizer_state(weight, moment)
+            if moment
+            else utils.safe_get_full_fp32_param(weight)
+        )
+        return found.view(getattr(weight, "ds_shape", weight.shape))
+
+    def put(self, name: str, value: torch.Tensor, moment: str | None = None) -> None:
+        """Set what `whole` tells; every rank calls it with the same value."""
+        weight = self._named[name]
+        value = value.to(self.device)
+        if self.stage == 0:
+            self.whole(name, moment).copy_(value)
+            return
+        from deepspeed import utils
+
+        if self.stage == 3:  # its setter of whole values fails where they do not divide evenly
+            length = weight.ds_tensor.numel()  # type: ignore[attr-defined]
+            flat = torch.nn.functional.pad(value.flatten(), (0, length * world() - value.numel()))
+            mine = flat[length * rank() : length * (rank() + 1)]
+            if moment:
+                utils.safe_set_local_optimizer_state(weight, mine, moment)
+                return
+            utils.safe_set_local_fp32_param(weight, mine)
+            with _deepspeed().zero.GatheredParameters([weight], modifier_rank=0), torch.no_grad():
+                weight.copy_(value)
+        elif moment:
+            utils.safe_set_full_optimizer_state(weight, value, moment)
+        else:
+            utils.safe_set_full_fp32_param(weight, value)
+            weight.data.copy_(value)
+
+    @property
+    def adam_steps(self) -> int:
+        """Steps that Adam has taken, by its own counter."""
+        base = self._adam()
+        return max((int(base.state[flat].get("step", 0)) for flat in self._flat()), default=0)
+
+    def _make_moments(self, adam_steps: int | None = None) -> None:
+        """Give Adam its state, zero where it has none yet, and set its counter of steps."""
+        base = self._adam()
+        for flat in self._flat():
+            state = base.state[flat]
+            for moment in MOMENTS:
+                state.setdefault(moment, torch.zeros_like(flat))
+            state.setdefault("step", torch.zeros((), device=flat.device))
+            if adam_steps is not None:
+                state["step"].fill_(adam_steps)
+        if self.stage in (1, 2):
+            self.optimizer._lazy_init_hp_params_optimizer_state()
+
+    def _adam(self) -> Any:
+        return self.optimizer if self.stage == 0 else self.optimizer.optimizer
+
+    def _flat(self) -> list[torch.Tensor]:
+        """What Adam itself steps: weights at stage 0, this process' shards of them else."""
+        if self.stage == 3:
+            return list(self.optimizer.fp32_partitioned_groups_flat)
+        return [flat for group in self._adam().param_groups for flat in group["params"]]
+
     def save(self, folder: Path) -> None:
-        """Write module and optimizer below `folder`; every rank calls it."""
-        with _silent():
-            self.engine.save_checkpoint(str(folder), tag="engine", save_latest=False)
+        """Write trained weights, Adam's moments and its counter below `folder`, in fp32 and whole.
+
+        Whatever the stage and the number of processes, so that any other can go on from it. Every
+        rank calls it, the first writes, and holds one file's worth in memory. Frozen weights and
+        buffers are not written: they are as the recipe loads them.
+        """
+        shard: dict[str, torch.Tensor] = {}
+        size = files = 0
+        self._make_moments()
+        for name in self._named:
+            for moment in (None, *MOMENTS):
+                value = self.whole(name, moment)
+                if rank() == 0:
+                    shard[f"{moment or WEIGHT}/{name}"] = value.to("cpu", copy=True).contiguous()
+                    size += value.numel() * value.element_size()
+            if size > SHARD_BYTES:
+                _write(shard, folder, files)
+                shard, size, files = {}, 0, files + 1
+        if rank() == 0:
+            _write(shard, folder, files)
+            facts = {"adam_steps": self.adam_steps, "times_seen": self.times_seen}
+            (folder / "engine.json").write_text(json.dumps(facts))
 
     def load(self, folder: Path) -> None:
-        """Read back what `save` wrote.
+        """Read back what `save` wrote, at any stage and on any number of processes.
 
         Raises:
-            TrainingError: There is nothing, or it is of another number of processes.
+            TrainingError: It is of another module.
         """
-        try:
-            with _silent():
-                path, _ = self.engine.load_checkpoint(str(folder), tag="engine")
-        except Exception as error:
-            raise TrainingError(f"cannot resume from {folder}: {error}") from error
-        if path is None:
-            raise TrainingError(f"cannot resume from {folder}: DeepSpeed found no checkpoint there")
+        facts = json.loads((folder / "engine.json").read_text())
+        self._make_moments(facts["adam_steps"])
+        found = set()
+        for path in sorted(folder.glob("engine-*.safetensors")):
+            with safe_open(path, "pt") as file:
+                for key in file.keys():  # noqa: SIM118 (it is no dict)
+                    kind, _, name = key.partition("/")
+                    if name in self._named:
+                        self.put(name, file.get_tensor(key), None if kind == WEIGHT else kind)
+                    found.add(name)
+        if found != set(self._named):
+            odd = sorted(found ^ set(self._named))
+            raise TrainingError(
+                f"cannot resume from {folder}: it holds other weights than are trained here, e.g. "
+                f"{odd[0]}; remove {folder.parent} to start anew"
+            )
+        self.times_seen = Counter(facts["times_seen"])
 
     def gathered(self) -> contextlib.AbstractContextManager[None]:
         """Within it every rank sees whole parameters, at any stage."""
         if self.stage < 3:
             return contextlib.nullcontext()
         return _deepspeed().zero.GatheredParameters(list(self.engine.module.parameters()))
+
+
+def _write(shard: dict[str, torch.Tensor], folder: Path, number: int) -> None:
+    if rank() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(shard, folder / f"engine-{number:05d}.safetensors")
 
 
 def _deepspeed() -> Any:
@@ -139,81 +268,11 @@ def _deepspeed() -> Any:
     return deepspeed
 
 
-def _stage(on_gpu: bool) -> int:
-    """Stage 0 for a lone process in fp32, where sharding only costs; 2 elsewhere."""
-    return 2 if on_gpu or world() > 1 else 0
-
-
-def _config(settings: RunSettings, stage: int, on_gpu: bool) -> dict[str, Any]:
-    bucket = GPU_BUCKET if on_gpu else BUCKET
-    return {
-        "train_micro_batch_size_per_gpu": 1,  # nominal: the loop forms the micro-batches
-        "gradient_accumulation_steps": 1,
-        "managed_gradient_accumulation": False,
-        "gradient_clipping": settings.clip if stage else 0.0,  # at stage 0 the engine above clips
-        "steps_per_print": 10**9,
-        "zero_optimization": {
-            "stage": stage,
-            "overlap_comm": False,
-            "contiguous_gradients": True,  # false once skipped the CPU all-reduce (DS #8382)
-            "reduce_bucket_size": bucket,
-            "allgather_bucket_size": bucket,
-        },
-        "data_types": {"grad_accum_dtype": "fp32"},
-        **({"bf16": {"enabled": True, "check_grad_overflow": True}} if on_gpu else {}),
-        "optimizer": {
-            "type": "AdamW",
-            "params": {
-                "lr": settings.learning_rate,
-                "betas": [0.9, 0.95],
-                "eps": 1e-8,
-                "weight_decay": settings.weight_decay,
-                "torch_adam": True,
-                "fused": True,  # builds nothing; six times the default loop on CPU
-            },
-        },
-    }
-
-
-def bf16_pays() -> bool:
-    """Whether this processor multiplies matrices in bf16 itself.
-
-    One that has to emulate it was measured eight times slower than in fp32. Read from what the
-    processor says, not from a stopwatch: every process of a run, and a resumed one, must agree.
-    """
-    facts = Path("/proc/cpuinfo")
-    flags = facts.read_text() if facts.exists() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
 @contextlib.contextmanager
 def _silent() -> Any:
     """Keep DeepSpeed's greetings off the run's log; its warnings still raise or are errors."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
-
-
-def barrier() -> None:
-    """Wait for every process of the run."""
-    if world() > 1:
-        torch.distributed.barrier()
-
-
-def summed(values: list[float]) -> list[float]:
-    """Sum numbers over all processes."""
-    if world() == 1:
-        return values
-    device = (
-        torch.device("cuda", int(os.environ["LOCAL_RANK"])) if torch.cuda.is_available() else "cpu"
-    )
-    total = torch.tensor(values, dtype=torch.float64, device=device)
-    torch.distributed.all_reduce(total)
-    return total.tolist()
-
-
-def shared_clock() -> float:
-    """Seconds by the clock of the first process: all of them end a piece of work at once."""
-    return summed([time.monotonic() if rank() == 0 else 0.0])[0]
 
 
 __all__ = ["Engine", "barrier", "rank", "shared_clock", "summed", "world"]

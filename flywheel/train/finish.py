@@ -31,9 +31,12 @@ def finish(
     """Publish what was trained and return the run's result.
 
     The manifest names parents, datasets and records, so that an answer can be traced to the
-    labels behind its checkpoint; the record ids lie beside it, one a line.
+    labels behind its checkpoint. The record ids lie beside it, one a line, each with the number of
+    times that it was in a step: 0 where the run ended before, more than the epochs where several
+    elements rest on it.
     """
-    uids = sorted(record_uids)
+    seen = engine.times_seen
+    lines = [f"{uid}\t{seen[uid]}" for uid in sorted({*record_uids, *seen})]
     output = Path(settings.output)
     facts = {
         "kind": kind,
@@ -44,10 +47,11 @@ def finish(
             if getattr(settings, name, "")
         ],
         "datasets": _datasets(settings),
-        "records": {"count": len(uids), "sha256": _hash_of(uids), "file": RECORDS_FILE},
+        "records": {"count": len(lines), "sha256": _hash_of(lines), "file": RECORDS_FILE},
         "settings": asdict(settings),
         "world": world(),
         "zero_stage": engine.stage,
+        "precision": engine.settings.precision,
         "result": result,
     }
 
@@ -57,7 +61,7 @@ def finish(
             (folder / RECORDS_FILE).open("wb") as file,
             gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
         ):
-            packed.write("".join(f"{uid}\n" for uid in uids).encode())
+            packed.write("".join(f"{line}\n" for line in lines).encode())
 
     content_hash = ""
     with engine.gathered():
@@ -68,10 +72,12 @@ def finish(
         **result,
         "checkpoint": str(output),
         "content_hash": content_hash,
-        "records": len(uids),
+        "records": len(lines),
         "learning_rate": settings.learning_rate,
         "device": str(engine.device),
         "zero_stage": engine.stage,
+        "zero_reason": engine.stage_reason,
+        "precision": engine.settings.precision,
         "world": world(),
     }
 

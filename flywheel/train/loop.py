@@ -7,9 +7,10 @@ step: its denominator and the number of its micro-batches are counted, not commu
 
 import json
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,14 +18,17 @@ import torch
 
 from flywheel.errors import TrainingError
 from flywheel.process.worker import rank, world
-from flywheel.train import state
+from flywheel.train import canary, state
 from flywheel.train.batches import micro_batches
 from flywheel.train.config import RunSettings
-from flywheel.train.engine import Engine, summed
+from flywheel.train.engine import Engine
+from flywheel.train.ranks import summed
 from flywheel.train.source import Source
+from flywheel.train.throughput import Gauge
 
 E = TypeVar("E")
 Stats = dict[str, tuple[float, float]]  # name: sum, weight
+SPEED_ONLY = {"zero_stage", "offload", "checkpointing", "micro_tokens", "threads", "save_seconds"}
 NAMED_RECORDS = 5  # of a step that failed; more would bury the message
 
 
@@ -58,19 +62,15 @@ def fit(
 
     Returns:
         steps, tokens, start_loss and loss (means over the first and last tenth of the steps),
-        tokens_per_second, resumed_at.
+        tokens_per_second, resumed_at, and what the canary found.
 
     Raises:
-        TrainingError: A loss or a gradient is not finite.
+        TrainingError: The gradient canary failed, or a loss or a gradient is not finite.
     """
     steps = source.steps
-    saved = state.newest(run_dir / "state", print)
-    step, spent = 0, 0.0
-    if saved:
-        engine.load(saved[0])
-        source.restore(saved[1]["source"])
-        step, spent = saved[1]["step"], saved[1]["seconds"]
-        print(f"resuming after step {step} of {steps}", flush=True)
+    checked, gauge = canary.check(engine.settings), Gauge(engine)
+    _say(f"{engine.stage_reason}; the gradient canary is off by {checked['canary_error']:.1g}")
+    step, spent = _resume(engine, source, settings, run_dir)
     rows = _kept_rows(run_dir / "metrics.jsonl", step)
     first, started = step, time.monotonic() - spent
     last_save = time.monotonic()
@@ -83,31 +83,61 @@ def fit(
             step / steps, elapsed / settings.budget_seconds if settings.budget_seconds else 0
         )
         chosen, drawn = source.draw(step)
-        loss, stats = _accumulate(engine, chosen, objective, settings.micro_tokens)
+        drawn_at = time.monotonic()
+        loss, stats = accumulate(engine, chosen, objective, settings.micro_tokens)
         if not math.isfinite(loss):
             raise _not_finite("loss", loss, step + 1, chosen, objective, settings)
-        rate = learning_rate(settings, step, share)
+        rate, summed_at = learning_rate(settings, step, share), time.monotonic()
         norm = engine.step(rate)
         if not math.isfinite(norm):  # before such weights are saved or published
             raise _not_finite("gradient norm", norm, step + 1, chosen, objective, settings)
         step += 1
+        engine.times_seen.update(uid for one in chosen for uid in objective.record_uids(one))
         tokens = sum(objective.tokens(one) for one in chosen)
-        took = time.monotonic() - began
+        sequences = sum(objective.shape(one)[0] for one in chosen)
+        ended = time.monotonic()
         rows.append(
             {"step": step, "loss": loss, **drawn, **stats}
-            | {"learning_rate": rate, "grad_norm": norm}
-            | {"tokens": tokens, "tokens_per_second": tokens / took, "seconds": took}
+            | {"learning_rate": rate, "grad_norm": norm, "tokens": tokens}
+            | gauge(tokens, sequences, ended - began)
+            | {"draw_seconds": drawn_at - began, "backward_seconds": summed_at - drawn_at}
+            | {"step_seconds": ended - summed_at, "seconds": ended - began}
         )
-        if rank() == 0:
-            _append(run_dir / "metrics.jsonl", rows[-1])
-            print(f"step {step}/{steps} loss {loss:.4f}", flush=True)
+        _append(run_dir / "metrics.jsonl", rows[-1])
+        _say(f"step {step}/{steps} loss {loss:.4f}")
         due = time.monotonic() - last_save >= settings.save_seconds and step < steps
         here = source.state()
         if here is not None and summed([float(due and rank() == 0)])[0]:
             facts = {"seconds": time.monotonic() - started, "source": here}
+            facts["settings"] = _that_matter(settings)
             state.save(run_dir / "state", step, facts, engine.save)
             last_save = time.monotonic()
-    return _summary(rows, steps_planned=steps, resumed_at=first)
+    return _summary(rows, steps_planned=steps, resumed_at=first) | checked
+
+
+def _resume(
+    engine: Engine, source: Source[E], settings: RunSettings, run_dir: Path
+) -> tuple[int, float]:
+    """Go on from the newest whole checkpoint: its step and the seconds spent; 0, 0 if none."""
+    saved = state.newest(run_dir / "state", _say)
+    if saved is None:
+        return 0, 0.0
+    folder, facts = saved
+    if facts.get("settings") != _that_matter(settings):
+        _say(f"{folder} is of other settings; starting anew")
+        return 0, 0.0
+    engine.load(folder)
+    source.restore(facts["source"])
+    state.put_generators_back(folder)
+    if facts["world"] != world():
+        _say(f"saved by {facts['world']} process(es), and {world()} go on")
+    _say(f"resuming after step {facts['step']} of {source.steps}")
+    return int(facts["step"]), float(facts["seconds"])
+
+
+def _that_matter(settings: RunSettings) -> dict[str, Any]:
+    """Settings that a result depends on beyond rounding; the others may change on resume."""
+    return {name: value for name, value in asdict(settings).items() if name not in SPEED_ONLY}
 
 
 def learning_rate(settings: RunSettings, step: int, share: float) -> float:
@@ -118,10 +148,17 @@ def learning_rate(settings: RunSettings, step: int, share: float) -> float:
     return settings.learning_rate * warm * (floor + (1 - floor) * cosine)
 
 
-def _accumulate(
+def accumulate(
     engine: Engine, chosen: Sequence[E], objective: Objective[E], budget: int
 ) -> tuple[float, dict[str, float]]:
-    """Back-propagate a step; every process runs the same number of backwards."""
+    """Back-propagate a step, cut at `budget` padded tokens; nothing is applied yet.
+
+    Every process runs the same number of backwards: one that has fewer micro-batches repeats its
+    first with weight 0.
+
+    Returns:
+        The step's loss and its other means, over all processes.
+    """
     count = sum(objective.count(one) for one in chosen)
     shares = [chosen[r :: world()] or chosen[:1] for r in range(world())]
     cut = [micro_batches(share, objective.shape, budget) for share in shares]
@@ -175,14 +212,22 @@ def _kept_rows(path: Path, step: int) -> list[dict[str, Any]]:
             break  # torn by a kill
         if row["step"] <= step:
             rows.append(row)
-    if rank() == 0:
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if rank() == 0:  # in one step: a kill in between would lose the rows
+        draft = path.with_name(f".{path.name}.draft")
+        draft.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        os.replace(draft, path)
     return rows
 
 
 def _append(path: Path, row: dict[str, Any]) -> None:
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    if rank() == 0:
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def _say(line: str) -> None:
+    if rank() == 0:
+        print(line, flush=True)
 
 
 def _summary(rows: list[dict[str, Any]], *, steps_planned: int, resumed_at: int) -> dict[str, Any]:
@@ -196,6 +241,8 @@ def _summary(rows: list[dict[str, Any]], *, steps_planned: int, resumed_at: int)
         "tokens": tokens,
         "tokens_per_second": round(tokens / seconds, 1) if seconds else 0.0,
         "step_seconds": round(seconds, 2),
+        "mfu": sum(row["mfu"] * row["seconds"] for row in rows) / seconds if seconds else 0.0,
+        "memory_bytes": max((row["memory_bytes"] for row in rows), default=0),
         "start_loss": sum(losses[:tenth]) / tenth,
         "loss": sum(losses[-tenth:]) / tenth,
     }

@@ -41,19 +41,6 @@ def preference_loss(margins: Tensor, probabilities: Tensor, weights: Tensor) -> 
     return (losses * weights).sum()
 
 
-def dpo_margins(
-    policy_a: Tensor, policy_b: Tensor, reference_a: Tensor, reference_b: Tensor, beta: float
-) -> Tensor:
-    """(P,) implicit reward of a minus that of b: beta times the difference of log-ratios.
-
-    All four are (P,) sums of log-probabilities over the response's tokens. Zero where policy
-    and reference are one.
-
-    Source: arXiv:2305.18290 eq. 7.
-    """
-    return beta * ((policy_a - reference_a) - (policy_b - reference_b))
-
-
 def right_share(margins: Tensor, probabilities: Tensor) -> tuple[float, float]:
     """How many decided pairs are ordered as labelled (an equal score is half), and how many are."""
     decided = probabilities != 0.5

@@ -113,9 +113,13 @@ def plackett_luce(centering: float = 0.0) -> Objective[Group]:
         a, b, labels, weights = pairs_of(rewards, groups)
         paired = sum(len(group.pairs) for group, _ in ordered)
         total = preference_loss(a[paired:] - b[paired:], labels[paired:], weights[paired:])
-        places = [(rank, owner) for owner, (_, ranks) in enumerate(ordered) for rank in ranks]
-        ranks, owners = torch.tensor(places, device=a.device).reshape(-1, 2).unbind(1)
-        total = total + plackett_luce_loss(rewards[: len(places)], ranks, owners)
+        places = [
+            (rank, owner, group.share)
+            for owner, (group, ranks) in enumerate(ordered)
+            for rank in ranks
+        ]
+        facts = torch.tensor(places, device=a.device).reshape(-1, 3).unbind(1)
+        total = total + plackett_luce_loss(rewards[: len(places)], *facts)
         total = total + centering * off_centre(a, b, weights)
         return total, {"accuracy_frac": right_share((a - b).detach(), labels)}
 
@@ -127,7 +131,7 @@ def _over_prompts(
 ) -> Objective[Group]:
     return Objective(
         loss=loss,
-        count=lambda group: 1.0,
+        count=lambda group: group.share,
         shape=lambda group: (len(group.texts), max(len(text.ids) for text in group.texts)),
         tokens=lambda group: sum(len(text.ids) for text in group.texts),
         record_uids=lambda group: group.record_uids,
@@ -147,7 +151,7 @@ def scores(engine: Engine, texts: Sequence[Rendered]) -> Tensor:
 def pairs_of(rewards: Tensor, groups: Sequence[Group]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Scores of both sides, label and weight of every pair, (P,) each.
 
-    The weights of one prompt add up to 1. `rewards` are those of `texts_of(groups)`.
+    The weights of a group add up to its share. `rewards` are those of `texts_of(groups)`.
     """
     a, b, probabilities, weights, offset = [], [], [], [], 0
     for group in groups:
@@ -156,7 +160,7 @@ def pairs_of(rewards: Tensor, groups: Sequence[Group]) -> tuple[Tensor, Tensor, 
             a.append(offset + pair.a)
             b.append(offset + pair.b)
             probabilities.append(pair.probability)
-            weights.append(pair.weight / mass)
+            weights.append(group.share * pair.weight / mass)
         offset += len(group.texts)
     labels = torch.tensor([probabilities, weights], device=rewards.device)
     return rewards[a], rewards[b], labels[0], labels[1]

@@ -2,8 +2,13 @@
 
 A checkpoint is written aside, every file is hashed and synced, and a rename makes it count. On
 resume the hashes are held against the files; one that is torn is skipped for the one before.
+
+It holds nothing that depends on how many processes wrote it, but for the generators of random
+numbers, of which each process takes back its own: with as many processes as before a run goes on
+bit by bit, with fewer or more to rounding.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,21 +19,22 @@ from typing import Any
 from flywheel.errors import ManifestError
 from flywheel.models.publish import FILE_NAME, content_hash, verify
 from flywheel.process.worker import rank, world
-from flywheel.train.engine import barrier
+from flywheel.train import rng
+from flywheel.train.ranks import agreed, barrier, from_each
 
 KEPT = 2
 
 
 def save(folder: Path, step: int, facts: dict[str, Any], write: Callable[[Path], None]) -> None:
-    """Save a step; every rank calls it, and `write` writes that rank's share."""
+    """Save a step; every rank calls it, and `write`, which writes on the first alone."""
     draft, final = folder / f".step-{step:08d}.draft", folder / f"step-{step:08d}"
     if rank() == 0:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-    barrier()
     write(draft)
-    barrier()
+    generators = from_each(rng.states())
     if rank() == 0:
+        (draft / "rng.json").write_text(json.dumps(generators))
         (draft / "facts.json").write_text(json.dumps({**facts, "step": step, "world": world()}))
         files = {}
         for path in sorted(path for path in draft.rglob("*") if path.is_file()):
@@ -36,26 +42,36 @@ def save(folder: Path, step: int, facts: dict[str, Any], write: Callable[[Path],
         manifest = {"files": files, "content_hash": content_hash(files)}
         (draft / FILE_NAME).write_text(json.dumps(manifest))
         _synced_hash(draft / FILE_NAME)
+        _sync(draft)
         shutil.rmtree(final, ignore_errors=True)
         os.rename(draft, final)
+        _sync(folder)
         for old in _steps(folder)[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
     barrier()
 
 
 def newest(folder: Path, log: Callable[[str], object]) -> tuple[Path, dict[str, Any]] | None:
-    """The newest whole checkpoint and its facts; None where there is none."""
+    """The newest whole checkpoint and its facts, as the first process finds it; None if none."""
+    path = agreed(_newest_whole(folder, log) if rank() == 0 else None)
+    return (path, json.loads((path / "facts.json").read_text())) if path else None
+
+
+def put_generators_back(path: Path) -> None:
+    """Set this process' random numbers to where they stood; a new process keeps its own."""
+    found = json.loads((path / "rng.json").read_text())
+    if rank() < len(found):
+        rng.put_back(found[rank()])
+
+
+def _newest_whole(folder: Path, log: Callable[[str], object]) -> Path | None:
     for path in reversed(_steps(folder)):
         try:
             verify(path)
         except ManifestError as error:
             log(f"skipping a damaged checkpoint of this run: {error}")
             continue
-        facts: dict[str, Any] = json.loads((path / "facts.json").read_text())
-        if facts["world"] != world():
-            log(f"{path} was saved by {facts['world']} processes, not {world()}; starting anew")
-            return None
-        return path, facts
+        return path
     return None
 
 
@@ -64,9 +80,16 @@ def _steps(folder: Path) -> list[Path]:
 
 
 def _synced_hash(path: Path) -> str:
-    import hashlib
-
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(file.fileno())
     return digest
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from assets.keys import STEP_REWARD_MODEL
 from assets.partitions import add, generations, name_after, ordered
 from assets.resources import Home
 from assets.storage import end_dead_runs
@@ -46,8 +47,13 @@ rebuild_warehouse = dg.define_asset_job(
 )
 turn = dg.define_asset_job(
     "turn",
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.assets(STEP_REWARD_MODEL),
     description="One whole turn of the wheel: a new generation from landing to promotion.",
+)
+step_reward = dg.define_asset_job(
+    "step_reward",
+    selection=dg.AssetSelection.assets(STEP_REWARD_MODEL),
+    description="A process reward model for a generation that has taken its turn.",
 )
 
 

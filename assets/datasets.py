@@ -13,6 +13,7 @@ from assets.keys import (
     FCT_EVALUATION_PROMPTS,
     FCT_PREFERENCES,
     FCT_RATINGS,
+    FCT_STEP_RATINGS,
     FCT_TRAJECTORIES,
 )
 from assets.partitions import generations
@@ -43,7 +44,14 @@ DATASETS = {
     "trajectory": (
         FCT_TRAJECTORIES,
         "trajectory_id",
-        "Attempts of agents with their outcome. One row per trajectory.",
+        "Attempts of agents with their outcome; trains process reward models. One row per "
+        "trajectory.",
+    ),
+    "step_rating": (
+        FCT_STEP_RATINGS,
+        "step_rating_id",
+        "Steps with how good annotators found them; trains process reward models. One row per "
+        "step.",
     ),
     "evaluation": (
         FCT_EVALUATION_PROMPTS,

@@ -25,6 +25,7 @@ assembled = dg.Definitions(
         automation.land_inbox,
         automation.rebuild_warehouse,
         automation.turn,
+        automation.step_reward,
         promotion.judge_challenger,
         promotion.rollback_champion,
     ],

@@ -10,6 +10,7 @@ PLURALS = {
     "critique": "critiques",
     "rubric_score": "rubric_scores",
     "trajectory": "trajectories",
+    "step_rating": "step_ratings",
     "interaction": "interactions",
     "evaluation_prompt": "evaluation_prompts",
 }
@@ -29,9 +30,13 @@ FCT_DEMONSTRATIONS = dg.AssetKey(["marts", "fct_demonstrations"])
 FCT_PREFERENCES = dg.AssetKey(["marts", "fct_preferences"])
 FCT_RATINGS = dg.AssetKey(["marts", "fct_ratings"])
 FCT_TRAJECTORIES = dg.AssetKey(["marts", "fct_trajectories"])
+FCT_STEP_RATINGS = dg.AssetKey(["marts", "fct_step_ratings"])
 FCT_EVALUATION_PROMPTS = dg.AssetKey(["marts", "fct_evaluation_prompts"])
 FCT_EXCLUDED = dg.AssetKey(["marts", "fct_excluded"])
 DIM_ANNOTATORS = dg.AssetKey(["marts", "dim_annotators"])
+
+# Outside the job `turn`: nothing of a turn reads it, and many a home has no step to learn from.
+STEP_REWARD_MODEL = dg.AssetKey(["training", "step_reward_model"])
 
 DBT_KEYS = [
     INT_TEXTS,
@@ -40,6 +45,7 @@ DBT_KEYS = [
     FCT_PREFERENCES,
     FCT_RATINGS,
     FCT_TRAJECTORIES,
+    FCT_STEP_RATINGS,
     FCT_EVALUATION_PROMPTS,
     FCT_EXCLUDED,
     DIM_ANNOTATORS,

@@ -30,6 +30,7 @@ DESCRIPTIONS = {
     "critique": "What is wrong with a response, often with the correction. One row per critique.",
     "rubric_score": "Answers to one criterion of a rubric. One row per criterion and response.",
     "trajectory": "What agents did, step by step, and how it ended. One row per attempt.",
+    "step_rating": "Numbers given to one step of an attempt. One row per rating.",
     "interaction": "Served turns with thumbs or edits. One row per turn.",
     "evaluation_prompt": "Prompts that are only ever tested on. One row per prompt and set.",
 }

@@ -28,6 +28,7 @@ TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the
     "train": None,  # what base, sft, reward and the policy's recipe share
     "sft": None,
     "reward": None,
+    "step_reward": None,
     "policy": {"recipe": str},
     **dict.fromkeys(RECIPES),
     "evaluate": None,
@@ -41,10 +42,11 @@ class Home(dg.ConfigurableResource):
     """One root folder for data, models and decisions, and the settings that lie in it.
 
     `settings.toml` in that folder holds a team's choices, one table a stage (`[landing]`,
-    `[deduplication]`, `[base]`, `[train]` for all training, `[sft]`, `[reward]`, `[policy]` for
-    the choice of recipe and a table of the recipe's name for its settings, `[evaluate]`,
-    `[gate]`, `[collect]`, `[automation]`), so that the UI, the schedule and the command line all
-    train alike. What it does not name keeps the default of the stage's settings class.
+    `[deduplication]`, `[base]`, `[train]` for all training, `[sft]`, `[reward]`,
+    `[step_reward]`, `[policy]` for the choice of recipe and a table of the recipe's name for its
+    settings, `[evaluate]`, `[gate]`, `[collect]`, `[automation]`), so that the UI, the schedule
+    and the command line all train alike. What it does not name keeps the default of the stage's
+    settings class.
     """
 
     root: str = str(HOME)

@@ -6,13 +6,14 @@ from typing import Any
 import dagster as dg
 
 from assets.datasets import dataset_key
+from assets.keys import STEP_REWARD_MODEL
 from assets.partitions import generations
 from assets.recipe import BaseKnobs, PolicyKnobs, TrainingKnobs, train
 from assets.resources import Devices, Home
 from flywheel.train.base import base_of, resolve_base
 from flywheel.train.config import PretrainSettings, SftSettings
 from flywheel.train.config_policy import recipe_of
-from flywheel.train.config_reward import RewardSettings
+from flywheel.train.config_reward import RewardSettings, StepRewardSettings
 
 BASE_POLICY = dg.AssetKey(["training", "base_policy"])
 SFT_POLICY = dg.AssetKey(["training", "sft_policy"])
@@ -31,7 +32,7 @@ LEARNED = {
         asset=key,
         description="The training loss ended below where it started.",
     )
-    for key in (SFT_POLICY, REWARD_MODEL, POLICY)
+    for key in (SFT_POLICY, REWARD_MODEL, STEP_REWARD_MODEL, POLICY)
 }
 
 
@@ -133,14 +134,15 @@ def sft_policy(
 
 @dg.asset(
     key=REWARD_MODEL,
-    deps=[SFT_POLICY, dataset_key("preference")],
+    deps=[SFT_POLICY, dataset_key("preference"), dataset_key("demonstration")],
     check_specs=[BEATS_CHANCE, LEARNED[REWARD_MODEL]],
     partitions_def=generations,
     group_name="training",
     kinds={"pytorch", "deepspeed"},
     pool="accelerators",
-    description="Scalar reward fitted to preferences with a Bradley-Terry loss on soft labels, "
-    "all pairs of a prompt in one element. One checkpoint per generation.",
+    description="Scalar reward fitted to preferences, all pairs of a prompt in one element: "
+    "Bradley-Terry on soft labels, or as [reward] says. Demonstrations average 0. One checkpoint "
+    "per generation.",
 )
 def reward_model(
     context: dg.AssetExecutionContext, config: TrainingKnobs, home: Home, devices: Devices
@@ -160,8 +162,45 @@ def reward_model(
         inputs={
             "model": str(layout.checkpoint("sft_policy", generation)),
             "dataset": str(layout.dataset("preference", generation)),
+            "demonstrations": str(layout.dataset("demonstration", generation)),
         },
         checks=lambda result: [loss_fell(result), beats_chance(result)],
+    )
+
+
+@dg.asset(
+    key=STEP_REWARD_MODEL,
+    deps=[SFT_POLICY, dataset_key("step_rating"), dataset_key("trajectory")],
+    check_specs=[LEARNED[STEP_REWARD_MODEL]],
+    partitions_def=generations,
+    group_name="training",
+    kinds={"pytorch", "deepspeed"},
+    pool="accelerators",
+    description="How likely each step of a trajectory is good, from rated steps and from outcomes "
+    "of attempts. No part of a turn: materialize it, or launch the job `step_reward`, where there "
+    "are any. One checkpoint per generation.",
+)
+def step_reward_model(
+    context: dg.AssetExecutionContext, config: TrainingKnobs, home: Home, devices: Devices
+) -> dg.MaterializeResult:
+    """Process reward model on what this generation froze, started from the SFT policy."""
+    layout, generation = home.layout, context.partition_key
+    return train(
+        context,
+        home,
+        devices,
+        name="step_reward_model",
+        stage="step_reward",
+        recipe="flywheel.train.step_reward",
+        settings=StepRewardSettings,
+        knobs=config,
+        plots=("loss", "accuracy_frac", "grad_norm"),
+        inputs={
+            "model": str(layout.checkpoint("sft_policy", generation)),
+            "dataset": str(layout.dataset("step_rating", generation)),
+            "trajectories": str(layout.dataset("trajectory", generation)),
+        },
+        checks=lambda result: [loss_fell(result)],
     )
 
 

@@ -43,7 +43,14 @@ from flywheel.layout import Layout
 from flywheel.promotion import latest_decision, title_holder
 from flywheel.warehouse import read_table
 
-DATASETS = ("demonstration", "preference", "rating", "trajectory", "evaluation")
+DATASETS = (
+    "demonstration",
+    "preference",
+    "rating",
+    "trajectory",
+    "step_rating",
+    "evaluation",
+)
 RUNS = ("base_policy", "sft_policy", "reward_model", "policy", "annotation_queue")
 
 

@@ -30,6 +30,13 @@ def judged(uid: str, who: str, choice: str, **more: Any) -> Mapping[str, Any]:
     return row("comparison", uid, prompt="which ?", choice=choice, annotator_id=who, **sides)
 
 
+def stepped(uid: str, who: str | None, rating: float, **more: Any) -> Mapping[str, Any]:
+    scale = {"rating": rating, "rating_min": -1, "rating_max": 1, "step_count": 1}
+    return row(
+        "step_rating", uid, annotator_id=who, **{"prompt": "do", "steps": "done"} | scale | more
+    )
+
+
 def again(uid: str, delivered: Mapping[str, Any], batch_id: str = "b000001-x") -> dict[str, Any]:
     """The same event as another row."""
     return {**delivered, "record_uid": uid, "batch_id": batch_id}
@@ -78,8 +85,20 @@ ROWS = [
     row("trajectory", "t1", prompt="do", steps="done", outcome="passed", task_id="x", trial=1),
     row("trajectory", "t2", prompt="do", steps="done", outcome="passed", task_id="x", trial=1),
     row("trajectory", "t3", prompt="do it", steps="did", outcome="failed", task_id="x", trial=2),
+    stepped("p1", "ann", 1, occurred_at=NOON),
+    stepped("p2", "ann", -1, occurred_at=datetime(2026, 1, 2)),
+    stepped("p3", "bob", 1, cost_usd=0.5),
+    stepped("p4", "bob", 1, cost_usd=0.5),
+    stepped("p5", None, 0),
+    stepped("p6", "ann", 0, prompt=ASKED),
 ]
-MARTS = ("demonstrations", "preferences", "ratings", "trajectories")  # that are trained on
+MARTS = (
+    "demonstrations",
+    "preferences",
+    "ratings",
+    "trajectories",
+    "step_ratings",
+)  # that are trained on
 PAIR = {
     "pair_id": "p1",
     "topic_stance": "ban-lamps_yes",
@@ -139,6 +158,9 @@ def test_every_record_that_reaches_no_mart_is_left_out_with_its_reason(built: La
         "c6:1": ("contaminated", key(ASKED)),
         f"{key('ukp_convarg1|p1|4|w4')}:1": ("void", None),
         "t2:1": ("duplicate_of", "t1"),
+        "p1:1": ("conflict", "p2"),
+        "p3:1": ("duplicate_of", "p4"),
+        "p6:1": ("contaminated", key(ASKED)),
         "e2:1": ("duplicate_of", "e1"),
         "q2:1": ("unused", None),
         "i3:1": ("unused", None),
@@ -196,6 +218,17 @@ def test_attempts_at_one_task_share_a_group(built: Layout) -> None:
     assert found["t1"]["group_id"] == found["t3"]["group_id"] == key("do")
 
 
+def test_a_step_has_the_mean_of_each_annotators_last_rating_and_weighs_their_number(
+    built: Layout,
+) -> None:
+    (found,) = rows(built, "marts.fct_step_ratings", "step_rating_id").values()
+    assert found["record_uids"] == ["p2", "p4", "p5"]
+    assert (found["score_frac"], found["weight"]) == (0.5, 3.0)  # of -1, 1 and 0 on -1..1
+    assert found["annotator_ids"] == ["ann", "bob"] and found["cost_usd"] == 0.5
+    attempts = rows(built, "marts.fct_trajectories", "trajectory_id")
+    assert found["group_id"] == attempts["t1"]["group_id"]
+
+
 def test_an_evaluation_prompt_asked_twice_by_a_set_counts_once(built: Layout) -> None:
     (found,) = rows(built, "marts.fct_evaluation_prompts", "evaluation_prompt_id").values()
     assert found["record_uids"] == ["e1"]
@@ -229,6 +262,7 @@ def test_a_delivery_that_comes_again_through_other_files_changes_no_mart(
         "fct_preferences": "preference_id",
         "fct_ratings": "rating_id",
         "fct_trajectories": "trajectory_id",
+        "fct_step_ratings": "step_rating_id",
         "fct_evaluation_prompts": "evaluation_prompt_id",
         "dim_annotators": "annotator_id",
         "fct_label_costs": "label_cost_id",
@@ -238,6 +272,7 @@ def test_a_delivery_that_comes_again_through_other_files_changes_no_mart(
     out = rows(twice, "marts.fct_excluded", "record_uid")
     assert (out["r1-again"]["status"], out["r1-again"]["pointer"]) == ("duplicate_of", "r1")
     assert (out["c1-turned"]["status"], out["c1-turned"]["pointer"]) == ("duplicate_of", "c1")
+    assert (out["p2-again"]["status"], out["p2-again"]["pointer"]) == ("duplicate_of", "p2")
     assert (out["t3-again"]["status"], out["t3-again"]["pointer"]) == ("duplicate_of", "t3")
 
 
@@ -370,7 +405,7 @@ def test_an_edit_of_a_model_flows_into_the_next_frozen_dataset(
         kept = connection.sql(f"select demonstration_id from '{after}/*.parquet' order by 1")
         assert [one[0] for one in kept.fetchall()] == ["d1", "q1"]
         assert connection.sql(f"from '{before}/*.parquet'").shape[0] == 4
-        assert read_table(home.warehouse, "marts.fct_excluded").num_rows == 13, (
+        assert read_table(home.warehouse, "marts.fct_excluded").num_rows == 16, (
             "i2 still says a preference"
         )
     assert groups_in_two_splits(after) == []

@@ -75,6 +75,16 @@ def test_the_lineage_is_one_piece_from_landing_to_the_queue() -> None:
     }
 
 
+def test_a_turn_takes_every_asset_but_the_step_reward_model() -> None:
+    selected = {
+        name: set(defs.resolve_job_def(name).asset_layer.executable_asset_keys)
+        for name in ("turn", "step_reward")
+    }
+    assert selected["step_reward"] == {keys.STEP_REWARD_MODEL}
+    every = defs.resolve_asset_graph().executable_asset_keys
+    assert selected["turn"] == set(every) - {keys.STEP_REWARD_MODEL}
+
+
 def test_schedules_and_sensors_run_with_the_daemon() -> None:
     names = {one.name for one in (*defs.sensors, *defs.schedules)}
     assert names == {

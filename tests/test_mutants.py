@@ -70,8 +70,8 @@ MUTANTS = [
     Mutant(
         "the score is read at the padding",
         "flywheel/models/reward.py",
-        "lengths - 1]",
-        "ids.shape[1] - 1]",
+        "hidden[places[:, 0], places[:, 1]]",
+        "hidden[places[:, 0], -1]",
         "test_rollout.py::test_a_score_is_read_at_the_last_real_token_and_shifted",
     ),
     Mutant(

@@ -28,6 +28,7 @@ FINE: dict[str, dict[str, Any]] = {
     "critique": {"response_text": "r", "critique": "too long"},
     "rubric_score": {"response_text": "r"},
     "trajectory": {"step_count": 1, "task_id": "t"},
+    "step_rating": {"steps_text": "s"},
     "interaction": {"response_text": "r"},
     "evaluation_prompt": {"grader": "numeric_answer"},
 }
@@ -49,6 +50,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("rubric_score", "response_says_something", {"response_text": ""}),
     ("trajectory", "has_steps", {"step_count": 0}),
     ("trajectory", "task_is_named", {"task_id": None}),
+    ("step_rating", "steps_say_something", {"steps_text": " "}),
     ("interaction", "response_says_something", {"response_text": ""}),
     ("interaction", "edited_response_says_something", {"edited_response_text": " "}),
     ("evaluation_prompt", "grader_is_named", {"grader": " "}),

@@ -1,16 +1,18 @@
 """A conversation as tokens: where the loss is, how it ends, what is cut."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from flywheel.datasets.render import PLAIN_TEMPLATE, render, render_prompt
+from flywheel.datasets.render import PLAIN_TEMPLATE, Rendered, render, render_prompt
 from flywheel.errors import SettingsError
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, pad, row_sums
 from flywheel.records import Message
 from flywheel.records.message import prompt_of, response_of
+from tests.chat_templates import FAMILIES, FORGETFUL, Family, stops_of, tokenizer_of
 from tests.models_for_tests import chatml, tiny
 
 
@@ -176,3 +178,131 @@ def test_the_plain_template_is_prefix_preserving_over_turns(tmp_path: Path) -> N
     assert whole.startswith(asked) and asked.endswith("Assistant: ")
     first = tokenizer.apply_chat_template(talk[:1], tokenize=False, add_generation_prompt=True)
     assert asked.startswith(first)
+
+
+# ---- published chat templates -----------------------------------------------------------------
+
+ASKED = (
+    Message(role="user", content="say red"),
+    Message(role="assistant", content="red it is ."),
+    Message(role="user", content="say blue"),
+)
+SAID = "blue it is ."
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def published(request: pytest.FixtureRequest) -> tuple[Family, Any, list[int]]:
+    family = FAMILIES[request.param]
+    tokenizer = tokenizer_of(family)
+    return family, tokenizer, stops_of(family, tokenizer)
+
+
+def carried(tokenizer: Any, row: Rendered) -> list[str]:
+    """The decoded spans that carry loss, as `pad` marks them, one for each run of tokens."""
+    _, marks = pad([row, Rendered([3] * (len(row.ids) + 7), 1)], "cpu")  # a longer row beside it
+    spans: list[list[int]] = []
+    for place, is_target in enumerate(marks[0].tolist()):
+        if is_target and (not place or not marks[0, place - 1]):
+            spans.append([])
+        if is_target:
+            spans[-1].append(row.ids[place])
+    return [tokenizer.decode(span) for span in spans]
+
+
+def test_published_templates_put_loss_on_the_assistants_words_and_their_end(
+    published: tuple[Family, Any, list[int]],
+) -> None:
+    family, tokenizer, stops = published
+    row = render(tokenizer, ASKED, response_of(SAID), max_tokens=999, stop_ids=stops)
+    assert row and carried(tokenizer, row) == [SAID + family.end]
+    assert row.ids[: row.start] == render_prompt(tokenizer, ASKED)
+    assert row.ends == (len(row.ids) - 1,)
+    talk = [{"role": one.role, "content": one.content} for one in (*ASKED, *response_of(SAID))]
+    whole = tokenizer.apply_chat_template(talk, tokenize=False)
+    text = tokenizer.decode(row.ids)
+    assert whole.removeprefix(family.bos or "").startswith(text.removeprefix(family.bos or ""))
+    assert whole.endswith(text[-40:] + whole[len(whole.rstrip()) :])
+
+
+def test_published_templates_give_every_turn_of_a_response_its_end(
+    published: tuple[Family, Any, list[int]],
+) -> None:
+    family, tokenizer, stops = published
+    response = (
+        Message(role="assistant", content="say green"),
+        Message(role=family.between, content="red"),
+        Message(role="assistant", content=SAID),
+    )
+    row = render(tokenizer, ASKED, response, max_tokens=999, stop_ids=stops)
+    assert row and carried(tokenizer, row) == ["say green" + family.end, SAID + family.end]
+    ((first, end),) = row.observed
+    assert "red" in tokenizer.decode(row.ids[first:end])
+    assert [row.ids[place] in stops for place in row.ends] == [True, True]
+
+
+def test_a_text_begins_once_whether_template_or_tokenizer_begins_it(
+    published: tuple[Family, Any, list[int]],
+) -> None:
+    family, tokenizer, stops = published
+    row = render(tokenizer, ASKED, response_of(SAID), max_tokens=999, stop_ids=stops)
+    assert row
+    if family.bos:
+        assert row.ids[0] == tokenizer.bos_token_id
+        assert row.ids.count(tokenizer.bos_token_id) == 1
+    else:
+        assert tokenizer.decode(row.ids).startswith("<|im_start|>system")
+
+
+def test_every_end_that_the_generation_config_names_ends_a_turn(
+    published: tuple[Family, Any, list[int]],
+) -> None:
+    family, tokenizer, stops = published
+    for stop in family.stops:
+        tokenizer.chat_template = family.template.replace(family.end, stop)
+        row = render(tokenizer, ASKED[2:], response_of(SAID), max_tokens=999, stop_ids=stops)
+        if "eos_token" not in family.template:
+            assert row and carried(tokenizer, row) == [SAID + stop]
+    tokenizer.chat_template = family.template
+    alone = render(
+        tokenizer,
+        ASKED,
+        response_of(SAID),
+        max_tokens=999,
+        stop_ids=[tokenizer.eos_token_id],
+    )
+    assert alone and alone.ids[-1] == tokenizer.eos_token_id  # it ends, whatever is known
+
+
+def test_no_limit_empties_a_row_or_takes_from_a_response(
+    published: tuple[Family, Any, list[int]],
+) -> None:
+    family, tokenizer, stops = published
+    whole = render(tokenizer, ASKED, response_of(SAID), max_tokens=999, stop_ids=stops)
+    assert whole
+    for most in range(1, len(whole.ids) + 2):
+        row = render(tokenizer, ASKED, response_of(SAID), max_tokens=most, stop_ids=stops)
+        assert (row is None) == (most <= whole.response_tokens)
+        if row:
+            assert row.ids[row.start :] == whole.ids[whole.start :]
+            assert 0 < row.start <= whole.start and len(row.ids) <= most
+            assert not family.bos or row.ids[0] == tokenizer.bos_token_id
+            assert row.is_truncated == (most < len(whole.ids))
+
+
+def test_a_template_that_forgets_what_was_thought_is_refused_over_turns() -> None:
+    tokenizer = tokenizer_of(FAMILIES["qwen 2.5"])
+    tokenizer.chat_template = FORGETFUL
+    thought = Message(role="assistant", content="<think>hm</think>so")
+    response = (thought, Message(role="tool", content="red"), thought)
+    stops = [tokenizer.eos_token_id]
+    assert render(tokenizer, ASKED, (thought,), max_tokens=999, stop_ids=stops)
+    with pytest.raises(SettingsError, match="prefix-preserving"):
+        render(tokenizer, ASKED, response, max_tokens=999, stop_ids=stops)
+
+
+@pytest.mark.parametrize("name", ["mistral", "gemma"])
+def test_a_conversation_that_a_template_refuses_is_told_in_its_words(name: str) -> None:
+    tokenizer = tokenizer_of(FAMILIES[name])
+    asked = (Message(role="system", content="be brief"), *ASKED)
+    with pytest.raises(SettingsError, match=r"(alternate|not supported).*another chat_template"):
+        render_prompt(tokenizer, asked)

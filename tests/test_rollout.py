@@ -230,4 +230,4 @@ def test_a_score_is_read_at_the_last_real_token_and_shifted(tmp_path: Path) -> N
     assert together == pytest.approx(apart, abs=1e-5)
     ids = torch.tensor([[1, 5, 6]])
     raw = module.backbone(ids).last_hidden_state[0, -1] @ module.head.weight[0] + module.head.bias
-    assert float(module(ids, torch.tensor([3]))) == pytest.approx(float(raw), abs=1e-6)
+    assert float(module(ids, torch.tensor([[0, 2]]))) == pytest.approx(float(raw), abs=1e-6)

@@ -42,7 +42,7 @@ from flywheel.train.config_policy import DpoSettings
 from flywheel.train.config_reward import RewardSettings
 from flywheel.train.data import Group, Pair, Reader, dense
 from flywheel.train.engine import Engine
-from flywheel.train.reward import margins_of
+from flywheel.train.reward import pairs_of, scores, texts_of
 from flywheel.train.source import Shuffled
 from tests.models_for_tests import (
     COLOURS,
@@ -245,7 +245,8 @@ def test_all_pairs_of_a_prompt_weigh_as_one(base: str, tmp_path: Path) -> None:
     texts = [Rendered(ids=[1, 5 + place], start=1) for place in range(3)]
     pairs = [Pair(0, 1, 1.0, 1.0), Pair(0, 2, 1.0, 1.0), Pair(1, 2, 1.0, 4.0)]
     ranked, single = Group(texts, pairs, ()), Group(texts[:2], pairs[:1], ())
-    _, _, weights = margins_of(engine, [ranked, single])
+    groups = [ranked, single]
+    *_, weights = pairs_of(scores(engine, texts_of(groups)), groups)
     assert weights.tolist() == pytest.approx([1 / 6, 1 / 6, 4 / 6, 1.0])
 
 

@@ -19,7 +19,7 @@ active as (
 
     {% for mart in [
         'fct_demonstrations', 'fct_preferences', 'fct_ratings', 'fct_trajectories',
-        'fct_evaluation_prompts'
+        'fct_step_ratings', 'fct_evaluation_prompts'
     ] %}
     select unnest(record_uids) as record_uid from {{ ref(mart) }}
     {{ 'union' if not loop.last }}

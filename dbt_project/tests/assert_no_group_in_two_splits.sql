@@ -6,7 +6,10 @@ with
 
 prompts as (
 
-    {% for mart in ['fct_demonstrations', 'fct_preferences', 'fct_ratings', 'fct_trajectories'] %}
+    {% for mart in [
+        'fct_demonstrations', 'fct_preferences', 'fct_ratings', 'fct_trajectories',
+        'fct_step_ratings'
+    ] %}
     select group_id, prompt_key, split from {{ ref(mart) }}
     {{ 'union all' if not loop.last }}
     {% endfor %}

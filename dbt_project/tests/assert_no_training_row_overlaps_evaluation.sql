@@ -11,7 +11,9 @@
     ('fct_preferences', 'response', 'response_b_key'),
     ('fct_ratings', 'prompt', 'prompt_key'),
     ('fct_ratings', 'response', 'response_key'),
-    ('fct_trajectories', 'prompt', 'prompt_key')
+    ('fct_trajectories', 'prompt', 'prompt_key'),
+    ('fct_step_ratings', 'prompt', 'prompt_key'),
+    ('fct_step_ratings', 'trajectory', 'steps_key')
 ] %}
 
 with

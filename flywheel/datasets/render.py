@@ -7,8 +7,8 @@ prompt alone.
 
 The end-of-turn token stands inside the loss (a policy that never learns it never stops), and
 nothing after it does. Where a response has several turns, only those of the assistant carry loss:
-what a tool answered is observed, not learnt. The template writes the begin-of-text token; the
-tokenizer adds none.
+what a tool answered is observed, not learnt. A text begins once: the template writes the
+begin-of-text token, or, where it leaves that to the tokenizer (Zephyr's does), it is put in front.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from jinja2.exceptions import TemplateError
 
 from flywheel.errors import SettingsError
 from flywheel.records.message import Conversation
@@ -38,12 +39,14 @@ class Rendered:
         is_truncated: Whether the prompt lost tokens, for the caller to count.
         observed: Spans (first, end) after `start` that the policy did not write: results of
             tools, and what the template puts around them.
+        ends: Places of the last token of each turn of the assistant after `start`.
     """
 
     ids: list[int]
     start: int
     is_truncated: bool = False
     observed: tuple[tuple[int, int], ...] = ()
+    ends: tuple[int, ...] = ()
 
     @property
     def response_tokens(self) -> int:
@@ -52,8 +55,12 @@ class Rendered:
 
 
 def render_prompt(tokenizer: Any, prompt: Conversation) -> list[int]:
-    """Token ids that a sampler continues."""
-    return _encode(tokenizer, _text(tokenizer, prompt, add_generation_prompt=True))
+    """Token ids that a sampler continues.
+
+    Raises:
+        SettingsError: The chat template refuses the conversation.
+    """
+    return _begun(tokenizer, _text(tokenizer, prompt, add_generation_prompt=True))
 
 
 def render(
@@ -73,20 +80,21 @@ def render(
     count.
 
     Raises:
-        SettingsError: The chat template is not prefix-preserving.
+        SettingsError: The chat template is not prefix-preserving, or refuses the conversation.
     """
     before = _text(tokenizer, prompt, add_generation_prompt=True)
-    answer, observed = _turns(tokenizer, prompt, response, before, stop_ids)
+    answer, observed, ends = _turns(tokenizer, prompt, response, before, stop_ids)
     room = max_tokens - len(answer)
     if not answer or room < 1:
         return None
-    given = _encode(tokenizer, before)
+    given = _begun(tokenizer, before)
     kept = _newest(given, room, tokenizer.bos_token_id)
     return Rendered(
         ids=kept + answer,
         start=len(kept),
         is_truncated=len(kept) < len(given),
         observed=tuple((len(kept) + first, len(kept) + end) for first, end in observed),
+        ends=tuple(len(kept) + end for end in ends),
     )
 
 
@@ -96,10 +104,12 @@ def _turns(
     response: Conversation,
     before: str,
     stop_ids: Sequence[int],
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Ids from the end of `before` to the assistant's last end of turn; spans it did not write."""
+) -> tuple[list[int], list[tuple[int, int]], list[int]]:
+    """Ids from the end of `before` to the assistant's last end of turn; the spans among them that
+    it did not write; the place of each end of turn."""
     ids: list[int] = []
     observed: list[tuple[int, int]] = []
+    last: list[int] = []
     rest, written = list[int](), before  # of the turn before: ids after its end, and all its text
     for place in (at for at, turn in enumerate(response) if turn.role == "assistant"):
         said = (*prompt, *response[:place])
@@ -112,8 +122,9 @@ def _turns(
         ends = [at for at, token in enumerate(turn) if token in stop_ids]
         own = turn[: ends[-1] + 1] if ends else [*turn, tokenizer.eos_token_id]
         ids += between + own
+        last.append(len(ids) - 1)
         rest, written = turn[len(own) :], whole
-    return ids, observed
+    return ids, observed, last
 
 
 def _after(before: str, whole: str) -> str:
@@ -137,13 +148,17 @@ def _newest(ids: list[int], room: int, begin: int | None) -> list[int]:
 
 
 def _text(tokenizer: Any, conversation: Conversation, *, add_generation_prompt: bool) -> str:
-    return str(
-        tokenizer.apply_chat_template(
-            [_as_dict(message) for message in conversation],
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
+    turns = [_as_dict(message) for message in conversation]
+    try:
+        text = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=add_generation_prompt
         )
-    )
+    except TemplateError as error:
+        raise SettingsError(
+            f"the chat template refuses a conversation of {', '.join(t['role'] for t in turns)}: "
+            f"{error}; leave such conversations out, or give the model another chat_template"
+        ) from error
+    return str(text)
 
 
 def _as_dict(message: Any) -> dict[str, Any]:
@@ -156,6 +171,14 @@ def _as_dict(message: Any) -> dict[str, Any]:
     if message.role == "developer":
         turn["role"] = "system"  # older templates know no other name for it
     return turn
+
+
+def _begun(tokenizer: Any, text: str) -> list[int]:
+    """Ids of a text from its beginning on."""
+    ids, begin = _encode(tokenizer, text), tokenizer.bos_token_id
+    if begin is None or ids[:1] == [begin] or begin not in tokenizer("")["input_ids"]:
+        return ids
+    return [begin, *ids]
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:

@@ -80,10 +80,11 @@ def row_of(
         row["responses"] = [dump(one) for one in responses]
         row["response_texts"] = [text_of(one) for one in responses]
         row["response_keys"] = [response_key(one) for one in responses]
-    if kind == "trajectory":
+    if "steps" in row:
         steps: Conversation = record.steps  # type: ignore[attr-defined]
         _conversation(row, "steps", steps, response_key)
         row["step_count"] = len(steps)
+    if kind == "trajectory":
         row["tool_call_count"] = sum(len(step.tool_calls) for step in steps)
     row["content_sha256"] = content_sha256(row, record.id, times)
     row["record_id"] = record.id or row["content_sha256"][:32]

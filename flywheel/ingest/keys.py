@@ -27,6 +27,7 @@ SAID = {  # columns that hold what an event says; conversations are compared by 
     "critique": ("response_key", "critique", "corrected_response_key"),
     "rubric_score": ("response_key", "criterion", "score", "weight"),
     "trajectory": ("steps_key", "outcome", "task_id", "trial", "reward"),
+    "step_rating": ("steps_key", "rating", "rating_min", "rating_max"),
     "interaction": ("response_key", "thumbs", "edited_response_key"),
     "evaluation_prompt": ("evaluation_set", "grader", "reference"),
 }

@@ -69,6 +69,12 @@ OWN = {
         *_texts("model"),
         *_columns(pa.int64(), "step_count", "tool_call_count"),
     ],
+    "step_rating": [
+        *_conversation("steps"),
+        *_columns(pa.float64(), "rating", "rating_min", "rating_max"),
+        *_texts("model"),
+        *_columns(pa.int64(), "step_count"),
+    ],
     "interaction": [
         *_conversation("response"),
         *_texts("model", "thumbs"),

@@ -118,6 +118,8 @@ def _frame(kind: str, table: pa.Table) -> Any:
     """The columns that rules look at, as pandas; no row of text more than needed."""
     replies = ("response", "response_a", "response_b", "corrected_response", "edited_response")
     texts = ("prompt_text", "critique", *(f"{name}_text" for name in replies))
+    if kind == "step_rating":
+        texts += ("steps_text",)
     numbers = ("seconds", "cost_usd", "occurred_at", "step_count", "task_id", "grader")
     frame = table.select([n for n in (*texts, *numbers) if n in table.column_names]).to_pandas()
     now = datetime.now(UTC).replace(tzinfo=None)

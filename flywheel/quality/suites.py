@@ -126,6 +126,13 @@ OWN: dict[str, tuple[Expectation, ...]] = {
             critical=False,
         ),
     ),
+    "step_rating": (
+        Expectation(
+            "steps_say_something",
+            "The steps up to the rated one hold more than white space.",
+            _matches("steps_text", VISIBLE),
+        ),
+    ),
     "interaction": (
         _says_something("response_text"),
         _says_something("edited_response_text"),

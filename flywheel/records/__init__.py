@@ -11,6 +11,7 @@ from flywheel.records.kinds import (
     Rating,
     Record,
     RubricScore,
+    StepRating,
     Trajectory,
 )
 from flywheel.records.message import Message, ToolCall
@@ -27,6 +28,7 @@ __all__ = [
     "Rating",
     "Record",
     "RubricScore",
+    "StepRating",
     "ToolCall",
     "Trajectory",
 ]

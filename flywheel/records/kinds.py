@@ -57,6 +57,11 @@ class Record(
         return prompt_of(self.prompt)
 
 
+def _check_scale(rating: float, lowest: float, highest: float) -> None:
+    if not lowest <= rating <= highest:
+        raise RecordError(f"rating {rating} lies outside its scale {lowest}..{highest}")
+
+
 class Demonstration(Record, frozen=True, kw_only=True, tag="demonstration"):
     """A response written to be imitated."""
 
@@ -103,10 +108,7 @@ class Rating(Record, frozen=True, kw_only=True, tag="rating"):
     rating_max: float
 
     def __post_init__(self) -> None:
-        if not self.rating_min <= self.rating <= self.rating_max:
-            raise RecordError(
-                f"rating {self.rating} lies outside its scale {self.rating_min}..{self.rating_max}"
-            )
+        _check_scale(self.rating, self.rating_min, self.rating_max)
 
 
 class Critique(Record, frozen=True, kw_only=True, tag="critique"):
@@ -137,6 +139,28 @@ class Trajectory(Record, frozen=True, kw_only=True, tag="trajectory"):
     model: str | None = None
 
 
+class StepRating(Record, frozen=True, kw_only=True, tag="step_rating"):
+    """A number an annotator gives one step, seen with all before it, on a scale kept beside it.
+
+    The step is the last of `steps`, a turn of the assistant, so that a step which two attempts
+    share is one step. Good, neutral and bad (arXiv:2305.20050) are 1, 0 and -1 on -1..1.
+    """
+
+    steps: Annotated[tuple[Message, ...], Meta(min_length=1)]
+    rating: float
+    rating_min: float
+    rating_max: float
+    model: str | None = None  # who acted
+
+    def __post_init__(self) -> None:
+        if self.steps[-1].role != "assistant":
+            raise RecordError(
+                f"the last of `steps` is the one that is rated and must be the assistant's, found "
+                f"one of {self.steps[-1].role!r}; cut the steps after the one that is rated"
+            )
+        _check_scale(self.rating, self.rating_min, self.rating_max)
+
+
 class Interaction(Record, frozen=True, kw_only=True, tag="interaction"):
     """A served turn: what the model answered, and what its user made of it."""
 
@@ -164,6 +188,7 @@ KINDS: dict[str, type[Record]] = {
         Critique,
         RubricScore,
         Trajectory,
+        StepRating,
         Interaction,
         EvaluationPrompt,
     )
@@ -177,6 +202,7 @@ AnyRecord = (
     | Critique
     | RubricScore
     | Trajectory
+    | StepRating
     | Interaction
     | EvaluationPrompt
 )

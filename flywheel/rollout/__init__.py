@@ -1,7 +1,7 @@
 """Sampling from a policy and scoring with a reward model."""
 
 from flywheel.rollout.policy import Policy, Response, response_nll
-from flywheel.rollout.reward import RewardModel
+from flywheel.rollout.reward import RewardModel, StepRewardModel, aggregate
 from flywheel.rollout.sampler import sample, sample_ids
 from flywheel.rollout.server import ServerPolicy
 
@@ -10,6 +10,8 @@ __all__ = [
     "Response",
     "RewardModel",
     "ServerPolicy",
+    "StepRewardModel",
+    "aggregate",
     "response_nll",
     "sample",
     "sample_ids",

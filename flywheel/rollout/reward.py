@@ -1,37 +1,37 @@
-"""A reward model ready to score."""
+"""Reward models ready to score: whole responses, or each step of a trajectory."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 
-from flywheel.datasets.render import render
+from flywheel.datasets.render import Rendered, render
+from flywheel.errors import SettingsError
 from flywheel.models.load import load_tokenizer
-from flywheel.models.logps import pad
-from flywheel.models.reward import RewardHead, load_reward
+from flywheel.models.reward import STEP_REWARD, RewardHead, last_token, load_reward, scores_at
 from flywheel.records.message import Conversation
 from flywheel.rollout.policy import by_length
 
 
 @dataclass(frozen=True, slots=True)
 class RewardModel:
-    """Scores whole responses; the responses annotators preferred average 0."""
+    """Scores whole responses; demonstrations, or else preferred responses, average 0."""
 
     module: RewardHead
     tokenizer: Any
     stop_ids: list[int]
     shift: float
+    scale: float = 1.0
 
     @classmethod
     def load(cls, folder: str) -> Self:
         """Read a published reward model."""
-        tokenizer = load_tokenizer(folder)
-        module, shift, stop_ids = load_reward(folder)
-        module = module.to("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(module, tokenizer, stop_ids, shift)
+        module, facts = load_reward(folder)
+        module = _placed(module)
+        return cls(module, load_tokenizer(folder), facts.stop_ids, facts.shift, facts.scale)
 
-    @torch.no_grad()
     def score(
         self,
         prompts: Sequence[Conversation],
@@ -45,12 +45,81 @@ class RewardModel:
             render(self.tokenizer, p, r, max_tokens=max_tokens, stop_ids=self.stop_ids)
             for p, r in zip(prompts, responses, strict=True)
         ]
-        device = self.module.head.weight.device
-        found: list[float | None] = [None] * len(rows)
-        for places in by_length(rows, micro_tokens):
-            batch = [row for place in places if (row := rows[place])]
-            ids, _ = pad(batch, device)
-            lengths = torch.tensor([len(row.ids) for row in batch], device=device)
-            for place, score in zip(places, self.module(ids, lengths).tolist(), strict=True):
-                found[place] = score - self.shift
-        return found
+        found = _read(self.module, rows, last_token, micro_tokens)
+        return [None if one is None else (one[0] - self.shift) / self.scale for one in found]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRewardModel:
+    """Says of every turn of the assistant how likely it is a good step (arXiv:2305.20050)."""
+
+    module: RewardHead
+    tokenizer: Any
+    stop_ids: list[int]
+
+    @classmethod
+    def load(cls, folder: str) -> Self:
+        """Read a published process reward model."""
+        module, facts = load_reward(folder, STEP_REWARD)
+        return cls(_placed(module), load_tokenizer(folder), facts.stop_ids)
+
+    def score_steps(
+        self,
+        prompts: Sequence[Conversation],
+        trajectories: Sequence[Conversation],
+        *,
+        max_tokens: int = 1024,
+        micro_tokens: int = 16384,
+    ) -> list[list[float] | None]:
+        """Probabilities, one a turn of the assistant; None where the trajectory does not render.
+
+        What a step is worth is read with all before it, and with nothing after it.
+        """
+        rows = [
+            render(self.tokenizer, p, t, max_tokens=max_tokens, stop_ids=self.stop_ids)
+            for p, t in zip(prompts, trajectories, strict=True)
+        ]
+        found = _read(self.module, rows, lambda row: row.ends, micro_tokens)
+        return [one and torch.tensor(one).sigmoid().tolist() for one in found]
+
+
+def aggregate(steps: Sequence[float], how: str) -> float:
+    """One number for a trajectory from the probabilities of its steps.
+
+    Args:
+        steps: At least one.
+        how: `product`, that all are good, as arXiv:2305.20050 ranks solutions; `min`, that of the
+            weakest, which does not fall with length; `last`, which has seen all the others.
+
+    Raises:
+        SettingsError: `how` is none of these.
+    """
+    if how == "product":
+        return math.prod(steps)
+    if how == "min":
+        return min(steps)
+    if how == "last":
+        return steps[-1]
+    raise SettingsError(f"steps are aggregated by product, min or last; got {how!r}")
+
+
+def _placed(module: RewardHead) -> RewardHead:
+    return module.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.no_grad()
+def _read(
+    module: RewardHead,
+    rows: Sequence[Rendered | None],
+    places_of: Callable[[Rendered], Sequence[int]],
+    micro_tokens: int,
+) -> list[list[float] | None]:
+    """Raw scores of each row at its places, whatever rows stand beside it; gaps stay."""
+    found: list[list[float] | None] = [None] * len(rows)
+    for batch in by_length(rows, micro_tokens):
+        texts = [row for at in batch if (row := rows[at])]
+        places = [places_of(text) for text in texts]
+        numbers = iter(scores_at(module, texts, places, module.head.weight.device).tolist())
+        for at, wanted in zip(batch, places, strict=True):
+            found[at] = [next(numbers) for _ in wanted]
+    return found

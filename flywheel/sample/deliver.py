@@ -38,6 +38,7 @@ KINDS: dict[str, tuple[int, Callable[[Random, int], list[Record]]]] = {
     "interactions": (200, feedback.interactions),
     "trajectories": (120, tools.trajectories),
     "evaluation_prompts": (600, feedback.evaluation_prompts),
+    "step_ratings": (240, tools.step_ratings),
 }
 OPENAI_PAIRS, TRL_DEMONSTRATIONS = 120, 200
 RESENT = "comparisons"  # delivered again, byte for byte, under another name

@@ -10,7 +10,8 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from flywheel.records import Message, Record, ToolCall, Trajectory
+from flywheel.records import Message, Record, StepRating, ToolCall, Trajectory
+from flywheel.sample.annotators import ANNOTATORS
 from flywheel.sample.desk import ASSISTANT, Desk
 from flywheel.sample.gold import grade
 from flywheel.sample.world import ITEMS, Request, draw_request, write_reply
@@ -58,6 +59,47 @@ def trajectories(rng: Random, count: int) -> list[Record]:
             mistake = rng.choice(MISTAKES) if rng.random() < MISTAKE_SHARE else None
             found.append(_episode(rng, desk, request, trial, mistake))
     return found
+
+
+def step_ratings(rng: Random, count: int) -> list[Record]:
+    """Steps of further episodes, rated good, bad or, where nobody looked closely, neutral."""
+    desk, found = Desk(rng, prefix="step"), list[Record]()
+    checkers = [one for one in ANNOTATORS if one.type in ("expert", "careful")]
+    while len(found) < count:
+        request = draw_request(rng)
+        mistake = rng.choice(MISTAKES) if rng.random() < MISTAKE_SHARE else None
+        episode, judge = _episode(rng, desk, request, 0, mistake), rng.choice(checkers)
+        paid = 0
+        for place, step in enumerate(episode.steps):
+            if step.role != "assistant":
+                continue
+            is_payment = any(call.name == "refund" for call in step.tool_calls)
+            is_good = _is_good(request, step, paid)
+            paid += is_payment
+            rating = 0.0 if rng.random() > judge.checks_exact else 1.0 if is_good else -1.0
+            stamp = desk.stamp(request, judge, effort=0.2) | {"prompt": episode.prompt}
+            found.append(
+                StepRating(
+                    steps=episode.steps[: place + 1],
+                    rating=rating,
+                    rating_min=-1.0,
+                    rating_max=1.0,
+                    model=ASSISTANT,
+                    **stamp,
+                )
+            )
+    return found[:count]
+
+
+def _is_good(request: Request, step: Message, paid: int) -> bool:
+    """Whether a step is what the house rule wants, after so many payments."""
+    if not step.tool_calls:
+        return grade(request, step.content).score == 1.0
+    (call,) = step.tool_calls
+    if call.name == "look_up_order":
+        return bool(call.arguments["item"] == request.item)
+    due = request.is_refunded and not paid
+    return due and bool(call.arguments["amount"] == request.amount)
 
 
 def _episode(

@@ -118,6 +118,7 @@ SAMPLE: dict[str, dict[str, Any]] = {
     "base": {},
     "sft": {"epochs": 5, "batch": 8, "learning_rate": 5e-3},
     "reward": {"epochs": 4, "batch": 16, "learning_rate": 4e-3, "weight_decay": 0.05},
+    "step_reward": {"epochs": 4, "batch": 16, "learning_rate": 4e-3, "weight_decay": 0.05},
     "dpo": {"epochs": 1, "batch": 32, "learning_rate": 1e-3, "nll_weight": 0.05},
     "grpo": {
         "epochs": 4,

@@ -1,11 +1,11 @@
-"""Frozen datasets as elements to train on: rendered rows, prompts with their pairs, pairs.
+"""Frozen datasets as elements to train on: rendered rows, prompts with their pairs, rated steps.
 
 What does not fit is counted under a reason and printed, never left out in silence.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,9 +14,10 @@ import numpy as np
 from flywheel.datasets.manifest import read_split
 from flywheel.datasets.render import Rendered, render
 from flywheel.errors import TrainingError
-from flywheel.records.message import load
+from flywheel.records.message import Conversation, load
 
 E = TypeVar("E")
+OUTCOMES = {"passed": 1.0, "failed": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,23 @@ class Group:
     share: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A trajectory and how good some of its steps are, each told at the end of its turn.
+
+    Attributes:
+        places: Tokens of `text` at which steps end.
+        labels: Of each, from 0 to 1.
+        weights: Of each.
+    """
+
+    text: Rendered
+    places: list[int] = field(default_factory=list)
+    labels: list[float] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    record_uids: list[str] = field(default_factory=list)
+
+
 class Reader:
     """Renders the rows of a dataset for one model, and counts what it drops."""
 
@@ -81,7 +99,7 @@ class Reader:
                 self._drop(row["response"])
         return rows
 
-    def groups(self, split: str, *, max_responses: int) -> list[Group]:
+    def groups(self, split: str, *, max_responses: int, with_ties: bool = True) -> list[Group]:
         """Prompts of a preference dataset; one with many responses is cut into several.
 
         The cuts keep as many pairs together as they can, since a response goes forward once for
@@ -89,7 +107,9 @@ class Reader:
         """
         by_prompt = defaultdict(list)
         for row in self._rows(split):
-            if texts := self._both(row):
+            if not with_ties and row["probability_a"] == 0.5:
+                self.dropped["tied pair"] += 1
+            elif texts := self._both(row):
                 by_prompt[row["prompt_key"]].append((row, texts))
         return [group for rows in by_prompt.values() for group in _cut(rows, max_responses)]
 
@@ -103,6 +123,51 @@ class Reader:
             if texts := self._both(row):
                 groups.append(_group([(row, texts)]))
         return groups
+
+    def step_ratings(self, split: str) -> list[Steps]:
+        """Trajectories of a step rating dataset, each with all ratings of its steps.
+
+        A row holds the steps up to the rated one; it joins a longer row that begins with them, so
+        that a trajectory goes forward once.
+        """
+        by_prompt = defaultdict(list)
+        for row in self._rows(split):
+            by_prompt[row["prompt_key"]].append((load(row["steps"]), row))
+        found: list[Steps] = []
+        for rows in by_prompt.values():
+            longest: list[tuple[Conversation, Steps]] = []
+            for steps, row in sorted(rows, key=lambda one: -len(one[0])):
+                whole = next((one for turns, one in longest if turns[: len(steps)] == steps), None)
+                if whole is None:
+                    if (text := self._render(row["prompt"], row["steps"])) is None:
+                        self._drop(row["steps"])
+                        continue
+                    longest.append((steps, whole := Steps(text)))
+                turn = sum(step.role == "assistant" for step in steps) - 1
+                whole.places.append(whole.text.ends[turn])
+                whole.labels.append(row["score_frac"])
+                whole.weights.append(row["weight"])
+                whole.record_uids.extend(row["record_uids"])
+            found += [one for _, one in longest]
+        return found
+
+    def outcomes(self, split: str, weight: float) -> list[Steps]:
+        """Trajectories of a trajectory dataset, every step labelled with how the whole ended.
+
+        Only an attempt that passed or failed says anything; others are counted.
+        """
+        found = []
+        for row in self._rows(split):
+            label = OUTCOMES.get(row["outcome"])
+            if label is None:
+                self.dropped[f"outcome {row['outcome']}"] += 1
+            elif (text := self._render(row["prompt"], row["steps"])) is None:
+                self._drop(row["steps"])
+            else:
+                places, count = list(text.ends), len(text.ends)
+                weights = [weight * row["weight"]] * count
+                found.append(Steps(text, places, [label] * count, weights, row["record_uids"]))
+        return found
 
     def _both(self, row: dict[str, Any]) -> tuple[Rendered, Rendered] | None:
         """Both responses of a pair; None, and counted, where one does not render."""
@@ -119,7 +184,7 @@ class Reader:
         """Rows with their weight, 1 where none is given; those of weight 0 are only counted."""
         rows = []
         for row in read_split(self.dataset, split).to_pylist():
-            row["weight"] = 1.0 if row["weight"] is None else float(row["weight"])
+            row["weight"] = 1.0 if row.get("weight") is None else float(row["weight"])
             if row["weight"] > 0:
                 rows.append(row)
             else:
@@ -213,7 +278,7 @@ def limited(elements: Sequence[E], limit: int, seed: int) -> Sequence[E]:
     return [elements[place] for place in sorted(chosen)]
 
 
-def records_of(elements: Iterable[Row | Group]) -> set[str]:
+def records_of(elements: Iterable[Row | Group | Steps]) -> set[str]:
     """Landed records behind elements."""
     return {uid for one in elements for uid in one.record_uids}
 

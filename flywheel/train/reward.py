@@ -1,31 +1,41 @@
-"""A reward model: Bradley-Terry on soft labels, all pairs of a prompt in one element.
+"""A reward model from preferences, all those of a prompt in one element.
 
 Each response of a prompt goes forward once, however many pairs it stands in, and a prompt counts
-once however many responses it has (arXiv:2203.02155 eq. 1).
+once however many responses it has (arXiv:2203.02155 eq. 1). Bradley-Terry takes every pair with
+its soft label. Plackett-Luce takes the order of a prompt's responses, where all pairs among them
+were judged; other prompts are learnt by pairs, and counted.
+
+Published scores count from demonstrations: their mean becomes 0 (arXiv:2203.02155, 3.5). Where
+the recipe is given none, from the responses that a label prefers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from math import comb
 from pathlib import Path
-from typing import Any
+from statistics import fmean, pstdev
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from flywheel.datasets.render import Rendered
 from flywheel.models.load import load_backbone, load_causal, load_tokenizer, stop_ids_of
-from flywheel.models.logps import pad
 from flywheel.models.lora import merged, with_lora
-from flywheel.models.reward import RewardHead, save_reward
+from flywheel.models.reward import RewardHead, last_token, save_reward, scores_at
 from flywheel.process.worker import start, use_threads
 from flywheel.train.batches import held_out_batches
-from flywheel.train.config import HELD_OUT_FRAC
+from flywheel.train.config import HELD_OUT_FRAC, RunSettings
 from flywheel.train.config_reward import RewardSettings
 from flywheel.train.data import Group, Reader, limited, needed, records_of
 from flywheel.train.engine import Engine
 from flywheel.train.finish import finish
 from flywheel.train.loop import Objective, Stats, fit
 from flywheel.train.losses import preference_loss, right_share
+from flywheel.train.reward_losses import off_centre, plackett_luce_loss
 from flywheel.train.source import Shuffled
+
+E = TypeVar("E")
 
 
 def run(settings: RewardSettings, run_dir: Path) -> dict[str, Any]:
@@ -35,22 +45,26 @@ def run(settings: RewardSettings, run_dir: Path) -> dict[str, Any]:
     backbone = load_backbone(settings.model)
     use_threads(backbone.num_parameters(), settings.threads)
     reader = Reader(settings.dataset, tokenizer, stop_ids, settings.max_tokens)
-    found = needed(
-        reader.groups("train", max_responses=settings.max_responses), reader, "preference"
+    read = partial(
+        reader.groups, max_responses=settings.max_responses, with_ties=settings.ties == "soft"
     )
+    found = needed(read("train"), reader, "preference")
     groups = limited(found, settings.limit, settings.seed)
-    unseen = reader.groups("validation", max_responses=settings.max_responses)
-    held_out = limited(unseen, settings.held_out_limit, settings.seed)
+    held_out = limited(read("validation"), settings.held_out_limit, settings.seed)
     print(f"{len(groups)} prompts, {len(held_out)} held out, {reader.counts()}")
+    texts = level_texts(settings, groups, tokenizer, stop_ids)
     module = RewardHead(with_lora(backbone, settings.lora_rank, settings.seed), settings.seed)
-    engine = Engine(module, settings)
-    result = fit(engine, Shuffled(groups, settings), bradley_terry(), settings.for_steps(), run_dir)
-    result |= reader.counts() | measure(engine, held_out, settings)
-    shift = preferred_mean(engine, groups[: settings.held_out_limit], settings)
+    engine, objective = Engine(module, settings), judged(settings)
+    result = fit(engine, Shuffled(groups, settings), objective, settings.for_steps(), run_dir)
+    result |= reader.counts() | measure(engine, held_out, objective, settings, "pairs")
+    if settings.loss == "plackett_luce":
+        result["prompts_without_order"] = sum(ranks_of(group) is None for group in groups)
+    shift, deviation = level(engine, texts, settings)
 
     def write(folder: Path) -> None:
         merged(backbone)
-        save_reward(module, folder, shift=shift, stop_ids=stop_ids)
+        scale = deviation if settings.unit_std else 1.0
+        save_reward(module, folder, shift=shift, scale=scale, stop_ids=stop_ids)
         tokenizer.save_pretrained(folder)
 
     return finish(
@@ -59,21 +73,62 @@ def run(settings: RewardSettings, run_dir: Path) -> dict[str, Any]:
         kind="reward_model",
         write=write,
         record_uids=records_of(groups),
-        result=result | {"shift": shift},
+        result=result | {"shift": shift, "deviation": deviation},
     )
 
 
-def bradley_terry() -> Objective[Group]:
-    """Mean over prompts of the weighted mean loss of their pairs."""
+def judged(settings: RewardSettings) -> Objective[Group]:
+    """The objective that the settings choose."""
+    if settings.loss == "plackett_luce":
+        return plackett_luce(settings.centering)
+    return bradley_terry(settings.margin, settings.centering)
+
+
+def bradley_terry(margin: float = 0.0, centering: float = 0.0) -> Objective[Group]:
+    """Mean over prompts of the weighted mean loss of their pairs.
+
+    Args:
+        margin: By how much a certain label wants its response ahead, in nats; one of probability
+            p wants `margin * |2p - 1|`, so that a tie wants none (arXiv:2307.09288, 3.2.2).
+        centering: Weight of (r_a + r_b)^2.
+    """
 
     def loss(engine: Engine, groups: Sequence[Group]) -> tuple[Tensor, Stats]:
-        margins, probabilities, weights = margins_of(engine, groups)
-        right, decided = right_share(margins.detach(), probabilities)
-        return (
-            preference_loss(margins, probabilities, weights),
-            {"accuracy_frac": (right, decided)},
-        )
+        a, b, labels, weights = pairs_of(scores(engine, texts_of(groups)), groups)
+        total = preference_loss(a - b - margin * (2 * labels - 1), labels, weights)
+        total = total + centering * off_centre(a, b, weights)
+        return total, {"accuracy_frac": right_share((a - b).detach(), labels)}
 
+    return _over_prompts(loss)
+
+
+def plackett_luce(centering: float = 0.0) -> Objective[Group]:
+    """Mean over prompts of the loss of their order, or of their pairs where there is no order."""
+
+    def loss(engine: Engine, groups: Sequence[Group]) -> tuple[Tensor, Stats]:
+        found = [(group, ranks_of(group)) for group in groups]
+        ordered = [(group, ranks) for group, ranks in found if ranks]
+        groups = [group for group, _ in ordered] + [group for group, ranks in found if not ranks]
+        rewards = scores(engine, texts_of(groups))
+        a, b, labels, weights = pairs_of(rewards, groups)
+        paired = sum(len(group.pairs) for group, _ in ordered)
+        total = preference_loss(a[paired:] - b[paired:], labels[paired:], weights[paired:])
+        places = [
+            (rank, owner, group.share)
+            for owner, (group, ranks) in enumerate(ordered)
+            for rank in ranks
+        ]
+        facts = torch.tensor(places, device=a.device).reshape(-1, 3).unbind(1)
+        total = total + plackett_luce_loss(rewards[: len(places)], *facts)
+        total = total + centering * off_centre(a, b, weights)
+        return total, {"accuracy_frac": right_share((a - b).detach(), labels)}
+
+    return _over_prompts(loss)
+
+
+def _over_prompts(
+    loss: Callable[[Engine, Sequence[Group]], tuple[Tensor, Stats]],
+) -> Objective[Group]:
     return Objective(
         loss=loss,
         count=lambda group: group.share,
@@ -83,15 +138,21 @@ def bradley_terry() -> Objective[Group]:
     )
 
 
+def texts_of(groups: Sequence[Group]) -> list[Rendered]:
+    """All responses, group after group."""
+    return [text for group in groups for text in group.texts]
+
+
 def scores(engine: Engine, texts: Sequence[Rendered]) -> Tensor:
     """(B,) scores of rendered responses."""
-    ids, _ = pad(texts, engine.device)
-    return engine(ids, torch.tensor([len(text.ids) for text in texts], device=engine.device))
+    return scores_at(engine, texts, [last_token(text) for text in texts], engine.device)
 
 
-def margins_of(engine: Engine, groups: Sequence[Group]) -> tuple[Tensor, Tensor, Tensor]:
-    """Margins, labels and weights of every pair; those of a group add up to its share."""
-    rewards = scores(engine, [text for group in groups for text in group.texts])
+def pairs_of(rewards: Tensor, groups: Sequence[Group]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Scores of both sides, label and weight of every pair, (P,) each.
+
+    The weights of a group add up to its share. `rewards` are those of `texts_of(groups)`.
+    """
     a, b, probabilities, weights, offset = [], [], [], [], 0
     for group in groups:
         mass = sum(pair.weight for pair in group.pairs)
@@ -102,47 +163,79 @@ def margins_of(engine: Engine, groups: Sequence[Group]) -> tuple[Tensor, Tensor,
             weights.append(group.share * pair.weight / mass)
         offset += len(group.texts)
     labels = torch.tensor([probabilities, weights], device=rewards.device)
-    return rewards[a] - rewards[b], labels[0], labels[1]
+    return rewards[a], rewards[b], labels[0], labels[1]
+
+
+def ranks_of(group: Group) -> list[float] | None:
+    """Rank of each response, smaller is better; None where some pair was not judged.
+
+    Responses are ordered by their expected wins over the others: the sum of the probabilities of
+    being better. Equal sums are tied, those of a circle too.
+    """
+    if len({frozenset((pair.a, pair.b)) for pair in group.pairs}) < comb(len(group.texts), 2):
+        return None
+    wins = [0.0] * len(group.texts)
+    for pair in group.pairs:
+        wins[pair.a] += pair.probability
+        wins[pair.b] += 1 - pair.probability
+    return [-round(one, 6) for one in wins]
 
 
 @torch.no_grad()
 def measure(
-    engine: Engine, groups: Sequence[Group], settings: RewardSettings
+    engine: Engine,
+    elements: Sequence[E],
+    objective: Objective[E],
+    settings: RunSettings,
+    what: str,
 ) -> dict[str, float | None]:
-    """Share of the decided held-out pairs ordered as labelled, and the mean loss of a prompt.
+    """Share of what held-out labels decide that is scored as labelled, and the mean loss.
 
     Both are None where validation has none, which it often has where little has landed.
     """
-    objective, seen = bradley_terry(), 0.0
-    right = decided = loss = 0.0
-    for batch in held_out_batches(groups, objective.shape, settings, HELD_OUT_FRAC / 2):
+    count, right, decided, loss = 0.0, 0.0, 0.0, 0.0
+    for batch in held_out_batches(elements, objective.shape, settings, HELD_OUT_FRAC / 2):
         lost, stats = objective.loss(engine, batch)
         loss += float(lost)
         right += stats["accuracy_frac"][0]
         decided += stats["accuracy_frac"][1]
-        seen += sum(group.share for group in batch)
+        count += sum(objective.count(one) for one in batch)
     return {
-        "validation_pairs": int(decided),
+        f"validation_{what}": int(decided),
         "validation_accuracy_frac": right / decided if decided else None,
-        "validation_loss": loss / seen if seen else None,
+        "validation_loss": loss / count if count else None,
     }
 
 
+def level_texts(
+    settings: RewardSettings, groups: Sequence[Group], tokenizer: Any, stop_ids: Sequence[int]
+) -> list[Rendered]:
+    """The responses whose mean score is to be 0: demonstrations, or else what labels prefer."""
+    most = settings.held_out_limit
+    if settings.demonstrations:
+        reader = Reader(settings.demonstrations, tokenizer, stop_ids, settings.max_tokens)
+        rows = needed(reader.demonstrations("train"), reader, "demonstration")
+        return [row.text for row in limited(rows, most, settings.seed)]
+    return [
+        group.texts[pair.a if pair.probability > 0.5 else pair.b]
+        for group in groups[:most]
+        for pair in group.pairs
+        if pair.probability != 0.5
+    ]
+
+
 @torch.no_grad()
-def preferred_mean(engine: Engine, groups: Sequence[Group], settings: RewardSettings) -> float:
-    """Mean score of the responses that a label prefers: what the published scores count from."""
-    total, count = 0.0, 0
-    for batch in held_out_batches(groups, bradley_terry().shape, settings, HELD_OUT_FRAC / 2):
-        preferred = [
-            group.texts[pair.a if pair.probability > 0.5 else pair.b]
-            for group in batch
-            for pair in group.pairs
-            if pair.probability != 0.5
-        ]
-        if preferred:
-            total += float(scores(engine, preferred).sum())
-            count += len(preferred)
-    return total / count if count else 0.0
+def level(
+    engine: Engine, texts: Sequence[Rendered], settings: RewardSettings
+) -> tuple[float, float]:
+    """Mean and standard deviation of the scores of texts; 0 and 1 where none can be had."""
+    found: list[float] = []
+    for batch in held_out_batches(
+        texts, lambda text: (1, len(text.ids)), settings, HELD_OUT_FRAC / 2
+    ):
+        found += scores(engine, batch).tolist()
+    mean, deviation = (fmean(found), pstdev(found)) if found else (0.0, 0.0)
+    return mean, deviation or 1.0
 
 
 if __name__ == "__main__":

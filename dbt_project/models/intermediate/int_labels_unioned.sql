@@ -2,7 +2,7 @@
 {% set kinds = [
     'landing__demonstrations', 'landing__comparisons', 'landing__rankings', 'landing__ratings',
     'landing__critiques', 'landing__rubric_scores', 'landing__trajectories', 'landing__interactions',
-    'ukp__comparisons'
+    'landing__step_ratings', 'ukp__comparisons'
 ] %}
 
 {% for kind in kinds %}

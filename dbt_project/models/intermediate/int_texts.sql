@@ -37,6 +37,12 @@ said as (
     union all
     select 'trajectory', steps_key, steps_text, null, first_seen
     from {{ ref('int_trajectories_unioned') }}
+    union all
+    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen
+    from {{ ref('int_step_ratings_unioned') }}
+    union all
+    select 'trajectory', steps_key, steps_text, null, first_seen
+    from {{ ref('int_step_ratings_unioned') }}
 
 ),
 

@@ -18,6 +18,9 @@ marked as (
     from {{ ref('int_trajectories_marked') }}
     union all
     select record_uid, copy_number, kind, source, status, reason_excluded, pointer
+    from {{ ref('int_step_ratings_marked') }}
+    union all
+    select record_uid, copy_number, kind, source, status, reason_excluded, pointer
     from {{ ref('int_evaluation_prompts_deduplicated') }}
     union all
     select record_uid, copy_number, kind, source, status, reason_excluded, pointer

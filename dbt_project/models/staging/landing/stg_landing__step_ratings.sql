@@ -1,0 +1,1 @@
+{{ landed(source('landing', 'step_ratings')) }}

@@ -27,7 +27,12 @@ from assets.resources import HOME, PROJECT, Home
 from flywheel.ingest import only_committed
 from flywheel.lake import ensure
 from flywheel.layout import Layout
-from flywheel.warehouse import column_types, publish_read_copy, row_counts
+from flywheel.warehouse import (
+    column_types,
+    publish_read_copy,
+    row_counts,
+    set_aside_if_damaged,
+)
 
 NOT_PARSED = ("target", "logs", ".user.yml", ".gitignore")  # below dbt_project; dbt writes there
 AFTER_DEDUP = "tag:after_dedup"
@@ -175,6 +180,8 @@ def _facts(nodes: dict[str, dict[str, Any]], layout: Layout) -> dict[str, dict[s
 )
 def staging_models(context: dg.AssetExecutionContext, dbt: Dbt, home: Home) -> Iterator[Any]:
     """Conform what landed: staging and intermediate models, with their tests."""
+    if aside := set_aside_if_damaged(home.layout.warehouse):
+        context.log.warning(f"the warehouse was damaged; building it anew, the old one is {aside}")
     yield from build(context, dbt, home)
 
 

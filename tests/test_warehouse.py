@@ -16,6 +16,7 @@ from flywheel.warehouse import (
     publish_read_copy,
     read_table,
     row_counts,
+    set_aside_if_damaged,
 )
 
 
@@ -62,6 +63,43 @@ def hold(database: Path) -> subprocess.Popen[str]:
     assert child.stdout is not None
     assert child.stdout.readline() == "held\n"
     return child
+
+
+@pytest.mark.parametrize("damage", ["garbage", "half", "page", "log"])
+def test_a_damaged_warehouse_makes_room_for_a_new_one(database: Path, damage: str) -> None:
+    log, whole = Path(f"{database}.wal"), bytearray(database.read_bytes())
+    if damage == "log":
+        with duckdb.connect(str(database)) as connection:
+            connection.execute("create table late as select range from range(1000)")
+            torn = bytearray(log.read_bytes())
+        database.write_bytes(whole)  # as a kill leaves them: the log is not in the file yet
+        torn[len(torn) // 2] ^= 255
+        log.write_bytes(torn)
+    elif damage == "page":
+        whole[5000] ^= 255
+        database.write_bytes(whole)
+    else:
+        cut = whole[: len(whole) // 2]
+        database.write_bytes(cut if damage == "half" else os.urandom(len(whole)))
+    aside = set_aside_if_damaged(database)
+    assert aside == database.with_name("warehouse.duckdb.damaged") and aside.exists()
+    assert not database.exists() and not log.exists()
+    assert Path(f"{aside}.wal").exists() == (damage == "log")
+    change(database, "create table anew as select 1")
+    assert set_aside_if_damaged(database) is None
+
+
+def test_a_whole_or_held_warehouse_is_not_set_aside(database: Path) -> None:
+    assert set_aside_if_damaged(database) is None
+    assert set_aside_if_damaged(database.with_name("none.duckdb")) is None
+    child = hold(database)
+    try:
+        with pytest.raises(WarehouseError, match="another process holds"):
+            set_aside_if_damaged(database)
+    finally:
+        child.kill()
+        child.communicate()
+    assert read_table(database, "marts.facts").num_rows == 12
 
 
 def test_the_read_copy_holds_tables_and_views_and_leaves_no_draft(

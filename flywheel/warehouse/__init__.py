@@ -11,6 +11,7 @@ from flywheel.warehouse.read import (
     publish_read_copy,
     read_table,
     row_counts,
+    set_aside_if_damaged,
 )
 from flywheel.warehouse.snapshot import freeze, groups_in_two_splits
 
@@ -23,4 +24,5 @@ __all__ = [
     "publish_read_copy",
     "read_table",
     "row_counts",
+    "set_aside_if_damaged",
 ]

@@ -5,6 +5,7 @@ a writer shuts out every reader, so readers get a file of their own, replaced in
 """
 
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Collection, Iterator, Sequence
@@ -18,6 +19,38 @@ from flywheel.errors import WarehouseError
 
 BATCHES = "intermediate.int_batches_staged"
 DRAFT_SUFFIX = ".warehouse-draft"
+DAMAGED_SUFFIX = ".damaged"
+DAMAGE = re.compile(r"not a valid DuckDB|not read enough bytes|corrupt|while replaying", re.I)
+
+
+def set_aside_if_damaged(database: Path) -> Path | None:
+    """Move a warehouse that DuckDB cannot open out of the way of the next build.
+
+    Everything in it is built from the lake. A disk that fills up at the wrong moment leaves a log
+    that DuckDB refuses to replay, for good (seen with 1.5: "checkpoint WAL cannot contain a
+    checkpoint marker"). The log goes along; what was set aside before is replaced.
+
+    Returns:
+        Where the damaged file lies now; None where there was no damage.
+
+    Raises:
+        WarehouseError: The warehouse is whole but cannot be opened: it is held by another
+            process, or the disk is full.
+    """
+    if not database.exists():
+        return None
+    try:
+        with _connect(database, read_only=False):
+            return None
+    except (WarehouseError, duckdb.Error) as error:
+        if not DAMAGE.search(str(error)):
+            raise
+    aside = database.with_name(database.name + DAMAGED_SUFFIX)
+    log = Path(f"{database}.wal")
+    if log.exists():
+        os.replace(log, f"{aside}.wal")
+    os.replace(database, aside)
+    return aside
 
 
 def publish_read_copy(database: Path, copy: Path) -> None:
@@ -138,8 +171,8 @@ def _connect(database: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConn
         )
     try:
         connection = duckdb.connect(str(database), read_only=read_only)
-    except duckdb.IOException as error:
-        if "lock" not in str(error):
+    except duckdb.Error as error:
+        if "set lock" not in str(error):
             raise WarehouseError(f"{database} is no readable warehouse: {error}") from error
         raise WarehouseError(
             f"another process holds the warehouse {database}; wait for its dbt build, or close the "

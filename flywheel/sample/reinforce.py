@@ -4,39 +4,38 @@
 (`python -m flywheel.sample.seeds` leaves them in `var/seeds`) and trains GRPO from each SFT policy
 three times: on the true reward as a verifier; on the turn's reward model; and on the reward model
 with a limit on how far held-out responses may stray. The first is compared with the turn's DPO
-policy. Of the others the gold is measured beside the proxy on held-out prompts as training goes
+policy. Of the second the gold is measured beside the proxy on validation prompts as training goes
 on, never taught, and the form of Gao et al. is fitted to it: gold gained = d (alpha - beta log d)
 at d, the root of the divergence in nats, with its peak at d = exp(alpha / beta - 1)
-(arXiv:2210.10760). Writes `var/reinforce.json`.
-
-What it cannot show: the limit was chosen for this world beforehand (`KL_LIMIT`), not found by a
-rule that would find it in another.
+(arXiv:2210.10760). The limit of a seed's third run is the median peak of the other seeds: chosen
+on validation prompts, and not on those of the run that it ends. Writes `var/reinforce.json`.
 """
 
 import argparse
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from flywheel.errors import TrainingError
 from flywheel.process.launch import launch, write_json
 from flywheel.process.settings import build
 from flywheel.records.message import Conversation, text_of
 from flywheel.sample.gold import gold
-from flywheel.sample.measure import Estimate, answer, average, evaluation_requests, pool, wins
+from flywheel.sample.measure import Estimate, answer, average, evaluation_requests, pool
 from flywheel.sample.seeds import SEEDS, VAR, home_of, take_turn
 from flywheel.train.config import SAMPLE
 from flywheel.train.config_reinforce import GrpoSettings
 
 VERIFIER = "flywheel.sample.reinforce:true_reward"
-KL_LIMIT = 4.0  # nats; best of 128 strays 3.9
-FREE = {"kl_beta": 0.0, "measure_every": 2}  # nothing but the rule to stop holds it back
+TRUE, FREE, STOPPED = "GRPO, true reward", "GRPO, reward model", "GRPO, reward model, stopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,87 +58,124 @@ def true_reward(prompt: Conversation, response_text: str) -> float:
     return gold(text_of(prompt), response_text).score
 
 
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The policies of a seed's turn and what they answer, as they come to be.
+
+    Attributes:
+        scores: Gold of each policy on each evaluation prompt.
+    """
+
+    seed: int
+    root: Path
+    scores: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def generation(self) -> str:
+        """Of the turn, taken first where it was not."""
+        return str(take_turn(self.seed, self.root)["generation"])
+
+    def checkpoint(self, name: str) -> Path:
+        """A checkpoint of the turn."""
+        return home_of(self.seed, self.root).checkpoint(name, self.generation)
+
+    def train(self, name: str, **own: Any) -> dict[str, Any]:
+        """GRPO from the SFT policy; its result. Its gold comes under `name` in `scores`."""
+        layout = home_of(self.seed, self.root)
+        folder = layout.root / "reinforce" / name.replace(", ", "-").replace(" ", "_")
+        settings = build(
+            GrpoSettings,
+            {**SAMPLE["grpo"], "verifier": VERIFIER, "seed": self.seed, **own},
+            model=str(self.checkpoint("sft_policy")),
+            dataset=str(layout.dataset("preference", self.generation)),
+            output=str(folder / "policy"),
+        )
+        result = launch("flywheel.train.grpo", settings, folder / "run")
+        self.score(name, folder / "policy")
+        return result
+
+    def score(self, name: str, policy: Path) -> None:
+        """Gold of a policy's answers to the evaluation prompts."""
+        requests = evaluation_requests(self.seed)
+        self.scores[name] = answer(policy, requests, temperature=1.0, seed=1)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Train what is missing, print two tables, write `var/reinforce.json`."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--root", type=Path, default=VAR, help="where seeds/ lies")
     chosen = parser.parse_args(argv)
-    found = [of_seed(seed, chosen.root) for seed in chosen.seeds]
-    golds = {name: [one[0][name] for one in found] for name in found[0][0]}
+    desks = [Desk(seed, chosen.root) for seed in chosen.seeds]
+    curves = [free(desk) for desk in desks]
+    limits = limits_of([curve.peak for curve in curves])
+    for desk, limit in zip(desks, limits, strict=True):
+        desk.train(STOPPED, **learned(desk, kl_limit=limit))
+    golds = compared(desks)
     console, table = Console(), Table("gold", *(f"seed {s}" for s in chosen.seeds), "pooled, 95 %")
     for name, line in golds.items():
         table.add_row(name, *(f"{one.value:.3f}" for one in line), str(pool(line)))
+    table.add_row("limit, nats", *(f"{one:.2f}" for one in limits), "")
     console.print(table)
-    for seed, (_, curves) in zip(chosen.seeds, found, strict=True):
-        for name, curve in curves.items():
-            console.print(drawn(f"seed {seed}, {name}", curve))
+    for seed, curve in zip(chosen.seeds, curves, strict=True):
+        console.print(drawn(f"seed {seed}", curve))
     write_json(
         chosen.root / "reinforce.json",
         {
             "seeds": list(chosen.seeds),
             "gold": {name: [asdict(one) for one in line] for name, line in golds.items()},
-            "curves": [{name: asdict(one) for name, one in row.items()} for _, row in found],
+            "curves": [asdict(curve) for curve in curves],
+            "limits_nats": limits,
         },
     )
     return 0
 
 
-def of_seed(
-    seed: int, root: Path = VAR, **changes: Any
-) -> tuple[dict[str, Estimate], dict[str, Curve]]:
-    """Gold of each policy of a seed on the evaluation prompts, and the curves of the learned runs.
+def free(desk: Desk) -> Curve:
+    """Score the turn's policies, train on the true and on the learned reward without a limit."""
+    desk.score("SFT", desk.checkpoint("sft_policy"))
+    desk.score("DPO", desk.checkpoint("policy"))
+    desk.train(TRUE, kl_limit=0.0)
+    return curve_of(desk.train(FREE, **learned(desk, kl_limit=0.0))["held_out"])
 
-    Args:
-        seed: Of the turn and of all training.
-        root: Where the homes of the seeds lie.
-        changes: Settings of GRPO, before those that make the runs differ.
+
+def learned(desk: Desk, kl_limit: float) -> dict[str, Any]:
+    """Settings of a run on the turn's reward model, the gold only measured."""
+    return {
+        "reward_model": str(desk.checkpoint("reward_model")),
+        "verifier_weight": 0.0,
+        "kl_beta": 0.0,  # nothing but the limit holds it back
+        "kl_limit": kl_limit,
+        "held_out_limit": 200,
+        "measure_every": 4,
+    }
+
+
+def limits_of(peaks: Sequence[float | None]) -> list[float]:
+    """Nats at which each run is to end: the square of the median peak of the others.
+
+    Raises:
+        TrainingError: No other run has a peak: there is nothing to choose a limit from.
     """
-    layout, requests = home_of(seed, root), evaluation_requests(seed)
-    generation = take_turn(seed, root)["generation"]
-    reward = str(layout.checkpoint("reward_model", generation))
-    learned = {"reward_model": reward, "verifier_weight": 0.0, **FREE}
-    runs: dict[str, dict[str, Any]] = {
-        "GRPO on the true reward": {},
-        "GRPO on the reward model": learned,
-        "GRPO on the reward model, stopped": {**learned, "kl_limit": KL_LIMIT},
-    }
-    policies = {
-        "SFT": layout.checkpoint("sft_policy", generation),
-        "DPO": layout.checkpoint("policy", generation),
-    }
-    curves = {}
-    for number, (name, own) in enumerate(runs.items()):
-        folder = layout.root / "reinforce" / str(number)
-        settings = build(
-            GrpoSettings,
-            {**SAMPLE["grpo"], "verifier": VERIFIER, "seed": seed, **changes, **own},
-            model=str(policies["SFT"]),
-            dataset=str(layout.dataset("preference", generation)),
-            output=str(folder / "policy"),
-        )
-        result = launch("flywheel.train.grpo", settings, folder / "run")
-        policies[name] = folder / "policy"
-        if own:
-            curves[name] = curve_of(result["held_out"])
-    scores = {
-        name: answer(folder, requests, temperature=1.0, seed=1) for name, folder in policies.items()
-    }
-    golds = {name: average(values) for name, values in scores.items()}
-    golds["win rate of GRPO on the true reward over DPO"] = wins(
-        scores["GRPO on the true reward"], scores["DPO"]
-    )
-    golds["gold that the rule to stop saves"] = average(
-        [
-            stopped - free
-            for stopped, free in zip(
-                scores["GRPO on the reward model, stopped"],
-                scores["GRPO on the reward model"],
-                strict=True,
+    limits = []
+    for place in range(len(peaks)):
+        others = [peak for at, peak in enumerate(peaks) if at != place and peak is not None]
+        if not others:
+            raise TrainingError(
+                "a limit is chosen from the peaks of other seeds, and none of them has one; give "
+                "at least two seeds, or train for longer"
             )
-        ]
-    )
-    return golds, curves
+        limits.append(median(others) ** 2)
+    return limits
+
+
+def compared(desks: Sequence[Desk]) -> dict[str, list[Estimate]]:
+    """Gold of every policy of every seed, and the differences that the experiment is about."""
+    golds = {name: [average(desk.scores[name]) for desk in desks] for name in desks[0].scores}
+    for better, other in ((TRUE, "DPO"), (STOPPED, FREE), (STOPPED, "DPO")):
+        pairs = [zip(desk.scores[better], desk.scores[other], strict=True) for desk in desks]
+        golds[f"{better}, less {other}"] = [average([a - b for a, b in pair]) for pair in pairs]
+    return golds
 
 
 def curve_of(measured: Sequence[dict[str, float]]) -> Curve:

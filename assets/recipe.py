@@ -15,6 +15,7 @@ from pydantic import Field
 from assets.plots import curves
 from assets.resources import Devices, Home
 from assets.retry import tried_twice
+from flywheel.errors import SettingsError
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
 from flywheel.train.base import base_of
@@ -39,7 +40,11 @@ class TrainingKnobs(dg.Config):
     learning_rate: float | None = Field(
         default=None, description="Peak; 0 is the recipe's own, by lora_rank."
     )
-    batch: int | None = Field(default=None, description="Prompts per optimizer step.")
+    batch: int | None = Field(
+        default=None,
+        description="Elements per optimizer step: prompts of "
+        "the reward model, pairs of DPO, responses of recipes that sample.",
+    )
     lora_rank: int | None = Field(default=None, description="Rank of LoRA; 0 trains all weights.")
     budget_seconds: float | None = Field(
         default=None, description="Train, and measure, for about this long; 0 means no limit."
@@ -81,6 +86,7 @@ def train(
         **home.settings(stage),
         **knobs.model_dump(exclude_none=True),
     }
+    inputs = {key: path for key, path in inputs.items() if not _left_out(stage, key, chosen)}
     output = str(layout.checkpoint(name, generation))
     start = partial(
         launch,
@@ -103,6 +109,22 @@ def train(
         },
         check_results=checks(result),
     )
+
+
+def _left_out(stage: str, key: str, chosen: dict[str, Any]) -> bool:
+    """Whether a team does without an input that the turn has for a recipe: `key = ""`.
+
+    Raises:
+        SettingsError: They name another instead, which would belong to no generation.
+    """
+    if key not in chosen:
+        return False
+    if chosen[key] != "":
+        raise SettingsError(
+            f"[{stage}] {key} is {chosen[key]!r}, but a turn trains on what its own generation "
+            f'holds; take the line out, or write {key} = "" where the recipe can do without'
+        )
+    return True
 
 
 def _line(name: str, row: dict[str, Any]) -> str:

@@ -82,7 +82,8 @@ class Home(dg.ConfigurableResource):
         if unknown := sorted(tables.keys() - TABLES.keys() - own):
             raise SettingsError(
                 f"{path} has no use for {', '.join(unknown)}; its tables are "
-                f"{', '.join(f'[{name}]' for name in TABLES)}: rename or remove it"
+                f"{', '.join(f'[{name}]' for name in TABLES)}: rename or remove it. A recipe of "
+                f"your own has a table where [policy] recipe names its module"
             )
         table = tables.get(stage, {})
         if not isinstance(table, dict):

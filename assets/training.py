@@ -32,8 +32,14 @@ LEARNED = {
         asset=key,
         description="The training loss ended below where it started.",
     )
-    for key in (SFT_POLICY, REWARD_MODEL, STEP_REWARD_MODEL, POLICY)
+    for key in (SFT_POLICY, REWARD_MODEL, STEP_REWARD_MODEL)
 }
+IMPROVED = dg.AssetCheckSpec(
+    "improved",
+    asset=POLICY,
+    description="The training loss, or where the recipe samples the reward of held-out prompts, "
+    "ended better than it started.",
+)
 
 
 DEFAULT_RECIPE = "dpo"
@@ -46,6 +52,30 @@ def loss_fell(result: dict[str, Any]) -> dg.AssetCheckResult:
         passed=result["loss"] < result["start_loss"],
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"start_loss": result["start_loss"], "loss": result["loss"]},
+    )
+
+
+def improved(result: dict[str, Any]) -> dg.AssetCheckResult:
+    """Whether a challenger is better at what its recipe is after than at its start.
+
+    Where it learns from what it samples, a loss says nothing: the reward of held-out prompts does.
+    """
+    measured = result.get("held_out")
+    facts: dict[str, Any] = {"start_loss": result["start_loss"], "loss": result["loss"]}
+    passed, why = result["loss"] < result["start_loss"], None
+    if not result["steps"]:
+        passed, why = False, "no step was taken: the checkpoint is its start"
+    elif measured is not None and len(measured) < 2:
+        passed, why = False, "no prompt in validation to measure the reward on"
+    elif measured is not None:
+        first, last = (measured[place]["held_out_reward"] for place in (0, -1))
+        passed, facts = last > first, {"start_reward": first, "reward": last}
+    return dg.AssetCheckResult(
+        check_name=IMPROVED.name,
+        passed=passed,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=facts,
+        description=why,
     )
 
 
@@ -211,7 +241,7 @@ def step_reward_model(
         REWARD_MODEL,
         *(dataset_key(name) for name in ("demonstration", "preference", "rating")),
     ],
-    check_specs=[LEARNED[POLICY]],
+    check_specs=[IMPROVED],
     partitions_def=generations,
     group_name="training",
     kinds={"pytorch", "deepspeed"},
@@ -245,7 +275,7 @@ def policy(
         stage=name.rpartition(".")[2],
         recipe=module,
         settings=settings,
-        knobs=TrainingKnobs(**{key: chosen[key] for key in chosen}),
-        checks=lambda result: [loss_fell(result)],
+        knobs=TrainingKnobs(**chosen),
+        checks=lambda result: [improved(result)],
         inputs={key: str(path) for key, path in offered.items() if key in known},
     )

@@ -98,6 +98,14 @@ def render(
     )
 
 
+def page_of(tokenizer: Any, page: str, max_tokens: int) -> Rendered | None:
+    """A page to imitate from its first token to the end of text; None where it is too long."""
+    ids = [*_encode(tokenizer, page), tokenizer.eos_token_id]
+    begin = tokenizer.bos_token_id
+    ids = ids if begin is None else [begin, *ids]
+    return Rendered(ids=ids, start=1) if 2 <= len(ids) <= max_tokens else None
+
+
 def _turns(
     tokenizer: Any,
     prompt: Conversation,

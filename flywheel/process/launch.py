@@ -12,6 +12,7 @@ RUN_DIR/state. Anything else starts anew.
 
 import ctypes
 import fcntl
+import importlib.util
 import json
 import os
 import shutil
@@ -152,7 +153,8 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def _inputs(settings: dict[str, Any]) -> dict[str, str]:
-    """Content of all files and folders that the settings name: a changed input is a new run.
+    """Content of all files, folders and verifiers that the settings name: a changed input is a
+    new run.
 
     What a run itself adds to is no input: its checkpoint, and the references that runs share.
     """
@@ -160,9 +162,19 @@ def _inputs(settings: dict[str, Any]) -> dict[str, str]:
     for name, value in settings.items():
         if name in ("output", "references") or not isinstance(value, str) or not value:
             continue
-        if Path(value).exists():
-            found[name] = content_of(Path(value))
+        path = _code_of(value) if name == "verifier" else Path(value)
+        if path and path.exists():
+            found[name] = content_of(path)
     return found
+
+
+def _code_of(function: str) -> Path | None:
+    """The file of "module:function", which is not imported; None where there is none."""
+    try:
+        spec = importlib.util.find_spec(function.partition(":")[0])
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 def _finished(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | None:

@@ -45,6 +45,12 @@ class RewardModel:
             render(self.tokenizer, p, r, max_tokens=max_tokens, stop_ids=self.stop_ids)
             for p, r in zip(prompts, responses, strict=True)
         ]
+        return self.score_rendered(rows, micro_tokens=micro_tokens)
+
+    def score_rendered(
+        self, rows: Sequence[Rendered | None], *, micro_tokens: int = 16384
+    ) -> list[float | None]:
+        """One score per row of token ids, read at its last token; gaps stay."""
         found = _read(self.module, rows, last_token, micro_tokens)
         return [None if one is None else (one[0] - self.shift) / self.scale for one in found]
 

@@ -86,6 +86,8 @@ def sample_ids(
             max_new_tokens=max_new_tokens,
             seed=seed,
         )
+    if not prompts:
+        return []
     rows = [list(ids) for ids in prompts for _ in range(samples)]
     seeds, shape = (
         ([seed], (len(rows), max_new_tokens))

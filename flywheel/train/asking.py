@@ -52,7 +52,7 @@ class Asker:
         of asking brought only groups that are to be dropped.
 
         Raises:
-            TrainingError: No response could be scored.
+            TrainingError: In all rounds no response could be scored.
         """
         kept: list[Rollout] = []
         scores: list[float] = []
@@ -69,6 +69,8 @@ class Asker:
             teaching, more = self._teaching(found)
             kept += teaching
             equal += more
+        if not scores:
+            raise unscorable(self._learner, len(answers))
         groups, lost = len(answers) // self._settings.samples, len(answers) - len(scores)
         self.counts.update(sampled=len(answers), unscorable=lost, groups=groups, equal_groups=equal)
         return kept, {
@@ -112,16 +114,14 @@ class Asker:
             for answer in row
             if (rollout := rollout_of(place, prompt, answer))
         ]
-        if not found:
-            raise unscorable(self._learner, need * self._settings.samples)
-        if self._settings.normalise_reward:
+        if self._settings.normalise_reward and found:
             self._moments = self._moments.merge(Moments.of([one.score for one in found]))
             found = [replace(one, score=one.score / self._moments.deviation) for one in found]
         return [answer for row in rows for answer in row], found
 
     def _teaching(self, found: list[Rollout]) -> tuple[list[Rollout], int]:
         """Those to learn from, and how many groups have rewards that are all equal."""
-        if self._settings.samples == 1:
+        if self._settings.samples == 1 or not found:
             return found, 0
         scores = torch.tensor([one.score for one in found], dtype=torch.float64)
         flat = equal_groups(scores, torch.tensor([one.group for one in found])).tolist()

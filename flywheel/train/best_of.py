@@ -20,6 +20,7 @@ from torch import Tensor
 
 from flywheel.datasets.render import Rendered
 from flywheel.errors import TrainingError
+from flywheel.process.clock import pieces
 from flywheel.process.launch import write_json
 from flywheel.process.worker import rank, start
 from flywheel.train.asking import Answer, noise_of, seen, unscorable
@@ -29,18 +30,21 @@ from flywheel.train.data import Row
 from flywheel.train.engine import Engine, barrier
 from flywheel.train.loop import Objective, Stats, fit
 from flywheel.train.on_policy import published
+from flywheel.train.ranks import shared_clock
 from flywheel.train.rollouts import Learner, Prompt, inputs
 from flywheel.train.source import Shuffled
 
 PIECE = 64  # prompts asked at once
+SAMPLE_FRAC = 0.5  # of the budget for sampling; prompts that it does not reach are left out
 
 
 def run(settings: BestOfSettings, run_dir: Path) -> dict[str, Any]:
     """Sample, choose, imitate, and publish the policy."""
-    learner = Learner.load(settings)
+    learner = Learner.load(settings, needs_start=False)
     rows, facts = chosen(learner, learner.prompts("train", settings.limit), settings, run_dir)
     source = Shuffled(rows, settings)
-    result = fit(learner.engine, source, imitate(), settings.for_steps(), run_dir)
+    left = settings.for_steps(facts["sample_seconds"])
+    result = fit(learner.engine, source, imitate(), left, run_dir)
     uids = {uid for row in rows for uid in row.record_uids}
     return published(learner, result | facts, uids)
 
@@ -53,47 +57,51 @@ def chosen(
     Raises:
         TrainingError: None could be scored, or none is good enough.
     """
-    content = json.dumps([asdict(settings), parent_of(settings.model), [p.ids for p in prompts]])
+    config = run_dir / "config.json"  # knows the content of all that the settings name
+    known = config.read_text() if config.exists() else json.dumps(asdict(settings))
+    content = json.dumps([known, [p.ids for p in prompts]])
     path = run_dir / f"best-of-{hashlib.sha256(content.encode()).hexdigest()[:16]}.json"
     if not path.exists():
-        found = [
-            row
-            for first in range(0, len(prompts), PIECE)
-            for row in learner.answers(
-                prompts[first : first + PIECE],
-                [noise_of(settings.seed, n) for n in range(first, first + PIECE)],
-                settings.samples,
-            )
-        ]
+        began, asked = shared_clock(), list[int]()
+        found: list[list[Answer]] = []
+        limit, every = settings.seconds_of(SAMPLE_FRAC), range(len(prompts))
+        for piece in pieces(every, limit, seed=settings.seed, clock=shared_clock):
+            for first in range(0, len(piece), PIECE):
+                part = piece[first : first + PIECE]
+                seeds = [noise_of(settings.seed, n) for n in part]
+                found += learner.answers([prompts[n] for n in part], seeds, settings.samples)
+                asked += part
         places = [picked(row, settings) for row in found]
         answers = [answer for row in found for answer in row]
         if all(reward.total is None for _, reward in answers):
             raise unscorable(learner, len(answers))
         kept = {
-            str(n): [found[n][place][0].token_ids for place in own]
-            for n, own in enumerate(places)
+            str(n): [row[place][0].token_ids for place in own]
+            for n, row, own in zip(asked, found, places, strict=True)
             if own
         }
+        facts = _facts(answers, kept, settings)
+        facts |= {"asked_count": len(asked), "sample_seconds": shared_clock() - began}
         if rank() == 0:
-            write_json(path, {"kept": kept, "facts": _facts(answers, kept, settings)})
+            write_json(path, {"kept": kept, "facts": facts})
         barrier()
-    known = json.loads(path.read_text())
+    stored = json.loads(path.read_text())
     rows = [
         Row(
             Rendered(ids=[*prompts[int(n)].ids, *ids], start=len(prompts[int(n)].ids)),
             1.0,
             prompts[int(n)].record_uids,
         )
-        for n, responses in known["kept"].items()
+        for n, responses in stored["kept"].items()
         for ids in responses
     ]
-    print(f"{len(rows)} responses to {len(known['kept'])} of {len(prompts)} prompts are imitated")
+    print(f"{len(rows)} responses to {len(stored['kept'])} of {len(prompts)} prompts are imitated")
     if not rows:
         raise TrainingError(
             f"no response reached the reward of {settings.threshold}; lower threshold, or raise "
             f"samples"
         )
-    return rows, dict(known["facts"])
+    return rows, dict(stored["facts"])
 
 
 def picked(answers: Sequence[Answer], settings: BestOfSettings) -> list[int]:

@@ -114,22 +114,18 @@ class SftSettings(RunSettings):
     packing: bool = False  # short rows share one of the longest's length; the same gradient
 
 
+SAMPLED = {"epochs": 2, "prompts": 32, "batch": 256, "max_new_tokens": 40, "missing_end": 0.2}
 SAMPLE: dict[str, dict[str, Any]] = {
     "base": {},
     "sft": {"epochs": 5, "batch": 8, "learning_rate": 5e-3},
     "reward": {"epochs": 4, "batch": 16, "learning_rate": 4e-3, "weight_decay": 0.05},
     "step_reward": {"epochs": 4, "batch": 16, "learning_rate": 4e-3, "weight_decay": 0.05},
     "dpo": {"epochs": 1, "batch": 32, "learning_rate": 1e-3, "nll_weight": 0.05},
-    "grpo": {
-        "variant": "dr_grpo",
-        "epochs": 2,
-        "prompts": 32,
-        "batch": 256,
-        "learning_rate": 4e-3,
-        "max_new_tokens": 40,
-        "missing_end": 0.2,
-        "kl_limit": 2.0,
-    },
+    "grpo": {**SAMPLED, "variant": "dr_grpo", "learning_rate": 4e-3, "kl_limit": 2.0},
+    "kto": {"epochs": 4, "batch": 32, "learning_rate": 1e-3},
+    "rloo": {**SAMPLED, "learning_rate": 4e-3, "kl_limit": 2.0},
+    "ppo": {**SAMPLED, "samples": 2, "batch": 64, "learning_rate": 1e-3, "kl_limit": 2.0},
+    "best_of": {"epochs": 2, "batch": 8, "learning_rate": 2e-3, "max_new_tokens": 40},
     "evaluate": {"max_new_tokens": 40},
     "collect": {"max_new_tokens": 40},
 }

@@ -125,7 +125,7 @@ def recipe_of(name: str) -> tuple[str, type[RunSettings]]:
     known = f"recipes are {', '.join(RECIPES)}, or the dotted name of a module of your own"
     try:
         module = importlib.import_module(name)
-    except ImportError as error:
+    except (ImportError, ValueError, TypeError) as error:
         raise SettingsError(f"no policy recipe {name!r} ({error}); {known}") from error
     settings = getattr(module, "Settings", None)
     if not (isinstance(settings, type) and issubclass(settings, RunSettings)):

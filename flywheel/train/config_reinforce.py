@@ -4,6 +4,7 @@ There is no top-p and no top-k: the log-probabilities of a truncated sampler are
 policy, and the ratios that all of these rest on would be biased by the mass cut off.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +12,13 @@ from flywheel.errors import SettingsError
 from flywheel.train.config import RunSettings
 
 EQUAL_GROUPS = ("keep", "drop", "resample")
+
+
+def within(name: str, value: float, low: float, high: float = math.inf) -> None:
+    """Refuse a setting that is not in low..high."""
+    if not low <= value <= high:
+        bounds = f"{low:g} to {high:g}" if high < math.inf else f"at least {low:g}"
+        raise SettingsError(f"{name} must be {bounds}, got {value}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +66,8 @@ class RewardedSettings(RunSettings):
                 f"holds prompt and response; got {self.overlong_tokens}, {self.max_new_tokens}, "
                 f"{self.max_tokens}"
             )
+        within("missing_end", self.missing_end, 0)
+        within("reward_clip", self.reward_clip, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +106,14 @@ class OnPolicySettings(RewardedSettings):
                 )
         if self.prompts < 1 or self.epochs_per_rollout < 1 or self.measure_every < 1:
             raise SettingsError("prompts, epochs_per_rollout and measure_every must be at least 1")
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether the divergence from the starting policy is needed to train."""
-        return self.kl_beta > 0 or self.kl_target > 0
+        for name in ("kl_beta", "kl_target", "kl_limit", "patience", "clip_high"):
+            within(name, getattr(self, name), 0)
+        within("clip_low", self.clip_low, 0, 1)
+        if self.kl_target and not self.kl_beta:
+            raise SettingsError(
+                f"kl_target {self.kl_target} steers kl_beta by factors, and from 0 nothing comes; "
+                f"give a kl_beta to start from"
+            )
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -125,6 +138,7 @@ class GrpoSettings(OnPolicySettings):
     clip_low: float = -1.0  # -1 takes the variant's
     clip_high: float = -1.0  # -1 takes the variant's
     equal_groups: str = ""  # empty takes the variant's
+    overlong_tokens: int = -1  # -1 takes the variant's: for dapo a fifth of max_new_tokens, else 0
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
@@ -135,6 +149,9 @@ class GrpoSettings(OnPolicySettings):
         for name, value in {**plain, **VARIANTS[self.variant]}.items():
             if getattr(self, name) in (-1.0, ""):
                 object.__setattr__(self, name, value)
+        if self.overlong_tokens == -1:
+            margin = self.max_new_tokens // 5 if self.variant == "dapo" else 0
+            object.__setattr__(self, "overlong_tokens", margin)
         OnPolicySettings.__post_init__(self)
         if self.samples < 2:
             raise SettingsError("a group needs at least 2 samples a prompt; raise samples")
@@ -180,6 +197,14 @@ class PpoSettings(OnPolicySettings):
         OnPolicySettings.__post_init__(self)
         if self.kl_in != "reward":
             raise SettingsError("ppo takes the KL into the reward; leave kl_in alone")
+        for name in ("gamma", "lam"):
+            within(name, getattr(self, name), 0, 1)
+        for name in ("value_clip", "value_weight", "ptx_weight"):
+            within(name, getattr(self, name), 0)
+        if self.dual_clip and self.dual_clip <= 1:
+            raise SettingsError(f"dual_clip must be above 1, or 0 for none; got {self.dual_clip}")
+        if self.ptx_batch < 1:
+            raise SettingsError(f"ptx_batch must be at least 1, got {self.ptx_batch}")
         if self.ptx_weight and not (self.demonstrations or self.corpus):
             raise SettingsError("ptx_weight needs demonstrations or corpus to pull towards")
 

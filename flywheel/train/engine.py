@@ -13,6 +13,7 @@ import logging
 import math
 import os
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -228,11 +229,28 @@ class Engine:
             )
         self.times_seen = Counter(facts["times_seen"])
 
-    def gathered(self) -> contextlib.AbstractContextManager[None]:
-        """Within it every rank sees whole parameters, at any stage."""
+    @contextlib.contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Within it every rank sees whole parameters, at any stage, and passes through them alone.
+
+        At stage 3 every pass shards the parameters again, with all ranks taking part: ranks that
+        sample responses of different lengths would wait for each other for ever. So the hooks
+        that do it are taken off, and put back.
+        """
         if self.stage < 3:
-            return contextlib.nullcontext()
-        return _deepspeed().zero.GatheredParameters(list(self.engine.module.parameters()))
+            yield
+            return
+        offload = self.engine.optimizer.parameter_offload
+        with _deepspeed().zero.GatheredParameters(list(self.engine.module.parameters())):
+            for parameter in self.engine.module.parameters():
+                parameter.ds_active_sub_modules.clear()
+            for hook in (*offload.forward_hooks, *offload.backward_hooks):
+                hook.remove()
+            offload.forward_hooks, offload.backward_hooks = [], []
+            try:
+                yield
+            finally:
+                offload._register_deepspeed_module(offload.module)
 
 
 def _write(shard: dict[str, torch.Tensor], folder: Path, number: int) -> None:

@@ -18,7 +18,7 @@ from flywheel.train.config_reinforce import GrpoSettings
 from flywheel.train.engine import Engine
 from flywheel.train.kl import loss_term
 from flywheel.train.loop import Objective, Stats
-from flywheel.train.on_policy import OnPolicy, reinforce
+from flywheel.train.on_policy import Credit, OnPolicy, reinforce
 from flywheel.train.policy_losses import capped_loss, clipped_count, clipped_loss, response_means
 from flywheel.train.rollouts import Learner, Rollout, inputs, joined, lengths_of
 
@@ -30,25 +30,22 @@ def run(settings: GrpoSettings, run_dir: Path) -> dict[str, Any]:
     return reinforce(learner, source, grouped(settings, source), settings, run_dir)
 
 
-def group_credit(settings: GrpoSettings) -> Any:
+def group_credit(settings: GrpoSettings) -> Credit:
     """Advantages relative to the group, the same for every token of a response."""
 
     def credit(rollouts: Sequence[Rollout], beta: float) -> list[tuple[Tensor, Tensor]]:
-        scores = torch.tensor(
-            [
-                one.score - beta * float((one.old - one.reference).sum()) * in_reward
-                for one in rollouts
-            ],
-            dtype=torch.float64,
-        )
+        scores = torch.tensor([one.score for one in rollouts], dtype=torch.float64)
         groups = torch.tensor([one.group for one in rollouts])
         found = group_relative(scores, groups, by_deviation=settings.variant != "dr_grpo")
+        if settings.kl_in == "reward":  # a nat costs beta, however far the scores lie apart
+            nats = [float((one.old - one.reference).sum()) for one in rollouts]
+            strayed = torch.tensor(nats, dtype=torch.float64)
+            found = found - beta * group_relative(strayed, groups, by_deviation=False)
         return [
             (torch.full_like(one.old, float(advantage)), torch.zeros_like(one.old))
             for one, advantage in zip(rollouts, found, strict=True)
         ]
 
-    in_reward = settings.kl_in == "reward"
     return credit
 
 

@@ -86,7 +86,8 @@ class HeldOut:
 
     def report(self, step: int) -> dict[str, Any]:
         """A last measurement, and all of them, for a run's result."""
-        last = self.measure(step)
+        is_fresh = bool(self.measured) and self.measured[-1]["step"] == step
+        last = self.measured[-1] if is_fresh else self.measure(step)
         return {
             "validation_reward": last.get("held_out_reward"),
             "validation_kl_nats": last.get("held_out_kl_nats"),

@@ -24,7 +24,6 @@ from flywheel.train.policy_losses import MOST_LOG_RATIO, ratios_of
 
 MOST_NATS = 10.0  # of one token: one outlier must not own a step (verl, core_algos.py)
 MOST_ERROR = 0.2  # of an adaptive coefficient at once (arXiv:1909.08593, 2.2)
-ESTIMATORS = ("k2", "k3")
 
 
 def k1(x: Tensor) -> Tensor:

@@ -45,7 +45,8 @@ class Objective(Generic[E]):
     """What a recipe minimises: `sum(loss) / sum(count)` over the elements of a step.
 
     Attributes:
-        loss: Elements to (scalar sum of their losses, what else to report).
+        loss: Elements to (scalar sum of their losses, what else to report: sums with their masses
+            under the same names in the same order for any elements, 0 and 0 where there is none).
         count: Weight of an element in the denominator.
         shape: Element to (rows, tokens of the longest), which is what a micro-batch may hold.
         tokens: Element to real tokens, for the rate.

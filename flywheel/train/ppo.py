@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from flywheel.datasets.render import Rendered
+from flywheel.datasets.render import Rendered, page_of
 from flywheel.errors import SettingsError, TrainingError
 from flywheel.models.actor import Critic
 from flywheel.models.load import load_backbone, load_tokenizer
@@ -32,7 +32,7 @@ from flywheel.train.config_reinforce import PpoSettings
 from flywheel.train.data import Reader, needed
 from flywheel.train.engine import Engine
 from flywheel.train.loop import Objective, Stats
-from flywheel.train.on_policy import OnPolicy, reinforce
+from flywheel.train.on_policy import Credit, OnPolicy, reinforce
 from flywheel.train.policy_losses import clipped_count, clipped_loss, value_loss
 from flywheel.train.rollouts import Learner, Rollout, joined
 from flywheel.train.source import Shuffled
@@ -73,7 +73,7 @@ def critic_of(settings: PpoSettings) -> Critic:
     return Critic(with_lora(load_backbone(origin), settings.lora_rank, settings.seed))
 
 
-def token_credit(settings: PpoSettings) -> Any:
+def token_credit(settings: PpoSettings) -> Credit:
     """Whitened generalised advantages, and returns before whitening."""
 
     def credit(rollouts: Sequence[Rollout], beta: float) -> list[tuple[Tensor, Tensor]]:
@@ -109,7 +109,8 @@ def proximal(settings: PpoSettings) -> Objective[Rollout | Pull]:
         own = sum(one.text.response_tokens for one in rolled)
         logps, entropies, values = (side[:own] for side in found)
         total = 0.0 * found[2].sum()  # every weight is in every backward
-        stats: Stats = {}
+        none = (0.0, 0.0)
+        stats: Stats = dict.fromkeys(("clip_frac", "entropy", "value_loss", "ptx_nats"), none)
         if rolled:
             old, advantages, before, returns = (
                 joined(rolled, name, engine.device)
@@ -120,7 +121,7 @@ def proximal(settings: PpoSettings) -> Objective[Rollout | Pull]:
             missed = value_loss(values, before, returns, clip=settings.value_clip)
             total = total + settings.value_weight * missed
             clipped = clipped_count(ratios, advantages, **clips)
-            stats = {
+            stats |= {
                 "clip_frac": (clipped, float(own)),
                 "entropy": (float(entropies.sum()), float(own)),
                 "value_loss": (float(missed.detach()), float(own)),
@@ -205,13 +206,12 @@ def pulls(learner: Learner, settings: PpoSettings) -> list[Pull]:
         rows = needed(reader.demonstrations("train"), reader, "demonstration")
         return [Pull(row.text, row.weight, row.record_uids) for row in rows]
     pages = pq.read_table(settings.corpus, columns=["text"])["text"].to_pylist()
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    found = [[*first, *tokenizer(page, add_special_tokens=False)["input_ids"]] for page in pages]
-    fitting = [Pull(Rendered(ids, 1), 1.0) for ids in found if 2 <= len(ids) <= settings.max_tokens]
+    rows = [page_of(tokenizer, page, settings.max_tokens) for page in pages]
+    fitting = [Pull(row, 1.0) for row in rows if row]
     if not fitting:
         raise TrainingError(
-            f"{settings.corpus} has no page of 2 to {settings.max_tokens} tokens to pull towards; "
-            f"cut its pages, or raise max_tokens"
+            f"{settings.corpus} has no page of at most {settings.max_tokens} tokens to pull "
+            f"towards; cut its pages, or raise max_tokens"
         )
     return fitting
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from flywheel.datasets.render import Rendered
+from flywheel.datasets.render import Rendered, page_of
 from flywheel.errors import TrainingError
 from flywheel.models.logps import ResponseLogps, pack, pad, pad_packs
 from flywheel.models.small import small_llama, word_tokenizer
@@ -26,7 +26,7 @@ def run(settings: PretrainSettings, run_dir: Path) -> dict[str, Any]:
     """Train from scratch and publish a Hugging Face folder."""
     pages = pq.read_table(settings.corpus, columns=["text"])["text"].to_pylist()
     tokenizer = word_tokenizer(pages)
-    elements = [row for page in pages if (row := _page(tokenizer, page, settings.max_tokens))]
+    elements = [row for page in pages if (row := page_of(tokenizer, page, settings.max_tokens))]
     print(f"{len(elements)} pages, {len(pages) - len(elements)} too long, {len(tokenizer)} words")
     if not elements:
         raise TrainingError(f"{settings.corpus} has no page of at most {settings.max_tokens} words")
@@ -68,12 +68,6 @@ def imitate(packing: bool) -> Objective[Rendered]:
         tokens=lambda row: len(row.ids),
         packing=packing,
     )
-
-
-def _page(tokenizer: Any, page: str, max_tokens: int) -> Rendered | None:
-    ids = tokenizer(page, add_special_tokens=False)["input_ids"]
-    ids = [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
-    return Rendered(ids=ids, start=1) if len(ids) <= max_tokens else None
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flywheel.datasets.render import Rendered
 from flywheel.errors import SettingsError
 from flywheel.records.message import Conversation
 from flywheel.rollout import Response, RewardModel
@@ -37,22 +38,43 @@ class Reward:
 class Rewards:
     """Judges responses by the parts that the settings name.
 
+    A learned reward is read on the very tokens that were sampled: text rendered anew hides a
+    missing end of turn, and special tokens amid the response. Only a reward model of other tokens
+    than the policy's reads the text.
+
+    Args:
+        settings: Parts and weights.
+        tokenizer: The policy's.
+
     Attributes:
         last_fault: What the verifier raised last, for an error to tell.
     """
 
-    def __init__(self, settings: RewardedSettings) -> None:
+    def __init__(self, settings: RewardedSettings, tokenizer: Any) -> None:
         self._settings = settings
         self._model = RewardModel.load(settings.reward_model) if settings.reward_model else None
+        self._reads_tokens = (
+            self._model is not None and self._model.tokenizer.get_vocab() == tokenizer.get_vocab()
+        )
         self._verify = verifier_of(settings.verifier) if settings.verifier else None
         self.last_fault = ""
 
     def __call__(
-        self, prompts: Sequence[Conversation], responses: Sequence[Response]
+        self,
+        prompts: Sequence[Conversation],
+        prompt_ids: Sequence[Sequence[int]],
+        responses: Sequence[Response],
     ) -> list[Reward]:
-        """Judge each response to its prompt."""
+        """Judge each response to its prompt, a conversation and the ids that were continued."""
         learned: list[float | None] = [None] * len(responses)
-        if self._model is not None:
+        if self._model is not None and self._reads_tokens:
+            learned = self._model.score_rendered(
+                [
+                    Rendered([*ids, *one.token_ids], len(ids))
+                    for ids, one in zip(prompt_ids, responses, strict=True)
+                ]
+            )
+        elif self._model is not None:
             learned = self._model.score(
                 prompts,
                 [one.conversation for one in responses],

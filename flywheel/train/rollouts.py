@@ -78,7 +78,8 @@ class Learner:
     Attributes:
         engine: Trains an `Actor`.
         policy: The same weights, as a sampler takes them.
-        start: Frozen copy of the starting policy; None where switching adapters off gives it.
+        start: Frozen copy of the starting policy; None where switching adapters off gives it, and
+            where nobody asks.
         rewards: Who judges.
         settings: Of the run.
     """
@@ -90,19 +91,27 @@ class Learner:
     settings: RewardedSettings
 
     @classmethod
-    def load(cls, settings: RewardedSettings, critic: Critic | None = None) -> Self:
+    def load(
+        cls,
+        settings: RewardedSettings,
+        critic: Critic | None = None,
+        *,
+        needs_start: bool = True,
+    ) -> Self:
         """Read the policy that `settings` names, and put it under an engine."""
         tokenizer, model = load_tokenizer(settings.model), load_causal(settings.model)
         use_threads(model.num_parameters(), settings.threads)
         check_head(model)
-        frozen = None if settings.lora_rank else Actor(copy.deepcopy(model)).requires_grad_(False)
+        frozen = None
+        if needs_start and not settings.lora_rank:
+            frozen = Actor(copy.deepcopy(model)).requires_grad_(False)
         model = with_lora(model, settings.lora_rank, settings.seed)
         policy = Policy(model, tokenizer, stop_ids_of(model, tokenizer))
         engine = Engine(Actor(model, critic), settings)
         if frozen is not None:  # in the precision of the policy: unmoved weights have no divergence
             precision = next(engine.engine.module.parameters()).dtype
             frozen = frozen.to(device=engine.device, dtype=precision).eval()
-        return cls(engine, policy, frozen, Rewards(settings), settings)
+        return cls(engine, policy, frozen, Rewards(settings, tokenizer), settings)
 
     def prompts(self, split: str, limit: int) -> list[Prompt]:
         """Distinct prompts of a split of the dataset, a seeded choice of at most `limit`.
@@ -143,8 +152,9 @@ class Learner:
                 max_new_tokens=self.settings.max_new_tokens,
                 seed=[seeds[place] for place in mine],
             )
-        asked = [prompts[place].conversation for place in mine for _ in range(samples)]
-        rewards = iter(self.rewards(asked, [one for row in found for one in row]))
+        asked = [prompts[place] for place in mine for _ in range(samples)]
+        given = [one.conversation for one in asked], [one.ids for one in asked]
+        rewards = iter(self.rewards(*given, [one for row in found for one in row]))
         judged = [[(response, next(rewards)) for response in row] for row in found]
         shared = gathered(list(zip(mine, judged, strict=True)))
         return [row for _, row in sorted(shared, key=lambda one: one[0])]

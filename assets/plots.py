@@ -4,7 +4,6 @@ import base64
 import io
 import json
 import math
-from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -13,17 +12,16 @@ import dagster as dg
 ACROSS = 4
 
 
-def curves(run_dir: Path, names: Sequence[str]) -> dg.MarkdownMetadataValue:
-    """Draw columns of a run's `metrics.jsonl` over its steps, four side by side.
+def curves(run_dir: Path) -> dg.MarkdownMetadataValue:
+    """Draw every column of a run's `metrics.jsonl` over its steps, four side by side.
 
-    Without names, all there are. A step whose metric was not measured leaves a gap; a name never
-    measured is left out.
+    A step whose metric was not measured leaves a gap; one never measured is left out.
     """
     from matplotlib.figure import Figure  # 1 s of import: not while the code location loads
 
     path = run_dir / "metrics.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    names = names or [key for key in dict.fromkeys(chain(*rows)) if key != "step"]
+    names = [key for key in dict.fromkeys(chain(*rows)) if key != "step"]
     drawn = [name for name in names if any(row.get(name) is not None for row in rows)]
     if not drawn:
         return dg.MetadataValue.md("no steps were measured")

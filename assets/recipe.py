@@ -72,7 +72,6 @@ def train(
     recipe: str,
     settings: type[Any],
     knobs: dg.Config,
-    plots: tuple[str, ...] = (),
     checks: Callable[[dict[str, Any]], list[dg.AssetCheckResult]] = lambda result: [],
     inputs: dict[str, str],
 ) -> dg.MaterializeResult:
@@ -103,7 +102,7 @@ def train(
         data_version=dg.DataVersion(result["content_hash"]),
         metadata={
             **plain,
-            "curves": curves(run_dir, plots),
+            "curves": curves(run_dir),
             "run_dir": dg.MetadataValue.path(run_dir),
             "dagster/uri": result["checkpoint"],
         },

@@ -123,7 +123,6 @@ def base_policy(
         recipe="flywheel.train.pretrain",
         settings=PretrainSettings,
         knobs=BaseKnobs(seed=config.seed),
-        plots=("loss", "grad_norm", "tokens_per_second"),
         inputs={"corpus": base.corpus},
     )
 
@@ -153,7 +152,6 @@ def sft_policy(
         recipe="flywheel.train.sft",
         settings=SftSettings,
         knobs=config,
-        plots=("loss", "grad_norm", "tokens_per_second"),
         inputs={
             "model": base_of(layout, generation).model,
             "dataset": str(layout.dataset("demonstration", generation)),
@@ -188,7 +186,6 @@ def reward_model(
         recipe="flywheel.train.reward",
         settings=RewardSettings,
         knobs=config,
-        plots=("loss", "accuracy_frac", "grad_norm"),
         inputs={
             "model": str(layout.checkpoint("sft_policy", generation)),
             "dataset": str(layout.dataset("preference", generation)),
@@ -224,7 +221,6 @@ def step_reward_model(
         recipe="flywheel.train.step_reward",
         settings=StepRewardSettings,
         knobs=config,
-        plots=("loss", "accuracy_frac", "grad_norm"),
         inputs={
             "model": str(layout.checkpoint("sft_policy", generation)),
             "dataset": str(layout.dataset("step_rating", generation)),

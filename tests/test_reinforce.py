@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from flywheel.datasets.render import Rendered, render_prompt
 from flywheel.errors import SettingsError, TrainingError
-from flywheel.models.load import load_causal
+from flywheel.models.load import load_causal, load_tokenizer
 from flywheel.models.logps import ResponseLogps, pad
 from flywheel.records.message import Conversation, prompt_of, text_of
-from flywheel.rollout import Policy, Response, sample
+from flywheel.rollout import Policy, Response, RewardModel, sample
 from flywheel.train import best_of, grpo, ppo, rloo
 from flywheel.train.asking import Asker
 from flywheel.train.config_policy import RECIPES
@@ -29,6 +30,7 @@ from flywheel.train.on_policy import OnPolicy
 from flywheel.train.rewards import Rewards, overlong
 from flywheel.train.rollouts import Learner, Rollout, inputs
 from tests.models_for_tests import COLOURS, demonstrations, freeze, preferences, reward_of, tiny
+from tests.runs_for_tests import jobs
 
 HERE = "tests.test_reinforce"
 PROMPTS = [prompt_of(f"say {one}") for one in COLOURS]
@@ -50,6 +52,10 @@ def chokes(prompt: Conversation, text: str) -> float | None:
     if words == 1:
         raise ValueError("one word")
     return {2: None, 3: float("nan")}.get(words, 2.0)
+
+
+def knows_no_green(prompt: Conversation, text: str) -> float:
+    return {"red": float(len(text))}.get(text_of(prompt).split()[1], float("nan"))
 
 
 def breaks(prompt: Conversation, text: str) -> float:
@@ -181,7 +187,6 @@ def test_what_is_reported_of_a_rollout_batch(
 
 
 def test_what_an_actor_says_is_the_policys_at_the_temperature_of_sampling(base: str) -> None:
-    from flywheel.datasets.render import Rendered
     from flywheel.models.actor import Actor
 
     model = load_causal(base)
@@ -305,7 +310,7 @@ def test_the_run_ends_where_held_out_responses_stray_too_far(
     result = grpo.run(chosen, tmp_path)
     nats = [one["held_out_kl_nats"] for one in result["held_out"]]
     assert 0 < result["steps"] < result["steps_planned"] and "over kl_limit" in result["stopped"]
-    assert nats[0] == 0.0 and max(nats[:-2]) <= 0.2 < nats[-1] == result["validation_kl_nats"]
+    assert nats[0] == 0.0 and max(nats[:-1]) <= 0.2 < nats[-1] == result["validation_kl_nats"]
 
 
 def test_patience_ends_a_run_whose_held_out_reward_stands_still(
@@ -389,6 +394,15 @@ def test_processes_and_zero_stages_sample_and_learn_the_same(
     assert all(torch.allclose(value, shared[name], atol=1e-4) for name, value in alone.items())
 
 
+@pytest.mark.parametrize("stage", [0, 3])
+def test_ranks_sample_responses_of_different_lengths_and_one_may_have_none(
+    base: str, dataset: str, tmp_path: Path, stage: int
+) -> None:
+    first, second = jobs("asking", tmp_path, base, dataset, stage)
+    assert first == second and first[:2] == first[3:]
+    assert len({len(tokens) for row in first for tokens in row}) > 1
+
+
 def test_the_best_of_several_is_imitated(base: str, dataset: str, tmp_path: Path) -> None:
     chosen = settings(
         BestOfSettings, base, dataset, tmp_path, samples=200, keep="correct", epochs=60.0, batch=4,
@@ -434,17 +448,19 @@ def test_a_reward_is_the_sum_of_its_named_parts(base: str, dataset: str, tmp_pat
         GrpoSettings, base, dataset, tmp_path, reward_model=learned, reward_weight=0.5,
         verifier_weight=2.0, missing_end=0.25, max_new_tokens=8, overlong_tokens=4,
     )  # fmt: skip
-    response = Response("red it is", 6, False, 0.0)
-    (found,) = Rewards(chosen)(PROMPTS[:1], [response])
+    tokenizer = load_tokenizer(base)
+    response = Response("red it is", 6, False, 0.0, tuple(tokenizer("red it is")["input_ids"]))
+    given = PROMPTS[:1], [render_prompt(tokenizer, PROMPTS[0])]
+    (found,) = Rewards(chosen, tokenizer)(*given, [response])
     score = found.parts["reward_model"]
     assert score is not None and found.parts == {
         "reward_model": score, "verifier": 1.0, "missing_end": 1.0, "length": 0.5
     }  # fmt: skip
     assert found.total == pytest.approx(0.5 * score + 2.0 - 0.25 - 0.5)
-    (bounded,) = Rewards(replace(chosen, reward_clip=0.1))(PROMPTS[:1], [response])
+    (bounded,) = Rewards(replace(chosen, reward_clip=0.1), tokenizer)(*given, [response])
     assert bounded.total == 0.1
     only = replace(chosen, verifier_weight=0.0, verifier=f"{HERE}:breaks")
-    (unharmed,) = Rewards(only)(PROMPTS[:1], [response])
+    (unharmed,) = Rewards(only, tokenizer)(*given, [response])
     assert unharmed.total is not None and unharmed.parts["verifier"] is None
     assert [overlong(n, 8, 4) for n in (3, 4, 6, 8)] == [0, 0, 0.5, 1]
 
@@ -468,6 +484,70 @@ def test_settings_that_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match=told):
         settings(kind, "m", "d", Path("o"), **changes)
+
+
+def test_a_learned_reward_reads_the_tokens_that_were_sampled(
+    base: str, dataset: str, tmp_path: Path
+) -> None:
+    learned = reward_of(Path(base), tmp_path / "reward")
+    chosen = settings(
+        GrpoSettings, base, dataset, tmp_path, reward_model=learned, verifier_weight=0.0
+    )
+    tokenizer = load_tokenizer(base)
+    rewards, prompt = Rewards(chosen, tokenizer), render_prompt(tokenizer, PROMPTS[0])
+    said = tokenizer("red it is .")["input_ids"]
+    ids = ([*said, tokenizer.eos_token_id], said, [said[0], tokenizer.bos_token_id, *said[1:]])
+    answers = [Response("red it is .", len(own), True, 0.0, tuple(own)) for own in ids]
+    given = [PROMPTS[0]] * 3, [prompt] * 3
+    found = [one.total for one in rewards(*given, answers)]
+    model = RewardModel.load(learned)
+    assert found == model.score_rendered([Rendered([*prompt, *own], len(prompt)) for own in ids])
+    assert len(set(found)) == 3  # the text is the same
+    (whole,) = model.score([PROMPTS[0]], [answers[0].conversation])
+    assert found[0] == pytest.approx(whole, abs=1e-6)
+
+
+def test_a_round_without_a_score_is_no_end_while_other_rounds_have_some(
+    base: str, dataset: str, tmp_path: Path
+) -> None:
+    chosen = settings(
+        GrpoSettings, base, dataset, tmp_path, variant="dapo", prompts=4, batch=32,
+        verifier=f"{HERE}:knows_no_green",
+    )  # fmt: skip
+    (tmp_path / "run").mkdir()
+    result = grpo.run(chosen, tmp_path / "run")
+    assert result["steps"] > 0 and result["unscorable_count"] > 0
+
+
+def test_a_token_answers_for_the_nats_and_the_score_that_follow_it() -> None:
+    chosen = PpoSettings(model="m", dataset="d", output="o", verifier="m:f", lam=1.0)
+    strayed = (torch.tensor([0.5, -1.0, 2.0]), torch.tensor([1.0]))
+    rollouts = [
+        Rollout(
+            text=Rendered([1, *range(2, 2 + len(nats))], 1), group=0, score=3.0, sampled=nats,
+            old=nats, reference=torch.zeros_like(nats), values=torch.zeros_like(nats),
+        )
+        for nats in strayed
+    ]  # fmt: skip
+    returns = [found.tolist() for _, found in ppo.token_credit(chosen)(rollouts, 0.1)]
+    assert returns[0] == pytest.approx([3 - 0.15, 3 - 0.1, 3 - 0.2])
+    assert returns[1] == pytest.approx([3 - 0.1])
+
+
+def test_a_nat_costs_the_same_however_far_the_scores_lie_apart() -> None:
+    chosen = GrpoSettings(
+        model="m", dataset="d", output="o", verifier="m:f", kl_in="reward", kl_beta=0.1
+    )
+    texts = Rendered([1, 2, 3], 1)
+    rollouts = [
+        Rollout(text=texts, group=0, score=1.0, sampled=torch.zeros(2),
+                old=torch.full((2,), nats), reference=torch.zeros(2))
+        for nats in (0.0, 0.5, 1.0)
+    ]  # fmt: skip
+    credit = grpo.group_credit(chosen)
+    found = [[float(own[0]) for own, _ in credit(rollouts, beta)] for beta in (0.1, 0.4)]
+    assert found[0] == pytest.approx([0.1, 0.0, -0.1])
+    assert found[1] == pytest.approx([0.4, 0.0, -0.4])
 
 
 def test_a_variant_gives_its_papers_defaults_and_a_value_set_beside_it_holds() -> None:

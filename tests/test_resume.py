@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from flywheel.errors import TrainingError
 from flywheel.train import state
 from flywheel.train.config import RunSettings
 from flywheel.train.engine import Engine
@@ -81,8 +82,19 @@ def test_a_damaged_save_is_skipped_for_the_one_before(tmp_path: Path, damage: st
     assert "damaged checkpoint" in told[0]
 
 
+def test_a_run_whose_saves_are_all_damaged_does_not_start_anew(tmp_path: Path) -> None:
+    saved_twice(tmp_path)
+    for path in tmp_path.glob("step-*"):
+        (path / "manifest.json").write_text("{}")
+    with pytest.raises(TrainingError, match=r"all 2 checkpoints .* are damaged"):
+        state.newest(tmp_path, print)
+    state.forget(tmp_path)
+    assert state.newest(tmp_path, print) is None
+
+
 def test_a_draft_that_a_kill_left_is_no_save_and_does_not_stop_the_next(tmp_path: Path) -> None:
-    (tmp_path / ".step-00000003.draft").mkdir()
+    for step in (3, 7):
+        (tmp_path / f".step-{step:08d}.draft").mkdir()
     saved_twice(tmp_path)
     found = state.newest(tmp_path, print)
     assert found and found[1]["step"] == 2

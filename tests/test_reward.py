@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from flywheel.datasets.manifest import read_split
 from flywheel.datasets.render import Rendered
 from flywheel.errors import ManifestError, SettingsError, ShapeError
 from flywheel.models.load import load_backbone, load_tokenizer
@@ -121,6 +122,36 @@ def test_the_weights_of_a_prompt_add_up_to_one_and_say_what_its_pairs_count(
         mixed = float(bradley_terry().loss(engine, [uneven])[0])
     assert light == pytest.approx(heavy, rel=1e-12)
     assert mixed == pytest.approx((4 * one + two) / 5, rel=1e-6)
+
+
+def test_a_prompt_counts_by_the_weight_of_its_labels(base: str, tmp_path: Path) -> None:
+    rows = read_split(Path(preferences(tmp_path / "even")), "train").to_pylist()
+    keys = list(dict.fromkeys(row["prompt_key"] for row in rows))
+    for row in rows:
+        row["weight"] = 3.0 if row["prompt_key"] == keys[0] else 0.5
+    tokenizer = load_tokenizer(base)
+    folder = freeze(tmp_path / "uneven", train=rows)
+    groups = Reader(folder, tokenizer, [tokenizer.eos_token_id], 64).groups(
+        "train", max_responses=9
+    )
+    assert [group.share for group in groups] == [3.0] + [0.5] * (len(keys) - 1)
+    objective = bradley_terry()
+    assert sum(map(objective.count, groups)) == 3.0 + 0.5 * (len(keys) - 1)
+
+
+@pytest.mark.parametrize("dtype", ["autocast", "weights"])
+def test_scores_are_told_apart_in_bf16(base: str, dtype: str) -> None:
+    head = RewardHead(load_backbone(base))
+    with torch.no_grad():
+        head.head.bias.fill_(5.0)
+        head.head.weight.mul_(0.1)
+    if dtype == "weights":
+        head = head.bfloat16()
+    ids = torch.randint(4, 12, (256, 6), generator=torch.Generator().manual_seed(0))
+    places = torch.tensor([[row, 5] for row in range(256)])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == "autocast"):
+        scores = head(ids, places)
+    assert scores.dtype == torch.float32 and len(scores.unique()) > 200
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

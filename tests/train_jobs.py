@@ -249,8 +249,64 @@ def steps(folder: Path, base: Path, stage: str, offload: str, checkpointing: str
     return each_rank(folder, body)
 
 
+def objectives(folder: Path, base: Path) -> list[Any]:
+    """A step of every objective on one rank and on two: on seven elements, and on one."""
+    from tests.test_invariance import ELEMENTS, module_of
+
+    def step(name: str, count: int) -> dict[str, Any]:
+        objective, elements = ELEMENTS[name]
+        settings = RunSettings(output="", zero_stage=0, adam_eps=0.1)  # not blind to the scale
+        engine = Engine(module_of(str(base), name), settings)
+        before = [weight.detach().clone() for weight in engine.engine.module.parameters()]
+        chosen = elements[-7:] if count == 7 else elements[:1]
+        loss, stats = loop.accumulate(engine, chosen, objective, 30)
+        norm = engine.step(1e-2)
+        after = engine.engine.module.parameters()
+        change = torch.cat([(b - a).flatten() for a, b in zip(before, after, strict=True)])
+        return {"loss": loss, "stats": stats, "norm": norm, "change": change[::7].tolist()}
+
+    def body() -> Any:
+        return {f"{name}, {count}": step(name, count) for name in ELEMENTS for count in (7, 1)}
+
+    def alone() -> None:
+        (folder / "alone.json").write_text(json.dumps(body()))
+
+    assert forked(alone, 1, folder / "log") == [0], (folder / "log").read_text()[-3000:]
+    one, (first, second) = json.loads((folder / "alone.json").read_text()), each_rank(folder, body)
+    return [(name, one[name], [first[name], second[name]]) for name in one]
+
+
+def asking(folder: Path, base: Path, dataset: Path, stage: str) -> list[Any]:
+    """What two ranks sample, of lengths of their own, and one prompt alone."""
+    from flywheel.train.config_reinforce import GrpoSettings
+    from flywheel.train.rollouts import Learner
+
+    settings = GrpoSettings(
+        model=str(base), dataset=str(dataset), output="", verifier="tests.test_reinforce:names_it",
+        max_new_tokens=20, max_tokens=32, zero_stage=int(stage),
+    )  # fmt: skip
+
+    def body() -> Any:
+        learner = Learner.load(settings)
+        prompts = learner.prompts("train", 0)
+        asked = [learner.answers(prompts[:n], range(n), 1) for n in (2, 1, 2)]
+        texts = [[response.token_ids for response, _ in row] for rows in asked for row in rows]
+        learner.facts([rollout_text(prompts[0], texts[0][0])])  # passes go on as before
+        return texts
+
+    def rollout_text(prompt: Any, tokens: Any) -> Any:
+        from flywheel.datasets.render import Rendered
+
+        return Rendered([*prompt.ids, *tokens], len(prompt.ids))
+
+    return each_rank(folder, body)
+
+
 if __name__ == "__main__":
     job, where, *arguments = sys.argv[1:]
     Path(where).mkdir(parents=True, exist_ok=True)
-    known = {"kills": kills, "worlds": worlds, "canaries": canaries, "steps": steps}
+    known = {
+        "kills": kills, "worlds": worlds, "canaries": canaries, "steps": steps,
+        "objectives": objectives, "asking": asking,
+    }  # fmt: skip
     print(json.dumps(known[job](Path(where), *arguments)))  # type: ignore[operator]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from flywheel.models.logps import ResponseLogps
+from flywheel.models.reward import ScoreHead
 
 
 class Critic(nn.Module):
@@ -20,14 +21,14 @@ class Critic(nn.Module):
     def __init__(self, backbone: Any) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = nn.Linear(backbone.config.hidden_size, 1)
+        self.head = ScoreHead(backbone.config.hidden_size)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, ids: Tensor, is_target: Tensor) -> Tensor:
         """(N,) what is expected from before each target token on, in fp32."""
         hidden = self.backbone(input_ids=ids, use_cache=False).last_hidden_state
-        return self.head(hidden[:, :-1][is_target[:, 1:]])[:, 0].float()
+        return self.head(hidden[:, :-1][is_target[:, 1:]])[:, 0]
 
 
 class Actor(ResponseLogps):

@@ -15,7 +15,7 @@ from flywheel.errors import ManifestError
 from flywheel.layout import TITLE_MARK
 
 FILE_NAME = "manifest.json"
-PACKAGES = ("torch", "transformers", "deepspeed", "flywheel")
+PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "deepspeed", "flywheel")
 
 
 def publish(output: Path, write: Callable[[Path], object], facts: dict[str, Any]) -> dict[str, Any]:
@@ -85,9 +85,10 @@ def verify(folder: Path) -> dict[str, Any]:
         raise ManifestError(f"no {FILE_NAME} in {folder}: missing or half written; train it again")
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
-    except ValueError:
-        raise ManifestError(f"{path} is torn; train it again") from None
-    for name, digest in manifest["files"].items():
+        files = dict(manifest["files"])
+    except (ValueError, KeyError, TypeError):
+        raise ManifestError(f"{path} is torn, or not ours; train it again") from None
+    for name, digest in files.items():
         if not (folder / name).exists() or _sha256(folder / name) != digest:
             raise ManifestError(
                 f"{folder / name} is not what {FILE_NAME} says: changed or torn; train it again"

@@ -27,6 +27,19 @@ FACTS_FILE = "reward.json"
 REWARD, STEP_REWARD = "reward_model", "step_reward_model"
 
 
+class ScoreHead(nn.Linear):
+    """Hidden states to one number each, in fp32 whatever they are in: bf16 makes 256 scores near 5
+    into 70."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., d) to (..., 1)."""
+        with torch.autocast(input.device.type, enabled=False):
+            return nn.functional.linear(input.float(), self.weight.float(), self.bias.float())
+
+
 class RewardHead(nn.Module):
     """Decoder and head; the forward pass gives one score per place asked for."""
 
@@ -34,7 +47,7 @@ class RewardHead(nn.Module):
         super().__init__()
         self.backbone = backbone
         width = backbone.config.hidden_size
-        self.head = nn.Linear(width, 1)
+        self.head = ScoreHead(width)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():  # arXiv:2403.17031
             self.head.weight.normal_(std=1 / math.sqrt(width + 1), generator=generator)
@@ -43,7 +56,7 @@ class RewardHead(nn.Module):
     def forward(self, ids: Tensor, places: Tensor) -> Tensor:
         """(N,) scores of (B, T) ids padded on the right, at (N, 2) rows and tokens, in fp32."""
         hidden = self.backbone(input_ids=ids, use_cache=False).last_hidden_state
-        return self.head(hidden[places[:, 0], places[:, 1]])[:, 0].float()
+        return self.head(hidden[places[:, 0], places[:, 1]])[:, 0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,14 @@ def model_hash(model: str) -> str:
     return facts.get("content_hash") or content_of(folder)
 
 
+def code_hash() -> str:
+    """Which code of flywheel this is, committed or not."""
+    root = Path(__file__).parents[1]
+    files = sorted(root.rglob("*.py"))
+    lines = "".join(f"{one.relative_to(root)}\0{_hash_of(one)}\n" for one in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
 def _hash_of(path: Path) -> str:
     stat = path.stat()
     return _hash_at(path, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))

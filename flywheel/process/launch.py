@@ -32,6 +32,7 @@ from flywheel.layout import TITLE_MARK
 from flywheel.process.content import content_of
 
 TAIL_LINES = 25
+LOCKED = "FLYWHEEL_LOCKED"  # the folder whose lock a recipe's process inherits
 PEEK_SECONDS = 2.0  # between two looks at metrics.jsonl
 PR_SET_PDEATHSIG = 1
 RANKS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
@@ -66,7 +67,7 @@ def launch(
     run_dir.mkdir(parents=True, exist_ok=True)
     chosen = asdict(settings)
     config = {"settings": chosen, "inputs": _inputs(chosen), "recipe": recipe}
-    with _only_one(run_dir) as lock:
+    with only_one(run_dir) as lock:
         if (finished := _finished(run_dir, config)) is not None:
             log(f"{recipe} has run with these settings on these inputs; {run_dir} is read back")
             shutil.rmtree(run_dir / "state", ignore_errors=True)  # left by a kill after the result
@@ -102,7 +103,7 @@ def _run(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env=_environment(devices),
+        env=_environment(devices) | {LOCKED: str(run_dir)},
         pass_fds=(lock,),
         preexec_fn=_die_with_parent if sys.platform == "linux" else None,
     ) as process:
@@ -122,7 +123,7 @@ def _run(
 
 
 @contextmanager
-def _only_one(run_dir: Path) -> Iterator[int]:
+def only_one(run_dir: Path) -> Iterator[int]:
     """Hold a run's folder; a process that dies, however it dies, holds it no longer.
 
     Raises:
@@ -207,7 +208,10 @@ def _refuse_to_replace(output: str) -> None:
 
 
 def _prepare(run_dir: Path, config: dict[str, Any]) -> None:
-    if _read(run_dir / "config.json") != config:  # other settings: nothing of the old run counts
+    old = _read(run_dir / "config.json")
+    if any(old.get(key) != config[key] for key in ("recipe", "inputs")):
+        # nothing of the old run counts; of other settings, what a run may change as it goes on
+        # (its memory, its cuts) is for its loop to tell from what it may not
         shutil.rmtree(run_dir / "state", ignore_errors=True)
         (run_dir / "metrics.jsonl").unlink(missing_ok=True)
     (run_dir / "result.json").unlink(missing_ok=True)  # a stale result must not pass for a new one

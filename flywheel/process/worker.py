@@ -1,5 +1,6 @@
 """The inside of a training process: settings in, one recipe, result out."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flywheel.errors import FlywheelError, SettingsError
-from flywheel.process.launch import write_json
+from flywheel.process.launch import LOCKED, only_one, write_json
 from flywheel.process.settings import build
 
 T = TypeVar("T")
@@ -34,7 +35,9 @@ def start(recipe: Callable[[Any, Path], dict[str, Any]], settings: type[T]) -> N
     try:
         config = json.loads((run_dir / "config.json").read_text())
         chosen = config.get("settings", config)
-        result = recipe(build(settings, chosen), run_dir)
+        holds = rank() or os.environ.get(LOCKED) == str(run_dir)
+        with contextlib.nullcontext() if holds else only_one(run_dir):
+            result = recipe(build(settings, chosen), run_dir)
     except (OSError, ValueError, FlywheelError) as error:
         if isinstance(error, FlywheelError) or not isinstance(error, ValueError):
             sys.exit(f"{type(error).__name__}: {error}")

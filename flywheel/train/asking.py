@@ -52,7 +52,7 @@ class Asker:
         of asking brought only groups that are to be dropped.
 
         Raises:
-            TrainingError: In all rounds no response could be scored.
+            TrainingError: Not one response to as many prompts as a batch has could be scored.
         """
         kept: list[Rollout] = []
         scores: list[float] = []
@@ -66,11 +66,11 @@ class Asker:
             said, found = self._round(need)
             answers += said
             scores += [one.score for one in found]
+            if not scores:  # of all the prompts of a batch: the first round asks as many
+                raise unscorable(self._learner, len(answers))
             teaching, more = self._teaching(found)
             kept += teaching
             equal += more
-        if not scores:
-            raise unscorable(self._learner, len(answers))
         groups, lost = len(answers) // self._settings.samples, len(answers) - len(scores)
         self.counts.update(sampled=len(answers), unscorable=lost, groups=groups, equal_groups=equal)
         return kept, {

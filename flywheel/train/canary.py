@@ -23,7 +23,9 @@ WIDTH = 8
 LEARNING_RATE = 1e-2
 EPS = 1e-1  # of the gradients' size: with 1e-8 Adam's first step is blind to their scale
 CLIP_FRAC = 0.5  # of the norm: clipping by another norm than the global one is seen
-LIMITS = {"fp32": 1e-5, "bf16": 5e-3}  # relative
+# Relative. In bf16 sound engines of 1 to 12 processes were off by up to .0065, whatever their
+# number: gradients are rounded before they are summed. A defect is off by tenths.
+LIMITS = {"fp32": 1e-5, "bf16": 2e-2}
 CUTS = {"one micro-batch": [ROWS], "uneven micro-batches": [1, ROWS - 1]}
 
 

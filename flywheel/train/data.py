@@ -44,8 +44,8 @@ class Group:
     """A prompt's responses, each once, and every pair among them that was judged.
 
     Attributes:
-        share: What it counts for: 1 for a whole prompt; where a prompt was cut into n groups, n
-            times its share of the prompt's weight, so that every pair still weighs alike.
+        share: What it counts for: the mean weight of the prompt's pairs; where a prompt was cut
+            into n groups, n times its part of that, so that every pair still weighs as it did.
     """
 
     texts: list[Rendered]
@@ -217,11 +217,10 @@ def _cut(rows: list[Judged], most: int) -> list[Group]:
     """One prompt's pairs as groups of at most `most` responses."""
     keys = [(row["response_a_key"], row["response_b_key"]) for row, _ in rows]
     groups = [_group([rows[place] for place in places]) for places in dense(keys, most)]
-    mass = sum(row["weight"] for row, _ in rows)
-    for_each = [sum(pair.weight for pair in group.pairs) / mass for group in groups]
+    masses = [sum(pair.weight for pair in group.pairs) for group in groups]
     return [
-        replace(group, share=share * len(groups))
-        for group, share in zip(groups, for_each, strict=True)
+        replace(group, share=mass / len(rows) * len(groups))
+        for group, mass in zip(groups, masses, strict=True)
     ]
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import hashlib
+import platform
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from flywheel.datasets.manifest import MANIFEST, DatasetManifest
 from flywheel.errors import ManifestError
 from flywheel.models.publish import publish
+from flywheel.process.content import code_hash
 from flywheel.process.worker import rank, world
 from flywheel.train.base import parent_of
 from flywheel.train.config import RunSettings
@@ -52,6 +54,9 @@ def finish(
         "world": world(),
         "zero_stage": engine.stage,
         "precision": engine.settings.precision,
+        "device": str(engine.device),
+        "platform": platform.platform(),
+        "code": code_hash(),
         "result": result,
     }
 

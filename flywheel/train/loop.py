@@ -81,6 +81,8 @@ def fit(
     steps = source.steps
     checked, gauge = canary.check(engine.settings), Gauge(engine)
     _say(f"{engine.stage_reason}; the gradient canary is off by {checked['canary_error']:.1g}")
+    if settings.warmup_steps > steps / 2:
+        _say(f"{steps} steps, of which {settings.warmup_steps} warm up: lower warmup_steps")
     step, spent = _resume(engine, source, settings, run_dir)
     rows = _kept_rows(run_dir / "metrics.jsonl", step)
     first, started = step, time.monotonic() - spent
@@ -138,6 +140,7 @@ def _resume(
     folder, facts = saved
     if facts.get("settings") != _that_matter(settings):
         _say(f"{folder} is of other settings; starting anew")
+        state.forget(run_dir / "state")
         return 0, 0.0
     engine.load(folder)
     source.restore(facts["source"])
@@ -253,6 +256,7 @@ def _summary(rows: list[dict[str, Any]], *, steps_planned: int, resumed_at: int)
         "steps": len(rows),
         "steps_planned": steps_planned,
         "resumed_at": resumed_at,
+        "peak_learning_rate": max((row["learning_rate"] for row in rows), default=0.0),
         "tokens": tokens,
         "tokens_per_second": round(tokens / seconds, 1) if seconds else 0.0,
         "step_seconds": round(seconds, 2),

@@ -62,17 +62,20 @@ class OnPolicy:
         self.steps = batches * self._steps_per_batch
         self._next = 0  # the step that comes next
         self._rollouts: list[Rollout] = []
+        self._facts: dict[str, float] = {}  # of the rollout batch, told at each of its steps
 
     def draw(self, step: int) -> tuple[list[Rollout], dict[str, float]]:
         """The rollouts of a step; none where the run should end."""
         batch, turn = divmod(step, self._steps_per_batch)
-        facts: dict[str, float] = {}
+        facts = dict(self._facts)
         if turn == 0:
+            facts = {}
             if batch % self._settings.measure_every == 0:
                 facts = self.held_out.measure(step)
                 self.stopped = self.held_out.verdict()
             if not self.stopped:
-                facts |= self._roll(batch)
+                self._facts, seconds = self._roll(batch)
+                facts |= self._facts | seconds
             if self.stopped:
                 print(f"the run ends after step {step}: {self.stopped}", flush=True)
                 return [], facts
@@ -109,13 +112,13 @@ class OnPolicy:
         """Landed records whose prompts were asked."""
         return self.asker.record_uids()
 
-    def _roll(self, batch: int) -> dict[str, float]:
-        """Make a rollout batch, and tell how it came about."""
+    def _roll(self, batch: int) -> tuple[dict[str, float], dict[str, float]]:
+        """Make a rollout batch, and tell how it came about and how long that took."""
         began = time.monotonic()
         known, facts = self.asker.batch()
         if not known:
             self.stopped = f"{ROUNDS} rounds of asking brought only groups of equal rewards"
-            return facts
+            return facts, {}
         sampled_at = time.monotonic()
         for part in self._cut(batch, 0, len(known)):  # as the first steps are: ratios of exactly 1
             texts = [known[place].text for place in part]
@@ -127,15 +130,15 @@ class OnPolicy:
             replace(one, advantages=advantages, returns=returns)
             for one, (advantages, returns) in zip(known, credits, strict=True)
         ]
-        facts |= _strays(self._rollouts) | {
-            "kl_beta": self.kl.beta,
+        facts |= _strays(self._rollouts) | {"kl_beta": self.kl.beta}
+        seconds = {
             "sample_seconds": sampled_at - began,
             "logps_seconds": time.monotonic() - sampled_at,
         }
         if facts["sampler_gap"] > SAMPLER_GAP:
             print(f"sampler and engine differ: mean exp|gap| is {facts['sampler_gap']:.3f}")
         self.kl.update(facts["kl_k1_nats"], len(known))
-        return facts
+        return facts, seconds
 
     def _cut(self, batch: int, epoch: int, count: int) -> list[list[int]]:
         """The places of each step of a pass over `count` rollouts, in an order of its own."""

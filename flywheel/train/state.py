@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flywheel.errors import ManifestError
+from flywheel.errors import ManifestError, TrainingError
 from flywheel.models.publish import FILE_NAME, content_hash, verify
 from flywheel.process.worker import rank, world
 from flywheel.train import rng
@@ -29,7 +29,8 @@ def save(folder: Path, step: int, facts: dict[str, Any], write: Callable[[Path],
     """Save a step; every rank calls it, and `write`, which writes on the first alone."""
     draft, final = folder / f".step-{step:08d}.draft", folder / f"step-{step:08d}"
     if rank() == 0:
-        shutil.rmtree(draft, ignore_errors=True)
+        for left in folder.glob(".step-*.draft"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         draft.mkdir(parents=True)
     write(draft)
     generators = from_each(rng.states())
@@ -52,9 +53,25 @@ def save(folder: Path, step: int, facts: dict[str, Any], write: Callable[[Path],
 
 
 def newest(folder: Path, log: Callable[[str], object]) -> tuple[Path, dict[str, Any]] | None:
-    """The newest whole checkpoint and its facts, as the first process finds it; None if none."""
-    path = agreed(_newest_whole(folder, log) if rank() == 0 else None)
+    """The newest whole checkpoint and its facts, as the first process finds it; None if none.
+
+    Raises:
+        TrainingError: There are some, and all are damaged.
+    """
+    path, damaged = agreed(_newest_whole(folder, log) if rank() == 0 else (None, 0))
+    if path is None and damaged:
+        raise TrainingError(
+            f"all {damaged} checkpoints in {folder} are damaged, and a run must not start anew "
+            f"unasked; put one back from a copy, or remove the folder to begin at the first step"
+        )
     return (path, json.loads((path / "facts.json").read_text())) if path else None
+
+
+def forget(folder: Path) -> None:
+    """Remove what a run of other settings left: its steps would be taken for newer ones."""
+    if rank() == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+    barrier()
 
 
 def put_generators_back(path: Path) -> None:
@@ -64,15 +81,18 @@ def put_generators_back(path: Path) -> None:
         rng.put_back(found[rank()])
 
 
-def _newest_whole(folder: Path, log: Callable[[str], object]) -> Path | None:
+def _newest_whole(folder: Path, log: Callable[[str], object]) -> tuple[Path | None, int]:
+    """The newest whole one, and how many are damaged that are newer."""
+    damaged = 0
     for path in reversed(_steps(folder)):
         try:
             verify(path)
         except ManifestError as error:
             log(f"skipping a damaged checkpoint of this run: {error}")
+            damaged += 1
             continue
-        return path
-    return None
+        return path, damaged
+    return None, damaged
 
 
 def _steps(folder: Path) -> list[Path]:

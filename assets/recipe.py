@@ -85,7 +85,7 @@ def train(
         **home.settings(stage),
         **knobs.model_dump(exclude_none=True),
     }
-    inputs = {key: path for key, path in inputs.items() if not _left_out(stage, key, chosen)}
+    inputs = {key: path for key, path in inputs.items() if not left_out(stage, key, chosen)}
     output = str(layout.checkpoint(name, generation))
     start = partial(
         launch,
@@ -110,7 +110,7 @@ def train(
     )
 
 
-def _left_out(stage: str, key: str, chosen: dict[str, Any]) -> bool:
+def left_out(stage: str, key: str, chosen: dict[str, Any]) -> bool:
     """Whether a team does without an input that the turn has for a recipe: `key = ""`.
 
     Raises:

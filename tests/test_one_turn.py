@@ -4,12 +4,20 @@ Whether the models are any good is a claim for `make run`, `make seeds` and `mak
 every stage does its real work on the full delivery, with seconds of training instead of minutes.
 """
 
+import gzip
 import json
 import shlex
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from assets.partitions import generations
+from assets.recipe import left_out
+from assets.resources import Devices, Home
+from assets.training import policy, step_reward_model
+from flywheel.errors import SettingsError
+from flywheel.train.config_policy import RECIPES
 from tests.test_readme import IN_ONE_TURN, OWN
 from tests.turns import SETTINGS, flywheel
 
@@ -90,3 +98,79 @@ def test_taking_the_same_turn_again_changes_nothing(turn: dict, home: Path) -> N
     assert (home / "registry" / "ledger.jsonl").read_bytes() == ledger
     for part in ("reward_model", "policy", "gate", "datasets"):
         assert again[part] == turn[part]
+
+
+OWN_RECIPE = """
+from dataclasses import dataclass
+
+from flywheel.process.worker import start
+from flywheel.train import dpo
+from flywheel.train.config_policy import DpoSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(DpoSettings):
+    beta: float = 0.3
+
+
+def run(settings, run_dir):
+    return dpo.run(settings, run_dir)
+
+
+if __name__ == "__main__":
+    start(run, Settings)
+"""
+
+
+@pytest.mark.parametrize("recipe", [*(name for name in RECIPES if name != "dpo"), "own_recipe"])
+def test_the_challenger_is_trained_by_the_recipe_that_one_setting_names(
+    turn: dict, home: Path, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_recipe.py").write_text(OWN_RECIPE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (home / "settings.toml").write_text(
+        f"[train]\nbudget_seconds = 3\nheld_out_limit = 20\n[policy]\nrecipe = {recipe!r}\n"
+    )
+    before = json.loads((home / "artifacts/checkpoints/sft_policy/g0001/manifest.json").read_text())
+    with dg.instance_for_test() as instance:
+        instance.add_dynamic_partitions(generations.name, ["g0001"])
+        done = dg.materialize(
+            [policy],
+            instance=instance,
+            partition_key="g0001",
+            resources={"home": Home(root=str(home)), "devices": Devices()},
+        )
+    assert done.success
+    (event,) = done.asset_materializations_for_node("training__policy")
+    assert event.metadata["steps"].value > 0
+    manifest = json.loads((home / "artifacts/checkpoints/policy/g0001/manifest.json").read_text())
+    assert manifest["parents"][0] == before["content_hash"]
+    assert manifest["records"]["count"] > 0
+    with gzip.open(home / "artifacts/checkpoints/policy/g0001/record_uids.txt.gz", "rt") as records:
+        seen = [int(line.split("\t")[1]) for line in records]
+    assert len(seen) == manifest["records"]["count"] and sum(seen) > 0
+
+
+def test_steps_of_trajectories_are_learnt_beside_the_turn(turn: dict, home: Path) -> None:
+    (home / "settings.toml").write_text("[train]\nbudget_seconds = 3\nheld_out_limit = 20\n")
+    with dg.instance_for_test() as instance:
+        instance.add_dynamic_partitions(generations.name, ["g0001"])
+        done = dg.materialize(
+            [step_reward_model],
+            instance=instance,
+            partition_key="g0001",
+            resources={"home": Home(root=str(home)), "devices": Devices()},
+        )
+    assert done.success
+    manifest = home / "artifacts/checkpoints/step_reward_model/g0001/manifest.json"
+    assert json.loads(manifest.read_text())["kind"] == "step_reward_model"
+
+
+def test_an_input_that_a_turn_has_is_left_out_or_kept_and_never_replaced(
+    turn: dict, home: Path
+) -> None:
+    chosen = {"reward_model": "", "dataset": "/mine"}
+    assert left_out("grpo", "reward_model", chosen) and not left_out("grpo", "model", chosen)
+    with pytest.raises(SettingsError, match=r"\[grpo\] dataset is '/mine', but a turn trains on"):
+        left_out("grpo", "dataset", chosen)

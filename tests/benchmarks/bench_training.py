@@ -2,8 +2,10 @@
 
 from tests.benchmarks.measurement import Measurement
 from tests.benchmarks.sampling_vs_hf import sampling_vs_hf
+from tests.benchmarks.start import start_seconds
+from tests.benchmarks.trainers import measure_trainers
 
 
 def measure() -> list[Measurement]:
     """Every comparison, one after the other."""
-    return [*sampling_vs_hf()]
+    return [*measure_trainers(), *start_seconds(), *sampling_vs_hf()]

@@ -92,7 +92,7 @@ def _pairs(asked: list[str], k: int, text: Any) -> list[dict[str, Any]]:
 
 def flywheel(kind: str, folder: Path) -> dict[str, float]:
     """Our recipe, through the contract that everybody uses: settings in, metrics.jsonl out."""
-    settings, prompts = _settings(kind, folder)
+    settings, prompts = settings_of(kind, folder)
     shutil.rmtree(folder / "run", ignore_errors=True)  # a finished run is not run again
     result = launch(f"flywheel.train.{kind.rstrip('49')}", settings, folder / "run", log=_quiet)
     steps = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").open()][WARM:]
@@ -106,7 +106,8 @@ def flywheel(kind: str, folder: Path) -> dict[str, float]:
     }
 
 
-def _settings(kind: str, folder: Path) -> tuple[RunSettings, int]:
+def settings_of(kind: str, folder: Path) -> tuple[RunSettings, int]:
+    """Our settings for a race, and prompts (or rows, or pairs) a step."""
     common: dict[str, Any] = {
         "model": str(folder / "model"),
         "dataset": str(folder / kind),
@@ -135,7 +136,7 @@ def torch_loop(kind: str, folder: Path) -> dict[str, float]:
     from flywheel.train.engine import bf16_pays
     from flywheel.train.source import Shuffled
 
-    settings, _ = _settings(kind, folder)
+    settings, _ = settings_of(kind, folder)
     torch.set_num_threads(THREADS)
     tokenizer, model = load_tokenizer(settings.model), load_causal(settings.model)
     module = ResponseLogps(model)

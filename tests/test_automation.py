@@ -55,10 +55,10 @@ def settle(home: Home, needed: int) -> None:
 
 
 def ask_sensor(home: Home, instance: dg.DagsterInstance, cursor: str | None = None) -> object:
-    context = dg.build_sensor_context(
+    with dg.build_sensor_context(
         instance=instance, cursor=cursor, resources={"home": home}, definitions=defs
-    )
-    return automation.enough_new_feedback(context)
+    ) as context:
+        return automation.enough_new_feedback(context)
 
 
 def test_the_inbox_sensor_asks_once_for_each_delivery(home: Home) -> None:
@@ -94,10 +94,10 @@ def test_a_turn_starts_at_the_set_number_of_judgements_and_not_before(home: Home
 
 
 def ask_weekly(home: Home, instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
-    context = dg.build_schedule_context(
+    with dg.build_schedule_context(  # one left open is found, dead, by the tests after it
         instance=instance, scheduled_execution_time=SUNDAY, resources={"home": home}
-    )
-    return automation.weekly_turn(context)
+    ) as context:
+        return automation.weekly_turn(context)
 
 
 def freeze_all(home: Home, generation: str) -> None:

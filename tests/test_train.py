@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import re
@@ -11,8 +12,9 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ from flywheel.process.settings import build
 from flywheel.records.message import dump, prompt_of, response_of
 from flywheel.rollout import Policy, RewardModel, sample
 from flywheel.train.base import resolve_base
-from flywheel.train.batches import micro_batches
+from flywheel.train.batches import cheapest_cuts, micro_batches
 from flywheel.train.config import PretrainSettings, SftSettings
 from flywheel.train.config_policy import DpoSettings
 from flywheel.train.config_reward import RewardSettings
@@ -562,6 +564,21 @@ def test_micro_batches_hold_every_element_once_within_the_budget() -> None:
     batches = micro_batches(sizes, lambda size: (1, size), 10)
     assert sorted(one for batch in batches for one in batch) == sorted(sizes)
     assert all(len(batch) == 1 or len(batch) * max(batch) <= 10 for batch in batches)
+
+
+def test_batches_are_cut_where_padding_and_their_number_cost_least() -> None:
+    shapes = sorted(((1 + n % 3, 3 + 7 * n % 11) for n in range(9)), key=lambda one: -one[1])
+
+    def cost(ends: Sequence[int]) -> float:
+        batches = [shapes[first:end] for first, end in pairwise([0, *ends])]
+        sizes = [sum(rows for rows, _ in batch) * batch[0][1] for batch in batches]
+        fits = all(len(one) == 1 or size <= 60 for one, size in zip(batches, sizes, strict=True))
+        return sum(sizes) + 9 * len(sizes) if fits else math.inf
+
+    inner = range(1, len(shapes))
+    ways = [[*ends, len(shapes)] for n in inner for ends in combinations(inner, n)]
+    assert cost(cheapest_cuts(shapes, 60, 9)) == min(map(cost, ways)) < math.inf
+    assert cheapest_cuts([], 60, 9) == [] and cheapest_cuts([(1, 100)], 60, 9) == [1]
 
 
 def test_an_empty_split_is_an_error_that_says_so(base: str, tmp_path: Path) -> None:

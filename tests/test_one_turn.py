@@ -122,6 +122,19 @@ if __name__ == "__main__":
 """
 
 
+def materialized(asset: dg.AssetsDefinition, home: Path) -> dg.ExecuteInProcessResult:
+    with dg.instance_for_test() as instance:
+        instance.add_dynamic_partitions(generations.name, ["g0001"])
+        done = dg.materialize(
+            [asset],
+            instance=instance,
+            partition_key="g0001",
+            resources={"home": Home(root=str(home)), "devices": Devices()},
+        )
+    assert done.success
+    return done
+
+
 FAST = ("kto", "grpo", "own_recipe")
 
 
@@ -146,15 +159,7 @@ def test_the_challenger_is_trained_by_the_recipe_that_one_setting_names(
         f"[train]\nbudget_seconds = 3\nheld_out_limit = 20\n[policy]\nrecipe = {recipe!r}\n"
     )
     before = json.loads((home / "artifacts/checkpoints/sft_policy/g0001/manifest.json").read_text())
-    with dg.instance_for_test() as instance:
-        instance.add_dynamic_partitions(generations.name, ["g0001"])
-        done = dg.materialize(
-            [policy],
-            instance=instance,
-            partition_key="g0001",
-            resources={"home": Home(root=str(home)), "devices": Devices()},
-        )
-    assert done.success
+    done = materialized(policy, home)
     (event,) = done.asset_materializations_for_node("training__policy")
     assert event.metadata["steps"].value > 0
     manifest = json.loads((home / "artifacts/checkpoints/policy/g0001/manifest.json").read_text())
@@ -167,15 +172,7 @@ def test_the_challenger_is_trained_by_the_recipe_that_one_setting_names(
 
 def test_steps_of_trajectories_are_learnt_beside_the_turn(turn: dict, home: Path) -> None:
     (home / "settings.toml").write_text("[train]\nbudget_seconds = 3\nheld_out_limit = 20\n")
-    with dg.instance_for_test() as instance:
-        instance.add_dynamic_partitions(generations.name, ["g0001"])
-        done = dg.materialize(
-            [step_reward_model],
-            instance=instance,
-            partition_key="g0001",
-            resources={"home": Home(root=str(home)), "devices": Devices()},
-        )
-    assert done.success
+    materialized(step_reward_model, home)
     manifest = home / "artifacts/checkpoints/step_reward_model/g0001/manifest.json"
     assert json.loads(manifest.read_text())["kind"] == "step_reward_model"
 

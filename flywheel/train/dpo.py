@@ -17,14 +17,14 @@ from torch import Tensor
 
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
-from flywheel.models.lora import merged, with_lora
+from flywheel.models.lora import with_lora
 from flywheel.process.worker import start, use_threads
 from flywheel.train.batches import held_out_batches
 from flywheel.train.config import HELD_OUT_FRAC, REFERENCE_FRAC
 from flywheel.train.config_policy import WITHOUT_REFERENCE, DpoSettings
 from flywheel.train.data import Group, Reader, limited, needed, records_of
 from flywheel.train.engine import Engine
-from flywheel.train.finish import finish
+from flywheel.train.finish import finish, policy_writer
 from flywheel.train.loop import Objective, Stats, fit
 from flywheel.train.losses import right_share
 from flywheel.train.preference_losses import VARIANTS, Logps, Shape, pair_losses
@@ -66,15 +66,11 @@ def run(settings: DpoSettings, run_dir: Path) -> dict[str, Any]:
     }
     result |= measure(engine, unseen_judged, objective, settings)
 
-    def write(folder: Path) -> None:
-        merged(model).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
     return finish(
         settings,
         engine,
         kind="policy",
-        write=write,
+        write=policy_writer(model, tokenizer),
         record_uids=records_of(one.pair for one in judged),
         result=result,
     )

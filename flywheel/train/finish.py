@@ -11,6 +11,7 @@ from typing import Any
 
 from flywheel.datasets.manifest import MANIFEST, DatasetManifest
 from flywheel.errors import ManifestError
+from flywheel.models.lora import merged
 from flywheel.models.publish import publish
 from flywheel.process.content import code_hash
 from flywheel.process.worker import rank, world
@@ -85,6 +86,16 @@ def finish(
         "precision": engine.settings.precision,
         "world": world(),
     }
+
+
+def policy_writer(model: Any, tokenizer: Any) -> Callable[[Path], None]:
+    """What `finish` calls to write a policy: whole weights, adapters merged, and the tokenizer."""
+
+    def write(folder: Path) -> None:
+        merged(model).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+    return write
 
 
 def _datasets(settings: RunSettings) -> dict[str, str]:

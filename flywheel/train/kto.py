@@ -18,14 +18,14 @@ from torch import Tensor
 from flywheel.errors import TrainingError
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
-from flywheel.models.lora import merged, with_lora
+from flywheel.models.lora import with_lora
 from flywheel.process.clock import pieces
 from flywheel.process.worker import start, use_threads
 from flywheel.train.config import HELD_OUT_FRAC, REFERENCE_FRAC
 from flywheel.train.config_policy import KtoSettings
 from flywheel.train.data import limited, needed
 from flywheel.train.engine import Engine
-from flywheel.train.finish import finish
+from flywheel.train.finish import finish, policy_writer
 from flywheel.train.loop import Objective, Stats, fit
 from flywheel.train.losses import right_share
 from flywheel.train.preference_losses import kto
@@ -80,15 +80,11 @@ def run(settings: KtoSettings, run_dir: Path) -> dict[str, Any]:
     }
     result |= measure(engine, unseen_rated, weights, settings)
 
-    def write(folder: Path) -> None:
-        merged(model).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
     return finish(
         settings,
         engine,
         kind="policy",
-        write=write,
+        write=policy_writer(model, tokenizer),
         record_uids={uid for one in rated for uid in one.rating.record_uids},
         result=result,
     )

@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flywheel.models.lora import merged
 from flywheel.train.asking import ROUNDS, Asker, mean
 from flywheel.train.config_reinforce import OnPolicySettings
-from flywheel.train.finish import finish
+from flywheel.train.finish import finish, policy_writer
 from flywheel.train.held_out import HeldOut
 from flywheel.train.kl import KlCoefficient, k3
 from flywheel.train.loop import Objective, fit
@@ -184,15 +183,11 @@ def reinforce(
 def published(learner: Learner, result: dict[str, Any], record_uids: set[str]) -> dict[str, Any]:
     """Publish the policy alone: no reference, no value model, no adapter."""
 
-    def write(folder: Path) -> None:
-        merged(learner.policy.model).save_pretrained(folder)
-        learner.policy.tokenizer.save_pretrained(folder)
-
     return finish(
         learner.settings,
         learner.engine,
         kind="policy",
-        write=write,
+        write=policy_writer(learner.policy.model, learner.policy.tokenizer),
         record_uids=record_uids,
         result=result,
     )

@@ -17,7 +17,7 @@ from flywheel.models.small import small_llama, word_tokenizer
 from flywheel.process.worker import start, use_threads
 from flywheel.train.config import PretrainSettings
 from flywheel.train.engine import Engine
-from flywheel.train.finish import finish
+from flywheel.train.finish import finish, policy_writer
 from flywheel.train.loop import Objective, Stats, fit
 from flywheel.train.source import Shuffled
 
@@ -44,12 +44,10 @@ def run(settings: PretrainSettings, run_dir: Path) -> dict[str, Any]:
     engine = Engine(ResponseLogps(model), settings)
     result = fit(engine, Shuffled(elements, settings), imitate(settings.packing), settings, run_dir)
 
-    def write(folder: Path) -> None:
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
     result["parameters"] = model.num_parameters()
-    return finish(settings, engine, kind="base_policy", write=write, result=result)
+    return finish(
+        settings, engine, kind="base_policy", write=policy_writer(model, tokenizer), result=result
+    )
 
 
 def imitate(packing: bool) -> Objective[Rendered]:

@@ -16,13 +16,13 @@ from flywheel.models.logps import (
     pad_packs,
     row_sums,
 )
-from flywheel.models.lora import merged, with_lora
+from flywheel.models.lora import with_lora
 from flywheel.process.worker import start, use_threads
 from flywheel.train.batches import held_out_batches
 from flywheel.train.config import HELD_OUT_FRAC, SftSettings
 from flywheel.train.data import Reader, Row, limited, needed, records_of
 from flywheel.train.engine import Engine
-from flywheel.train.finish import finish
+from flywheel.train.finish import finish, policy_writer
 from flywheel.train.loop import Objective, Stats, fit
 from flywheel.train.source import Shuffled
 
@@ -44,15 +44,11 @@ def run(settings: SftSettings, run_dir: Path) -> dict[str, Any]:
     result = fit(engine, Shuffled(rows, settings), objective, settings.for_steps(), run_dir)
     result |= reader.counts() | nats_per_token(engine, held_out, settings)
 
-    def write(folder: Path) -> None:
-        merged(model).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
     return finish(
         settings,
         engine,
         kind="sft_policy",
-        write=write,
+        write=policy_writer(model, tokenizer),
         record_uids=records_of(rows),
         result=result,
     )

@@ -52,7 +52,7 @@ def _measured(size: str, *, samples: int, is_greedy: bool, has_ends: bool) -> Me
     drawn = "greedy" if is_greedy else "sampled"
     ends = "ragged ends" if has_ends else "no ends"
     return Measurement(
-        name=f"sampling, {size} parameters, {drawn}, {ends}, {samples} per prompt",
+        name=f"sampling_vs_hf: {size} parameters, {drawn}, {ends}, {samples} per prompt",
         value=value * 1e6,
         unit="CPU us per token",
         peer="transformers generate",

@@ -13,6 +13,9 @@ import pytest
 import torch
 
 from flywheel.errors import TrainingError
+from flywheel.process import worker
+from flywheel.process.launch import LOCKED, only_one, write_json
+from flywheel.process.launch import _prepare as prepare
 from flywheel.train import state
 from flywheel.train.config import RunSettings
 from flywheel.train.engine import Engine
@@ -90,6 +93,40 @@ def test_a_run_whose_saves_are_all_damaged_does_not_start_anew(tmp_path: Path) -
         state.newest(tmp_path, print)
     state.forget(tmp_path)
     assert state.newest(tmp_path, print) is None
+
+
+def test_a_second_run_started_by_hand_in_one_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "config.json").write_text('{"output": "o"}')
+    monkeypatch.setattr(sys, "argv", ["recipe", str(tmp_path)])
+    ran: list[Path] = []
+
+    def recipe(settings: RunSettings, run_dir: Path) -> dict[str, Any]:
+        ran.append(run_dir)
+        return {}
+
+    with only_one(tmp_path):
+        with pytest.raises(SystemExit, match="one run at a time works in a folder"):
+            worker.start(recipe, RunSettings)
+        monkeypatch.setenv(LOCKED, str(tmp_path))  # as `launch` starts it, which holds the lock
+        worker.start(recipe, RunSettings)
+    monkeypatch.delenv(LOCKED)
+    worker.start(recipe, RunSettings)
+    assert len(ran) == 2 and (tmp_path / "result.json").exists()
+
+
+def test_a_run_goes_on_from_its_saves_where_only_its_speed_is_set_anew(tmp_path: Path) -> None:
+    old = {"recipe": "r", "inputs": {"dataset": "a"}, "settings": {"micro_tokens": 8192}}
+    for changed, is_kept in (
+        ({"settings": {"micro_tokens": 2048}}, True),
+        ({"inputs": {"dataset": "b"}}, False),
+        ({"recipe": "another"}, False),
+    ):
+        write_json(tmp_path / "config.json", old)
+        (tmp_path / "state" / "step-00000001").mkdir(parents=True, exist_ok=True)
+        prepare(tmp_path, {**old, **changed})
+        assert (tmp_path / "state").exists() == is_kept, changed
 
 
 def test_a_draft_that_a_kill_left_is_no_save_and_does_not_stop_the_next(tmp_path: Path) -> None:

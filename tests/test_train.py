@@ -29,6 +29,7 @@ from flywheel.datasets.manifest import read_split
 from flywheel.datasets.render import Rendered
 from flywheel.errors import LaunchError, ManifestError, SettingsError, TrainingError
 from flywheel.layout import TITLE_MARK, Layout
+from flywheel.models.cuts import cheapest_cuts
 from flywheel.models.load import load_backbone, load_causal, load_tokenizer
 from flywheel.models.logps import ResponseLogps, pad
 from flywheel.models.publish import verify
@@ -38,7 +39,7 @@ from flywheel.process.settings import build
 from flywheel.records.message import dump, prompt_of, response_of
 from flywheel.rollout import Policy, RewardModel, sample
 from flywheel.train.base import resolve_base
-from flywheel.train.batches import cheapest_cuts, micro_batches
+from flywheel.train.batches import micro_batches
 from flywheel.train.config import PretrainSettings, SftSettings
 from flywheel.train.config_policy import DpoSettings
 from flywheel.train.config_reward import RewardSettings

@@ -38,14 +38,14 @@ def start(recipe: Callable[[Any, Path], dict[str, Any]], settings: type[T]) -> N
         holds = rank() or os.environ.get(LOCKED) == str(run_dir)
         with contextlib.nullcontext() if holds else only_one(run_dir):
             result = recipe(build(settings, chosen), run_dir)
+            if rank() == 0:
+                result["seconds"] = round(time.monotonic() - started, 2)
+                write_json(run_dir / "result.json", result)
+                shutil.rmtree(run_dir / "state", ignore_errors=True)  # nothing is left to resume
     except (OSError, ValueError, FlywheelError) as error:
         if isinstance(error, FlywheelError) or not isinstance(error, ValueError):
             sys.exit(f"{type(error).__name__}: {error}")
         raise
-    if rank() == 0:
-        result["seconds"] = round(time.monotonic() - started, 2)
-        write_json(run_dir / "result.json", result)
-        shutil.rmtree(run_dir / "state", ignore_errors=True)  # nothing is left to resume
 
 
 def rank() -> int:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 import torch
 
 from flywheel.datasets.render import Rendered, render
+from flywheel.models.cuts import batch_tokens, cheapest_cuts
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
 from flywheel.records.message import Conversation, Message
@@ -98,15 +100,10 @@ def response_nll(
 
 
 def by_length(rows: Sequence[Rendered | None], micro_tokens: int) -> list[list[int]]:
-    """Places of rows, longest first, cut at `micro_tokens` padded tokens; gaps are left out."""
-    order = sorted(
-        (place for place, row in enumerate(rows) if row),
-        key=lambda p: -len(rows[p].ids),  # type: ignore[union-attr]
-    )
-    batches: list[list[int]] = []
-    for place in order:
-        width = len(rows[batches[-1][0]].ids) if batches else 0  # type: ignore[union-attr]
-        if not batches or (len(batches[-1]) + 1) * width > micro_tokens:
-            batches.append([])
-        batches[-1].append(place)
-    return batches
+    """Places of rows, longest first, cut at `micro_tokens` padded tokens or where it is cheaper;
+    gaps are left out."""
+    found = [(len(row.ids), place) for place, row in enumerate(rows) if row]
+    found.sort(key=lambda one: -one[0])
+    cuts = cheapest_cuts([(1, length) for length, _ in found], micro_tokens, batch_tokens())
+    order = [place for _, place in found]
+    return [order[first:end] for first, end in pairwise([0, *cuts])]

@@ -4,17 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import TypeVar
 
-import torch
-
+from flywheel.models.cuts import batch_tokens, cheapest_cuts
 from flywheel.models.logps import first_fit
 from flywheel.process.clock import pieces
 from flywheel.train.config import RunSettings
 from flywheel.train.engine import shared_clock
 
 E = TypeVar("E")
-# What a batch costs beside its tokens, in tokens. On two cores, 8 ms a batch of a model that takes
-# .2 ms a token; a GPU is idle where a batch is small.
-BATCH_TOKENS = {"cpu": 128, "gpu": 2048}
 
 
 def micro_batches(
@@ -26,43 +22,15 @@ def micro_batches(
 ) -> list[list[E]]:
     """Cut elements, by length, into batches of at most `budget` padded tokens.
 
-    Where to cut is chosen so that all of them cost least: padding, and `BATCH_TOKENS` a batch.
+    Where to cut is chosen so that all of them cost least: padding, and `batch_tokens` a batch.
     With `packing` an element is one row, and takes the room that `pack` finds for it.
     """
     longest_first = sorted(elements, key=lambda element: -shape(element)[1])
     if packing:
         return _packed(longest_first, lambda one: shape(one)[1], budget)
     shapes = [shape(one) for one in longest_first]
-    on_gpu = torch.cuda.is_available()
-    cuts = cheapest_cuts(shapes, budget, BATCH_TOKENS["gpu" if on_gpu else "cpu"])
+    cuts = cheapest_cuts(shapes, budget, batch_tokens())
     return [longest_first[first:end] for first, end in pairwise([0, *cuts])]
-
-
-def cheapest_cuts(shapes: Sequence[tuple[int, int]], budget: int, overhead: int) -> list[int]:
-    """Where batches end: the cheapest way to cut, each costing its padded tokens and `overhead`.
-
-    Args:
-        shapes: (rows, tokens of the longest) of each element, longest first.
-        budget: Most padded tokens of a batch; an element alone may have more.
-        overhead: Tokens that a batch costs beside its own.
-    """
-    cheapest, begins = [0.0], [0]
-    for end in range(1, len(shapes) + 1):
-        rows, found = 0, list[tuple[float, int]]()
-        for first in range(end - 1, -1, -1):
-            more, width = shapes[first]
-            rows += more
-            if rows * width > budget and first < end - 1:
-                break
-            found.append((cheapest[first] + rows * width + overhead, first))
-        cost, begin = min(found)
-        cheapest.append(cost)
-        begins.append(begin)
-    cuts, end = list[int](), len(shapes)
-    while end:
-        cuts.append(end)
-        end = begins[end]
-    return cuts[::-1]
 
 
 def _packed(

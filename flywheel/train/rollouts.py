@@ -28,6 +28,7 @@ from flywheel.train.batches import micro_batches
 from flywheel.train.config_reinforce import RewardedSettings
 from flywheel.train.data import limited
 from flywheel.train.engine import Engine
+from flywheel.train.ranks import from_each
 from flywheel.train.rewards import Reward, Rewards
 
 T = TypeVar("T")
@@ -213,11 +214,7 @@ def by_row(facts: Facts, rows: Sequence[Rendered]) -> list[Facts]:
 
 def gathered(mine: list[T]) -> list[T]:
     """The lists of all processes, one after the other."""
-    if world() == 1:
-        return mine
-    found: list[Any] = [None] * world()
-    torch.distributed.all_gather_object(found, mine)
-    return [one for share in found for one in share]
+    return [one for share in from_each(mine) for one in share]
 
 
 def joined(rollouts: Sequence[Rollout], name: str, device: Any) -> Tensor:

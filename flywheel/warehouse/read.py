@@ -42,7 +42,7 @@ def set_aside_if_damaged(database: Path) -> Path | None:
     try:
         with _connect(database, read_only=False):
             return None
-    except (WarehouseError, duckdb.Error) as error:
+    except WarehouseError as error:
         if not DAMAGE.search(str(error)):
             raise
     aside = database.with_name(database.name + DAMAGED_SUFFIX)

@@ -4,8 +4,7 @@ import math
 
 import pytest
 
-from flywheel.errors import TrainingError
-from flywheel.sample.reinforce import curve_of, limits_of
+from flywheel.sample.reinforce import CAUTION, curve_of, limit_of
 
 
 def measured(gains: dict[float, float], start: float = 0.6) -> list[dict[str, float]]:
@@ -35,10 +34,7 @@ def test_gold_that_only_rises_has_no_peak() -> None:
     assert curve_of(measured({})).peak is None
 
 
-def test_a_limit_is_chosen_without_the_run_that_it_ends() -> None:
-    assert limits_of([1.0, 2.0, 3.0]) == [2.5**2, 2.0**2, 1.5**2]
-    assert limits_of([None, 2.0, 3.0])[1:] == [9.0, 4.0]
-    with pytest.raises(TrainingError, match="at least two seeds"):
-        limits_of([1.0])
-    with pytest.raises(TrainingError, match="none of them has one"):
-        limits_of([1.0, None])
+def test_a_run_is_to_end_before_the_peak_and_without_one_not_at_all() -> None:
+    assert 0 < limit_of(2.0) < 2.0**2
+    assert limit_of(2.0) == (CAUTION * 2.0) ** 2
+    assert limit_of(None) == 0.0  # GrpoSettings: no limit

@@ -282,7 +282,7 @@ def test_the_plurality_of_votes_and_the_slices_by_domain_by_hand() -> None:
 
 
 def test_near_repeats_of_one_prompt_count_as_one_prompt() -> None:
-    from flywheel.evaluate.policies import Answers, compare
+    from flywheel.evaluate.versus import Answers, compare
 
     def compared(prompts: int, repeats: int) -> dict[str, Any]:
         prompt = prompt_of("?")

@@ -46,7 +46,7 @@ MAY_IMPORT = {
     | {"flywheel.rollout", "flywheel.sample"},
     "flywheel.collect": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process", "flywheel.rollout"},
-    "flywheel.promotion": GROUND | {"flywheel.lake"},
+    "flywheel.promotion": GROUND | {"flywheel.lake", "flywheel.evaluate"},  # evidence, no models
     "assets": None,  # the outermost room: it may import all of flywheel
 }
 

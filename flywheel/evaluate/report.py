@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.evaluate.graders import Asked
-from flywheel.evaluate.policies import Answers
+from flywheel.evaluate.versus import Answers
 
 SHOWN = 20  # pairs of answers at each end
 STYLE = """
@@ -27,6 +27,11 @@ def write_report(
     rates = [
         (f"challenger preferred over {name}", one["win_rate"], one["ci"], 0.5)
         for name, one in policy["versus"].items()
+    ]
+    rates += [
+        (f"at equal length, over {name}", one["win_rate"], one["ci"], 0.5)
+        for name, two in policy["versus"].items()
+        if (one := two["length_controlled"])
     ]
     rates += [
         (f"greedy: challenger preferred over {name}", one["win_rate"], one["ci"], 0.5)
@@ -60,7 +65,7 @@ the line is one half.</p>
 {_means("score", policy["mean_score"])}{_means("greedy score", policy["greedy"]["mean_score"])}
 {_means("tokens", policy["mean_tokens"])}</table>
 {_demonstrations(result["demonstrations"])}
-{_slices("Slices of the win rate", policy["by_domain"], "win_rate", "prompts")}
+{_slices("Slices of the win rate", _named(policy["slices"]), "win_rate", "prompts")}
 {_slices("Reward model by domain", reward["by_domain"], "accuracy", "pairs", "longest_wins")}
 {_slices("Reward model by length", reward["by_length"], "accuracy", "pairs")}
 {_sides(asked, answers, opponent)}
@@ -141,6 +146,10 @@ def _slices(title: str, found: dict[str, Any], value: str, count: str, *beside: 
         rows += f"<tr><td>{escape(name)}</td>{''.join(map(_cell, cells))}</tr>"
     heads = "".join(f"<th>{head}</th>" for head in ("", value, count, *beside))
     return f"<h2>{title}</h2><table><tr>{heads}</tr>{rows}</table>"
+
+
+def _named(slices: list[dict[str, Any]]) -> dict[str, Any]:
+    return {f"{one['axis']}: {one['name']}": one for one in slices}
 
 
 def _sides(asked: list[Asked], answers: dict[str, Answers], opponent: str) -> str:

@@ -59,7 +59,7 @@ def rate(
         EvaluationError: There is nothing to average, the two do not line up, or a number is not
             finite or not on the scale.
     """
-    sums, sizes = _by_cluster(clusters, values, np.ones(len(values)))
+    sums, sizes = by_cluster(clusters, values, np.ones(len(values)))
     least, most = scale
     if min(values) < least or max(values) > most:
         raise EvaluationError(
@@ -105,7 +105,7 @@ def ratio(
             f"a ratio needs a positive size for each of {len(sums)} sums, got {len(sizes)} sizes "
             f"from {min(sizes, default=0):g}"
         )
-    over, under = _by_cluster(clusters, sums, sizes)
+    over, under = by_cluster(clusters, sums, sizes)
     low, high = _percentiles(over, under, resamples, seed)
     return Rate(
         value=float(over.sum() / under.sum()),
@@ -151,8 +151,8 @@ def _check_finite(values: Sequence[float]) -> None:
         )
 
 
-def _by_cluster(clusters: Sequence[object], values: Sequence[float], sizes: Any) -> tuple[Any, Any]:
-    """Values and sizes added up within each cluster: two arrays of (clusters,)."""
+def by_cluster(clusters: Sequence[object], values: Sequence[float], sizes: Any) -> tuple[Any, Any]:
+    """Values and sizes added up within each cluster, by name: two arrays of (clusters,)."""
     if not len(values) or len(values) != len(clusters):
         raise EvaluationError(
             f"a rate needs observations with their groups, got {len(values)} and {len(clusters)}"

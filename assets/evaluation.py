@@ -18,6 +18,7 @@ from flywheel.process.settings import build
 from flywheel.promotion import champion, title_holder
 from flywheel.train import config as recipes
 from flywheel.train.base import base_of
+from flywheel.turn import without_outcomes
 
 HELD_OUT = dg.AssetKey(["evaluation", "held_out_evaluation"])
 
@@ -103,7 +104,8 @@ def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
             "win_rate_low": policy["ci"][0],
             "mean_response_tokens": policy["mean_response_tokens"],
             "reward_model": dg.MetadataValue.json(reward),
-            "policy": dg.MetadataValue.json(policy),
+            "broken_invariants": dg.MetadataValue.json(result["broken_invariants"]),
+            "policy": dg.MetadataValue.json(without_outcomes(policy)),
             "demonstrations": dg.MetadataValue.json(result["demonstrations"] or {}),
             "report": dg.MetadataValue.url((directory / "report.html").as_uri()),
         },

@@ -13,7 +13,8 @@
   model's paired lead on the better rule, {baseline, difference, ci}; the ceiling is how often
   two annotators agree, evenly split pairs included, and beside it how often the model agrees with
   one of them on the same pairs; the plurality is the plain count of votes;
-* `policy`: {opponent, win_rate, ci, prompts, groups, mean_response_tokens, versus, ...};
+* `policy`: {opponent, win_rate, ci, prompts, groups, mean_response_tokens, versus, slices, ...};
+* `broken_invariants`: what must hold of any challenger and does not: name to what broke it;
 * `demonstrations`: {base, sft, policy}: nats per token of held-out demonstrations, all losses
   over all tokens; {sft, policy}_minus_base; each with its `_ci`; rows, tokens, groups;
   null where there are none;
@@ -100,7 +101,8 @@ def summarize(
         "excluded": excluded_counts(layout),
         "datasets": _datasets(layout, generation),
         "reward_model": evaluation.get("reward_model"),
-        "policy": evaluation.get("policy"),
+        "policy": without_outcomes(evaluation.get("policy")),
+        "broken_invariants": evaluation.get("broken_invariants", {}),
         "demonstrations": evaluation.get("demonstrations"),
         "gate": latest_decision(layout, generation),
         "champion": holder.generation if holder else None,
@@ -112,6 +114,13 @@ def summarize(
         },
         "orchestration_frac": round(1 - working / total_seconds, 3) if total_seconds else None,
     }
+
+
+def without_outcomes(told: Any) -> Any:
+    """What an evaluation tells, without the outcomes of each group, which only the gate reads."""
+    if isinstance(told, dict):
+        return {key: without_outcomes(one) for key, one in told.items() if key != "outcomes"}
+    return [without_outcomes(one) for one in told] if isinstance(told, list) else told
 
 
 def status_of(layout: Layout) -> dict[str, Any]:

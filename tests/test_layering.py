@@ -43,7 +43,7 @@ MAY_IMPORT = {
     | {"flywheel.rollout"},  # reinforcement learns from what the policy samples
     "flywheel.evaluate": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process"}
-    | {"flywheel.rollout", "flywheel.sample"},
+    | {"flywheel.rollout", "flywheel.sample", "flywheel.models", "flywheel.dedup"},
     "flywheel.collect": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process", "flywheel.rollout"},
     "flywheel.promotion": GROUND | {"flywheel.lake", "flywheel.evaluate"},  # evidence, no models

@@ -27,6 +27,7 @@ class Asked:
         reference: The right answer, where the grader needs one.
         domain: Slice it belongs to; empty where none was given.
         source: Where it was landed from; another slice.
+        record_uids: Landed records behind it, which nothing may have been trained on.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Asked:
     reference: str | None
     domain: str
     source: str = ""
+    record_uids: tuple[str, ...] = ()
 
 
 def refund_desk(asked: Asked, response: Response) -> float:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders import BY_REWARD, Asked, score_all
+from flywheel.evaluate.invariants import broken_invariants, verify_weights
 from flywheel.evaluate.policies import answer_all
 from flywheel.evaluate.report import write_report
 from flywheel.evaluate.reward import measure_reward
@@ -37,7 +38,9 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
 
     Raises:
         EvaluationError: There is nothing to evaluate, or a model was replaced meanwhile.
+        ManifestError: A checkpoint's files are not what its manifest says.
     """
+    verify_weights(settings)
     hashes = model_hashes(settings)
     reward = RewardModel.load(settings.reward_model)
     use_threads(reward.module.backbone.num_parameters(), settings.threads)
@@ -62,6 +65,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     policy["proxy"] = proxy_of(answers, used, reward, settings)
     result |= {
         "policy": policy,
+        "broken_invariants": broken_invariants(settings, asked, answers["policy"]),
         "demonstrations": demonstration_loss(settings),
         "seed": settings.seed,
         "simulated": any(source.startswith(SIMULATED) for source in sources),
@@ -115,6 +119,7 @@ def prompts_of(settings: EvaluateSettings) -> tuple[list[Asked], set[str]]:
             reference=row.get("reference"),
             domain=row.get("domain") or "",
             source=row.get("source") or "",
+            record_uids=tuple(row.get("record_uids") or ()),
         )
         for row in sorted(rows, key=lambda row: row["prompt_key"])
     ]

@@ -1,9 +1,9 @@
 """One policy against another on the same prompts: how often it is preferred, and where it is not.
 
 What is told of each pair is a win rate with its interval, the same at equal length, and, for who
-decides, the outcomes themselves: one a cluster of prompts that nearly repeat each other, in the
-order of the clusters' names. Slices cut the prompts along several axes; each is told with its
-outcomes too, so that who looks at all of them can take into account that there are many.
+decides, the outcomes themselves: one a cluster of prompts that nearly repeat each other. Slices cut
+the prompts along several axes; each is told with its outcomes too, so that who looks at all of them
+can take into account that there are many.
 """
 
 from collections import defaultdict

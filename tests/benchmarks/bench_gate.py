@@ -1,0 +1,141 @@
+"""The gate: how often it errs, what it sees, and what its statistics cost."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+
+from flywheel.evaluate.length import SCALE, controlled
+from flywheel.evaluate.sequential import bounds, log_evidence
+from flywheel.evaluate.stats import outcomes, rate
+from tests.benchmarks.measurement import Measurement
+
+RUNS, LOOKS = 2000, 20
+LEVEL = 0.05
+LEAD, POWER = 0.6, 0.9  # the win rate that a fixed-size test would be planned for, and its power
+Z_LEVEL, Z_POWER = 1.644854, 1.281552  # normal quantiles of .95 and .9
+PLANTED = Path(__file__).parents[2] / "var" / "planted.json"
+
+
+def measure() -> list[Measurement]:
+    """Simulated challengers; those of `python -m flywheel.sample.planted`; a million outcomes."""
+    return [*false_promotions(), *power(), *planted(), *statistics()]
+
+
+def false_promotions() -> list[Measurement]:
+    """Challengers that are no better, each looked at twenty times, by the gate and by a z-test."""
+    found = drawn(0.5, LOOKS * 50, seed=0)
+    every = range(50, LOOKS * 50 + 1, 50)
+    ours = np.mean([any(_refuted(run[:n]) for n in every) for run in found])
+    theirs = np.mean([any(_z(run[:n]) > Z_LEVEL for n in every) for run in found])
+    return [
+        Measurement(
+            name="gate_false_promotion_rate",
+            value=float(ours),
+            unit="of challengers that are no better",
+            peer="z-test at each look",
+            peer_value=float(theirs),
+            ratio=float(ours / LEVEL),
+            conditions=f"{RUNS} runs, {LOOKS} looks at 50 to 1000 prompts, level {LEVEL}, ratio to "
+            f"the level",
+        )
+    ]
+
+
+def power() -> list[Measurement]:
+    """Better challengers: prompts until the gate sees it, beside a test of fixed size.
+
+    The gate looks every 20 prompts and gives up where its power is that of the fixed test.
+    """
+    rows = []
+    for lead in (LEAD, 0.65, 0.7):
+        found = drawn(lead, 1500, seed=1)
+        every = np.arange(20, 1501, 20)
+        first = np.array([_first(run, every) for run in found])
+        end = np.sort(first)[int(POWER * RUNS)]
+        variance = 0.5 * 0.5 - 0.2 / 4  # of outcomes, a fifth of them ties
+        fixed = math.ceil((Z_LEVEL + Z_POWER) ** 2 * variance / (LEAD - 0.5) ** 2)
+        used = np.minimum(first, end).mean()
+        rows.append(
+            Measurement(
+                name="gate_power",
+                value=float(np.mean(first <= end)),
+                unit="of better challengers",
+                peer=f"z-test of fixed size, planned for a win rate of {LEAD}",
+                peer_value=POWER,
+                ratio=float(used / fixed),
+                conditions=f"true win rate {lead}, {RUNS} runs: {used:.0f} prompts on average, at "
+                f"most {end:.0f}, beside {fixed}; ratio of prompts, lower wins",
+            )
+        )
+    return rows
+
+
+def planted() -> list[Measurement]:
+    """What became of the challengers of `python -m flywheel.sample.planted`; none where not run."""
+    if not PLANTED.exists():
+        return []
+    found = [one for one in json.loads(PLANTED.read_text()) if one["meant"]]
+    through = sum(one["decision"] == "PROMOTE" for one in found)
+    by_its_own = sum(one["passed"] for one in found)
+    return [
+        Measurement(
+            name="planted_challengers_passed",
+            value=float(through),
+            unit="of the bad challengers",
+            peer="planted",
+            peer_value=float(len(found)),
+            ratio=through / len(found),
+            conditions=f"{len({one['kind'] for one in found})} kinds, "
+            f"{len({one['seed'] for one in found})} seeds; {by_its_own} stopped by the check "
+            f"meant for them",
+        )
+    ]
+
+
+def statistics() -> list[Measurement]:
+    """A million paired outcomes: win rate, at equal length, bounds at any time."""
+    rng = np.random.default_rng(2)
+    scores, others = rng.random((2, 1_000_000)).round(1).tolist()
+    lengths, other_lengths = rng.integers(5, 60, (2, 1_000_000)).tolist()
+    groups = rng.integers(0, 700_000, 1_000_000).tolist()
+    began = time.process_time()
+    won = outcomes(scores, others)
+    even = controlled(won, lengths, other_lengths, groups)
+    rate(won, groups)
+    rate(even.tolist(), groups, scale=SCALE)
+    bounds(won, LEVEL)
+    bounds(even, LEVEL, SCALE)
+    seconds = time.process_time() - began
+    return [
+        Measurement(
+            name="statistics_cpu_seconds_1m",
+            value=seconds,
+            unit="CPU s",
+            peer="limit",
+            peer_value=10.0,
+            ratio=seconds / 10,
+            conditions="1 M paired outcomes in 0.5 M clusters, lower wins",
+        )
+    ]
+
+
+def drawn(win_rate: float, count: int, seed: int) -> np.ndarray:
+    """(RUNS, count) outcomes, a fifth of them ties."""
+    rng = np.random.default_rng(seed)
+    shares = [1 - win_rate - 0.1, 0.2, win_rate - 0.1]
+    return rng.choice([0.0, 0.5, 1.0], size=(RUNS, count), p=shares)
+
+
+def _refuted(found: np.ndarray) -> bool:
+    return log_evidence(found, 0.5) >= math.log(1 / LEVEL)
+
+
+def _first(run: np.ndarray, every: np.ndarray) -> float:
+    return next((int(n) for n in every if _refuted(run[:n])), math.inf)
+
+
+def _z(found: np.ndarray) -> float:
+    return float((found.mean() - 0.5) / (found.std(ddof=1) / math.sqrt(len(found))))

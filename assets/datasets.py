@@ -110,6 +110,7 @@ def _dataset(name: str, mart: dg.AssetKey, row_key: str, description: str) -> dg
             name=name,
             generation=generation,
             trained_through_batch=newest_batch_number(layout.warehouse_copy),
+            licences=home.settings("licences").get("permitted", ()),
         )
         try:
             manifest.verify(directory)

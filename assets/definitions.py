@@ -10,6 +10,7 @@ from assets import (
     datasets,
     evaluation,
     landing,
+    lineage,
     promotion,
     quality,
     training,
@@ -19,7 +20,17 @@ from assets.resources import Devices, Home
 
 assembled = dg.Definitions(
     assets=dg.load_assets_from_modules(
-        [landing, transform, quality, datasets, training, evaluation, promotion, collection]
+        [
+            landing,
+            transform,
+            quality,
+            datasets,
+            training,
+            evaluation,
+            promotion,
+            lineage,
+            collection,
+        ]
     ),
     jobs=[
         automation.land_inbox,

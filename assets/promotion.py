@@ -67,7 +67,11 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
 
 @dg.asset(
     key=TURN_RESULT,
-    deps=[GATE_DECISION, dg.AssetKey(["collection", "annotation_queue"])],
+    deps=[
+        GATE_DECISION,
+        dg.AssetKey(["promotion", "model_card"]),
+        dg.AssetKey(["collection", "annotation_queue"]),
+    ],
     partitions_def=generations,
     group_name="promotion",
     kinds={"json"},

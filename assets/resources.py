@@ -33,6 +33,8 @@ TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the
     **dict.fromkeys(RECIPES),
     "evaluate": None,
     "gate": None,
+    "licences": {"permitted": list},
+    "cost": {"usd_per_hour": float},
     "collect": None,
     "automation": {"min_new_judgements": int, "alert_webhook": str},
 }
@@ -44,8 +46,8 @@ class Home(dg.ConfigurableResource):
     `settings.toml` in that folder holds a team's choices, one table a stage (`[landing]`,
     `[deduplication]`, `[base]`, `[train]` for all training, `[sft]`, `[reward]`,
     `[step_reward]`, `[policy]` for the choice of recipe and a table of the recipe's name for its
-    settings, `[evaluate]`, `[gate]`, `[collect]`, `[automation]`), so that the UI, the schedule
-    and the command line all train alike. What it does not name keeps the default of the stage's
+    settings, `[evaluate]`, `[gate]`, `[licences]`, `[cost]`, `[collect]`, `[automation]`), so that
+    the UI, the schedule and the command line all train alike. What it does not name keeps the default of the stage's
     settings class.
     """
 

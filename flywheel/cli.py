@@ -95,6 +95,13 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--by", help="who decides (default: the user)")
     back.add_argument("--reason", required=True, help="why")
 
+    one = add("trace", trace_back, "where something came from, or what it went into")
+    one.add_argument(
+        "name",
+        help="a generation, checkpoint, dataset, answer (g0001/<prompt_key>), record, annotator, "
+        "source, licence, guideline or batch; 'source:ukp' where the name alone is not enough",
+    )
+
     board = add("tensorboard", curves, "write the training curves for TensorBoard to show")
     board.add_argument("generation", nargs="?", help="e.g. g0002 (default: every one)")
 
@@ -234,6 +241,17 @@ def _said(arguments: argparse.Namespace, entry: Any) -> dict[str, Any]:
     if not arguments.json:
         print(f"champion is now {facts['champion'] or 'nobody'}")
     return facts
+
+
+def trace_back(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Ask the lineage, from either side."""
+    from flywheel import screen
+    from flywheel.lineage import trace
+
+    found = trace(home().layout, arguments.name)
+    if not arguments.json:
+        screen.show_trace(found)
+    return found
 
 
 def curves(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -49,6 +49,10 @@ class Layout:
         """One Parquet file of inferred marks, e.g. `duplicates`; rebuildable at any time."""
         return self.lake / "derived" / f"{name}.parquet"
 
+    def lineage(self, name: str) -> Path:
+        """Folder of edges between records and datasets, or checkpoints: one file of each."""
+        return self.lake / "derived" / "lineage" / name
+
     # ---- the warehouse --------------------------------------------------------------------
     @property
     def warehouse(self) -> Path:
@@ -112,6 +116,10 @@ class Layout:
     def docs(self) -> Path:
         """Generated pages: Great Expectations Data Docs, reports."""
         return self.root / "docs"
+
+    def card(self, kind: str, checkpoint_id: str) -> Path:
+        """The model card of a checkpoint; not in its folder, because it says what came of it."""
+        return self.artifacts / "cards" / f"{kind}-{checkpoint_id}.md"
 
     @property
     def tensorboard(self) -> Path:

@@ -208,3 +208,22 @@ def show_status(facts: dict[str, Any]) -> None:
         yield "champion", facts["champion"] or "none yet"
 
     _facts(console, lines())
+
+
+def show_trace(found: dict[str, Any]) -> None:
+    """Print what a trace found: facts first, then a table for each list."""
+    console = Console()
+    plain = {key: one for key, one in found.items() if not isinstance(one, list | dict)}
+    console.print("\n".join(f"{key.replace('_', ' ')}: {one}" for key, one in plain.items()))
+    for key, rows in found.items():
+        if not isinstance(rows, list) or not rows:
+            continue
+        if not isinstance(rows[0], dict):
+            console.print(f"{key.replace('_', ' ')}: {', '.join(map(str, rows))}")
+            continue
+        table = Table(*rows[0], title=key.replace("_", " "), title_justify="left")
+        for row in rows:
+            table.add_row(*(str(one) for one in row.values()))
+        console.print(table)
+    if "from" in found:
+        show_trace(found["from"])

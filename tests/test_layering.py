@@ -15,7 +15,7 @@ HOMES = {
     "dagster": {"assets"},
     "dagster_dbt": {"assets"},
     "deepspeed": {"flywheel.train"},
-    "duckdb": {"flywheel.dedup", "flywheel.warehouse"},
+    "duckdb": {"flywheel.dedup", "flywheel.lineage", "flywheel.warehouse"},
     "great_expectations": {"flywheel.quality"},
     "tensorboardX": {"flywheel.process"},
     "torch": {"flywheel.train", "flywheel.rollout", "flywheel.models", "flywheel.process"},
@@ -47,6 +47,8 @@ MAY_IMPORT = {
     "flywheel.collect": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process", "flywheel.rollout"},
     "flywheel.promotion": GROUND | {"flywheel.lake", "flywheel.evaluate"},  # evidence, no models
+    "flywheel.lineage": GROUND
+    | {"flywheel.lake", "flywheel.ingest", "flywheel.datasets", "flywheel.promotion"},
     "assets": None,  # the outermost room: it may import all of flywheel
 }
 

@@ -113,6 +113,14 @@ DERIVED: dict[str, pa.Schema] = {
     ),
 }
 
+# Edges of the lineage: rebuilt from manifests and frozen files at any time.
+LINEAGE: dict[str, pa.Schema] = {
+    "checkpoint_records": pa.schema(
+        [*_texts("record_uid", "checkpoint_id"), *_columns(pa.int32(), "times_seen")]
+    ),
+    "dataset_records": pa.schema(_texts("record_uid", "dataset_id", "split")),
+}
+
 # A table in no known format: the row as it was delivered, as JSON text. One schema for every
 # source, so that a new source needs a staging model and nothing else.
 RAW: pa.Schema = pa.schema(

@@ -47,8 +47,8 @@ class Home(dg.ConfigurableResource):
     `[deduplication]`, `[base]`, `[train]` for all training, `[sft]`, `[reward]`,
     `[step_reward]`, `[policy]` for the choice of recipe and a table of the recipe's name for its
     settings, `[evaluate]`, `[gate]`, `[licences]`, `[cost]`, `[collect]`, `[automation]`), so that
-    the UI, the schedule and the command line all train alike. What it does not name keeps the default of the stage's
-    settings class.
+    the UI, the schedule and the command line all train alike. What it does not name keeps the
+    default of the stage's settings class.
     """
 
     root: str = str(HOME)

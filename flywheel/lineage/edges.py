@@ -21,6 +21,7 @@ from flywheel.layout import Layout
 
 CHECKPOINT_RECORDS, DATASET_RECORDS = "checkpoint_records", "dataset_records"
 MANIFEST = "manifest.json"
+ROW_GROUP = 10_000  # edges that are read to find one
 
 
 def refresh(layout: Layout) -> int:
@@ -38,7 +39,8 @@ def refresh(layout: Layout) -> int:
     for path, folder in wanted.items():
         if not path.exists():
             is_dataset = path.parent == layout.lineage(DATASET_RECORDS)
-            write_table(_of_dataset(folder) if is_dataset else _of_checkpoint(folder), path)
+            table = _of_dataset(folder) if is_dataset else _of_checkpoint(folder)
+            write_table(table, path, row_group=ROW_GROUP)
             written += 1
     return written
 

@@ -37,6 +37,7 @@ FIELDS = {  # what records are chosen by, in the order in which a bare name is l
     "batch": "batch_id",
 }
 BACK = ("generation", "checkpoint", "dataset", "answer")
+Known = dict[str, dict[str, Any]]  # published checkpoints: id to manifest
 ATTRIBUTES = (
     "record_uid",
     "record_id",
@@ -60,23 +61,23 @@ def trace(layout: Layout, name: str) -> dict[str, Any]:
         LineageError: Nothing is called that, or several kinds of things are.
     """
     refresh(layout)
+    known: Known = {one: facts for one, _, facts in manifests(layout)}
     kind, _, rest = name.partition(":")
     if kind not in (*BACK, *FIELDS) or not rest:
-        kind, rest = _kind_of(layout, name), name
+        kind, rest = _kind_of(layout, known, name), name
     if kind == "answer":
-        return _answer(layout, rest)
+        return _answer(layout, known, rest)
     if kind in BACK:
-        return _back(layout, kind, rest)
-    return _forward(layout, kind, rest)
+        return _back(layout, known, kind, rest)
+    return _forward(layout, known, kind, rest)
 
 
-def ancestry(layout: Layout, checkpoint_id: str) -> list[str]:
+def ancestry(known: Known, checkpoint_id: str) -> list[str]:
     """A checkpoint and those that it started from or was taught by, nearest first.
 
     A parent is known by its content: one whose folder was trained over since is named by hash.
     """
-    known = {facts["content_hash"]: (name, facts) for name, _, facts in manifests(layout)}
-    by_id = {name: facts for name, facts in known.values()}
+    by_content = {facts["content_hash"]: name for name, facts in known.items()}
     found: list[str] = []
     waiting = [checkpoint_id]
     while waiting:
@@ -84,9 +85,8 @@ def ancestry(layout: Layout, checkpoint_id: str) -> list[str]:
         if name in found:
             continue
         found.append(name)
-        for parent in by_id.get(name, {}).get("parents", ()):
-            content = parent.get("content_hash")
-            waiting.append(known[content][0] if content in known else _unknown(parent))
+        for parent in known.get(name, {}).get("parents", ()):
+            waiting.append(by_content.get(parent.get("content_hash")) or _unknown(parent))
     return found
 
 
@@ -94,11 +94,11 @@ def _unknown(parent: dict[str, Any]) -> str:
     return f"{Path(parent['model']).name} ({str(parent.get('content_hash', 'hub'))[:12]})"
 
 
-def _kind_of(layout: Layout, name: str) -> str:
+def _kind_of(layout: Layout, known: Known, name: str) -> str:
     if GENERATION.fullmatch(name):
         return "generation"
     found = []
-    if any(_is_checkpoint(name, one, facts) for one, _, facts in manifests(layout)):
+    if any(_is_checkpoint(name, one, facts) for one, facts in known.items()):
         found.append("checkpoint")
     if (layout.artifacts / "datasets" / name / "manifest.json").exists():
         found.append("dataset")
@@ -125,7 +125,7 @@ def _is_checkpoint(name: str, checkpoint_id: str, facts: dict[str, Any]) -> bool
     return name == checkpoint_id or (len(name) >= 8 and facts["content_hash"].startswith(name))
 
 
-def _answer(layout: Layout, name: str) -> dict[str, Any]:
+def _answer(layout: Layout, known: Known, name: str) -> dict[str, Any]:
     generation, _, key = name.partition("/")
     path = layout.evaluation(generation) / "samples.parquet"
     if not path.exists():
@@ -138,10 +138,11 @@ def _answer(layout: Layout, name: str) -> dict[str, Any]:
     if not found:
         raise LineageError(f"{generation} was not asked a prompt with the key {key!r}")
     told = dict(zip(("policy", "prompt", "response", "score"), found, strict=True))
-    return {"kind": "answer", "name": name, **told, "from": _back(layout, "generation", generation)}
+    back = _back(layout, known, "generation", generation)
+    return {"kind": "answer", "name": name, **told, "from": back}
 
 
-def _back(layout: Layout, kind: str, name: str) -> dict[str, Any]:
+def _back(layout: Layout, known: Known, kind: str, name: str) -> dict[str, Any]:
     """What lies behind a checkpoint or a dataset."""
     if kind == "dataset":
         edges, column, ids = DATASET_RECORDS, "dataset_id", [name]
@@ -150,11 +151,11 @@ def _back(layout: Layout, kind: str, name: str) -> dict[str, Any]:
             raise LineageError(f"no dataset {name!r} was frozen; e.g. preference/g0001")
     else:
         wanted = f"policy/{name}" if kind == "generation" else name
-        match = [one for one in manifests(layout) if _is_checkpoint(wanted, one[0], one[2])]
+        match = [one for one in known.items() if _is_checkpoint(wanted, *one)]
         if not match:
             raise LineageError(f"no checkpoint is called {wanted!r}; e.g. policy/g0001")
-        name, _, facts = match[0]
-        edges, column, ids = CHECKPOINT_RECORDS, "checkpoint_id", ancestry(layout, name)
+        name, facts = match[0]
+        edges, column, ids = CHECKPOINT_RECORDS, "checkpoint_id", ancestry(known, name)
     holder = title_holder(layout)
     with _records(layout) as connection:
         connection.execute(
@@ -210,7 +211,7 @@ def _parts(connection: duckdb.DuckDBPyConnection, column: str) -> list[dict[str,
     return [dict(zip(names, (n, c, int(t), usd), strict=True)) for n, c, t, usd in rows]
 
 
-def _forward(layout: Layout, kind: str, name: str) -> dict[str, Any]:
+def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, Any]:
     """What records that somebody said, or that came from somewhere, went into."""
     with _records(layout) as connection:
         query = f"create temp table chosen as select * from records where {_chosen_by(kind)}"
@@ -231,8 +232,8 @@ def _forward(layout: Layout, kind: str, name: str) -> dict[str, Any]:
         ).fetchall()
     saw = {checkpoint for checkpoint, _, _ in seen}
     holder = title_holder(layout)
-    hashes = {one: facts["content_hash"] for one, _, facts in manifests(layout)}
-    heirs = [one for one in hashes if one not in saw and saw & set(ancestry(layout, one))]
+    heirs = [one for one in known if one not in saw and saw & set(ancestry(known, one))]
+    touched = {known[one]["content_hash"] for one in (*saw, *heirs) if one in known}
     return {
         "kind": kind,
         "name": name,
@@ -246,10 +247,7 @@ def _forward(layout: Layout, kind: str, name: str) -> dict[str, Any]:
             for one, records, times in seen
         ],
         "descendants": heirs,
-        "champion_is_touched": bool(
-            holder
-            and holder.content_hash in {hashes[one] for one in (*saw, *heirs) if one in hashes}
-        ),
+        "champion_is_touched": bool(holder and holder.content_hash in touched),
     }
 
 

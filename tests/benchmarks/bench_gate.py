@@ -1,18 +1,26 @@
 """The gate: how often it errs, what it sees, and what its statistics cost."""
 
+import hashlib
 import json
 import math
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from flywheel.evaluate.length import SCALE, controlled
 from flywheel.evaluate.sequential import bounds, log_evidence
 from flywheel.evaluate.stats import outcomes, rate
+from flywheel.lake import LINEAGE, SCHEMAS, ensure, write_table
+from flywheel.layout import Layout
+from flywheel.lineage import trace
+from flywheel.lineage.edges import ROW_GROUP
 from tests.benchmarks.measurement import Measurement
 
 RUNS, LOOKS = 2000, 20
+EDGES, RECORDS, CHECKPOINTS = 10_000_000, 1_000_000, 100
 LEVEL = 0.05
 LEAD, POWER = 0.6, 0.9  # the win rate that a fixed-size test would be planned for, and its power
 Z_LEVEL, Z_POWER = 1.644854, 1.281552  # normal quantiles of .95 and .9
@@ -21,7 +29,7 @@ PLANTED = Path(__file__).parents[2] / "var" / "planted.json"
 
 def measure() -> list[Measurement]:
     """Simulated challengers; those of `python -m flywheel.sample.planted`; a million outcomes."""
-    return [*false_promotions(), *power(), *planted(), *statistics()]
+    return [*false_promotions(), *power(), *planted(), *lineage(), *statistics()]
 
 
 def false_promotions() -> list[Measurement]:
@@ -93,6 +101,80 @@ def planted() -> list[Measurement]:
             f"meant for them",
         )
     ]
+
+
+def lineage() -> list[Measurement]:
+    """Ten million edges: a million records, each in ten of a hundred checkpoints."""
+    with tempfile.TemporaryDirectory() as folder:
+        layout = Layout(Path(folder))
+        ensure(layout)
+        uids = _many_records(layout)
+        rng = np.random.default_rng(3)
+        for number in range(CHECKPOINTS):
+            _many_edges(layout, f"g{number:04d}", rng.choice(uids, EDGES // CHECKPOINTS, False))
+        asked = {
+            "one record, to its checkpoints": f"record:{uids[12345]}",
+            "an annotator's 1,000 records, to their checkpoints": "annotator:person-7",
+            "a checkpoint, to its 100,000 records": "checkpoint:policy/g0042",
+        }
+        trace(layout, asked["one record, to its checkpoints"])  # pays the imports
+        rows = []
+        for what, name in asked.items():
+            walls, cpu = [], []
+            for _ in range(5):
+                began = time.monotonic(), time.process_time()
+                trace(layout, name)
+                walls.append(time.monotonic() - began[0])
+                cpu.append(time.process_time() - began[1])
+            found = float(np.median(walls))
+            rows.append(
+                Measurement(
+                    name="lineage_query_seconds",
+                    value=found,
+                    unit="s",
+                    peer="limit",
+                    peer_value=1.0,
+                    ratio=found,
+                    conditions=f"{what}; {EDGES:,} edges, {len(uids):,} records, median of 5; "
+                    f"{np.median(cpu):.2f} CPU s",
+                )
+            )
+        return rows
+
+
+def _many_records(layout: Layout) -> np.ndarray:
+    """Landed demonstrations of a thousand people; their record_uids."""
+    uids = np.array([hashlib.md5(b"%d" % one).hexdigest() for one in range(RECORDS)])
+    for part in range(10):
+        mine = slice(part * RECORDS // 10, (part + 1) * RECORDS // 10)
+        count = RECORDS // 10
+        columns: dict[str, pa.Array] = {
+            "record_uid": pa.array(uids[mine]),
+            "record_id": pa.array([f"r{one}" for one in range(mine.start, mine.stop)]),
+            "annotator_id": pa.array([f"person-{one % 1000}" for one in range(count)]),
+            "kind": pa.array(["demonstration"] * count),
+            "source": pa.array([f"source-{part}"] * count),
+            "batch_id": pa.array([f"b{part:06d}"] * count),
+            "cost_usd": pa.array(np.full(count, 0.5)),
+        }
+        schema = SCHEMAS["demonstration"]
+        table = pa.table(
+            [columns.get(one.name, pa.nulls(count)).cast(one.type) for one in schema], schema=schema
+        )
+        write_table(table, layout.landing("demonstration") / f"b{part:06d}.parquet")
+    return uids
+
+
+def _many_edges(layout: Layout, name: str, uids: np.ndarray) -> None:
+    """A checkpoint's manifest, and its edges as `refresh` writes them."""
+    folder = layout.checkpoint("policy", name)
+    folder.mkdir(parents=True)
+    content = hashlib.sha256(name.encode()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps({"content_hash": content}))
+    path = layout.lineage("checkpoint_records") / f"policy.{name}.{content[:16]}.parquet"
+    columns = [np.sort(uids), [f"policy/{name}"] * len(uids), np.ones(len(uids), np.int32)]
+    table = pa.table(columns, schema=LINEAGE["checkpoint_records"])
+    write_table(table, path, row_group=ROW_GROUP)
 
 
 def statistics() -> list[Measurement]:

@@ -74,6 +74,12 @@ def _trained_on_the_test(settings: EvaluateSettings, asked: Sequence[Asked]) -> 
     return f"{len(seen)} of {len(tested)} tested records, {_few(sorted(seen))}" if seen else ""
 
 
+def manifest_of(model: str) -> dict[str, Any]:
+    """The manifest of a checkpoint of ours; empty for another model."""
+    path = Path(model) / FILE_NAME
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
 def records_of(checkpoint: Path) -> set[str]:
     """Records that were in a step of a checkpoint, or of one that it started from.
 
@@ -81,8 +87,7 @@ def records_of(checkpoint: Path) -> set[str]:
     not known here.
     """
     found: set[str] = set()
-    path = checkpoint / FILE_NAME
-    facts: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    facts = manifest_of(str(checkpoint))
     name = facts.get("records", {}).get("file")
     if name:
         with gzip.open(checkpoint / name, "rt") as file:

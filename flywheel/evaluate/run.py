@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders import BY_REWARD, Asked, score_all
-from flywheel.evaluate.invariants import broken_invariants, verify_weights
+from flywheel.evaluate.invariants import broken_invariants, manifest_of, verify_weights
+from flywheel.evaluate.overoptimisation import turn_of
 from flywheel.evaluate.policies import answer_all
 from flywheel.evaluate.report import write_report
 from flywheel.evaluate.reward import measure_reward
@@ -63,6 +64,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     policy["grader"] = asked[0].grader if len({one.grader for one in asked}) == 1 else "several"
     policy["greedy"] = compare(greedy, greedy_used, settings)
     policy["proxy"] = proxy_of(answers, used, reward, settings)
+    policy["turn"] = turn_of(manifest_of(settings.policy))
     result |= {
         "policy": policy,
         "broken_invariants": broken_invariants(settings, asked, answers["policy"]),

@@ -143,12 +143,19 @@ def _against_outcomes(policy: dict[str, Any], settings: GateSettings) -> list[st
             f"{high:.3f} below {EVEN}"
         )
     proxy, start = policy.get("proxy"), policy["versus"].get("sft")
-    is_liked = proxy and _is_above(proxy, EVEN, settings.level)
-    if is_liked and start and _is_below(start, EVEN, settings.level):
+    if (
+        proxy
+        and start
+        and _is_above(proxy, EVEN, settings.level)
+        and _is_below(start, EVEN, settings.level)
+    ):
         reasons.append(
             f"past the turn of its reward model: that prefers it over the SFT policy "
             f"{_mean(proxy):.3f}, and the grader does {_mean(start):.3f}"
         )
+    turn = policy.get("turn")
+    if turn and turn["peak_ci"][1] is not None and turn["root_nats"] > turn["peak_ci"][1]:
+        reasons.append(f"past the turn of its reward model: {_placed(turn)}")
     slices = policy["slices"]
     bar = EVEN - settings.slice_margin
     for one in slices:
@@ -182,6 +189,12 @@ def _missing(
             f"worse than the SFT policy it came from: win rate {_mean(behind):.3f} is shown to be "
             f"below {EVEN}; change the preference stage, or put the SFT policy forward"
         )
+    turn = policy.get("turn")
+    if turn and turn["root_nats"] > turn["peak_ci"][0]:
+        reasons.append(
+            f"perhaps past the turn of its reward model: {_placed(turn)}; end the run earlier "
+            f"(kl_limit), or measure the gold on more held-out prompts"
+        )
     if not _is_above(policy, settings.win_rate_above, level):
         reasons.append(_undecided(policy, settings.win_rate_above, level))
     bar = EVEN - settings.slice_margin
@@ -193,6 +206,14 @@ def _missing(
                 f"{settings.slice_margin:g}"
             )
     return reasons
+
+
+def _placed(turn: dict[str, Any]) -> str:
+    low, high = turn["peak_ci"]
+    end = "no end" if high is None else f"{high:.2f}"
+    return (
+        f"it strayed {turn['root_nats']:.2f} (root of nats), and gold turns at {low:.2f} to {end}"
+    )
 
 
 def _undecided(told: dict[str, Any], bar: float, level: float) -> str:

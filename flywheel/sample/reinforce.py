@@ -15,17 +15,16 @@ which neither run nor limit has seen. Writes `var/reinforce.json`.
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from flywheel.evaluate.overoptimisation import Curve, fitted
 from flywheel.process.launch import launch, write_json
 from flywheel.process.settings import build
 from flywheel.records.message import Conversation, text_of
@@ -38,21 +37,6 @@ from flywheel.train.config_reinforce import GrpoSettings
 VERIFIER = "flywheel.sample.reinforce:true_reward"
 TRUE, FREE, STOPPED = "GRPO, true reward", "GRPO, reward model", "GRPO, reward model, stopped"
 CAUTION = 0.8  # of the fitted peak: one step more is taken than the limit allows, and fits err
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """Gold against proxy over the root of the divergence, and the fitted form.
-
-    Attributes:
-        points: (root of nats, proxy, gold) of every measurement.
-        peak: Root of nats at which the fitted gold is highest; None where it has no peak.
-    """
-
-    points: tuple[tuple[float, float, float], ...]
-    alpha: float
-    beta: float
-    peak: float | None
 
 
 def true_reward(prompt: Conversation, response_text: str) -> float:
@@ -173,23 +157,9 @@ def compared(desks: Sequence[Desk]) -> dict[str, list[Estimate]]:
 
 
 def curve_of(measured: Sequence[dict[str, float]]) -> Curve:
-    """Fit gold gained = d (alpha - beta log d) by least squares; the first point is the start."""
-    points = tuple(
-        (one["held_out_kl_root"], one["held_out_reward_model_mean"], one["held_out_verifier_mean"])
-        for one in measured
-    )
-    away = [(d, gained - points[0][2]) for d, _, gained in points if d > 0]
-    if len(away) < 2:
-        return Curve(points=points, alpha=math.nan, beta=math.nan, peak=None)
-    roots, gains = (np.array(side) for side in zip(*away, strict=True))
-    columns = np.stack([roots, -roots * np.log(roots)], axis=1)
-    alpha, beta = (float(one) for one in np.linalg.lstsq(columns, gains, rcond=None)[0])
-    return Curve(
-        points=points,
-        alpha=alpha,
-        beta=beta,
-        peak=math.exp(alpha / beta - 1) if beta > 0 else None,
-    )
+    """The curve of a run that measured the gold beside the reward that it was taught by."""
+    names = ("held_out_kl_root", "held_out_reward_model_mean", "held_out_verifier_mean")
+    return fitted([tuple(one[name] for name in names) for one in measured])  # type: ignore[misc]
 
 
 def drawn(title: str, curve: Curve) -> Table:
@@ -200,8 +170,7 @@ def drawn(title: str, curve: Curve) -> Table:
         caption=f"alpha {curve.alpha:.3f}, beta {curve.beta:.3f}, {peak}",
     )  # fmt: skip
     for d, proxy, true in curve.points:
-        gain = d * (curve.alpha - curve.beta * math.log(d)) if d else 0.0
-        cells = (d, proxy, true, curve.points[0][2] + gain)
+        cells = (d, proxy, true, curve.points[0][2] + curve.gained(d))
         table.add_row(*(f"{one:.3f}" for one in cells))
     return table
 

@@ -148,8 +148,8 @@ def slices(
         for name, places in sorted(parts.items()):
             if len(places) >= LEAST_SLICE:
                 part = [asked[place] for place in places]
-                two = (_taken(answers[who], places) for who in ("policy", opponent))
-                told = against(*two, part, settings)
+                mine, other = (_taken(answers[who], places) for who in ("policy", opponent))
+                told = against(mine, other, part, settings)
                 counts = {"prompts": len(part), "groups": len(told["outcomes"])}
                 found.append({"axis": axis, "name": name, **counts, **told})
     return found

@@ -153,7 +153,8 @@ def _facts(console: Console, facts: Iterator[tuple[str, str | Text]]) -> None:
 
 def batch_facts(batch: BatchManifest) -> dict[str, Any]:
     """What became of one file, as plain data."""
-    names = ("batch_id", "file", "format", "lines", "rows", "quarantined", "blanks", "blocked")
+    names = ("batch_id", "file", "format", "sure", "why", "lines", "rows", "quarantined", "blanks")
+    names += ("set_aside", "skipped", "blocked")
     return {name: getattr(batch, name) for name in names} | {"rows_by_kind": batch.rows_by_kind}
 
 

@@ -58,7 +58,7 @@ def rubric_weight(criterion: str) -> float:
     return 0.0 if FAULTS.search(criterion.lower().replace("_", " ").replace("-", " ")) else 1.0
 
 
-def scale(value: Any, given: Mapping[str, Any], otherwise: Any = None) -> dict[str, float]:
+def scale(value: Any, given: Mapping[str, Any], otherwise: Any = None) -> dict[str, Any]:
     """The fields of a rating on the scale that stands beside it, or else `otherwise`.
 
     Raises:
@@ -66,7 +66,7 @@ def scale(value: Any, given: Mapping[str, Any], otherwise: Any = None) -> dict[s
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecordError(f"a rating must be a number, found {value!r}")
-    ends = [given.get("rating_min"), given.get("rating_max")]
+    ends: list[Any] = [given.get("rating_min"), given.get("rating_max")]
     if otherwise and ends == [None, None]:
         ends = list(otherwise)
     try:

@@ -34,7 +34,7 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
     value = without_nulls(value)
     root = value.get("prompt", value)
     group = f"oasst {value.get('message_tree_id') or root['message_id']}"
-    found = list(_below(root, (), group, is_best=True))
+    found = list(_below(root, (), group, is_best=_is_good(root)))
     return Labels(found, {"unranked": 0 if found else 1})
 
 
@@ -53,7 +53,8 @@ def _below(node: Node, before: Conversation, group: str, is_best: bool) -> Itera
 
 
 def _is_good(node: Node) -> bool:
-    return not (node.get("synthetic") or node.get("review_result") is False)
+    is_machine_made = node["role"] == "assistant" and node.get("synthetic")
+    return not (is_machine_made or node.get("review_result") is False)
 
 
 def _first(replies: list[Node]) -> Node | None:
@@ -81,6 +82,7 @@ def _rankings(node: Node, replies: list[Node], path: Conversation, group: str) -
 def _ranking(
     path: Conversation, replies: list[Node], ranks: Sequence[int], group: str, who: str | None
 ) -> Ranking:
+    synthetic = [bool(one.get("synthetic")) for one in replies]
     return Ranking(
         prompt=path,
         responses=tuple(one["text"] for one in replies),
@@ -88,7 +90,7 @@ def _ranking(
         group=group,
         annotator_id=who,
         annotator_kind="person" if who else "unknown",
-        metadata={"synthetic": [n for n, one in enumerate(replies) if one.get("synthetic")]},
+        metadata={"synthetic": synthetic} if any(synthetic) else {},
     )
 
 

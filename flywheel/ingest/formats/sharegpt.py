@@ -23,10 +23,9 @@ READ = {"conversations", "chosen", "rejected", "kto_tag", "system", "tools"}
 def sniff(value: dict[str, Any]) -> float:
     """Sure where every turn has `from` and `value`."""
     turns = value.get("conversations")
-    is_list = isinstance(turns, list) and bool(turns)
-    return float(
-        is_list and all(isinstance(t, dict) and {"from", "value"} <= set(t) for t in turns)
-    )  # type: ignore[union-attr]
+    if not isinstance(turns, list) or not turns:
+        return 0.0
+    return float(all(isinstance(turn, dict) and turn.keys() >= {"from", "value"} for turn in turns))
 
 
 def read(value: dict[str, Any]) -> Sequence[Record]:

@@ -85,12 +85,12 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
     else:
         prompt = one_turn(value["prompt"], "user")
         if "completion" not in value:
-            label = {"label": value["label"]} if has_label and value.get("label") else {}
-            return (task(prompt, metadata | label, "trl_prompts"),)
+            beside = metadata | ({"label": value["label"]} if "label" in value else {})
+            return (task(prompt, beside, "trl_prompts"),)
         response = one_turn(value["completion"], "assistant")
     if not has_label:
         return (Demonstration(prompt=prompt, response=response, metadata=metadata),)
-    label = value.get("label")
+    label: Any = value.get("label")
     label = LABELS.get(label) if isinstance(label, str) else label
     if not isinstance(label, bool):
         raise RecordError(f"label must be true or false, found {value.get('label')!r}")

@@ -186,6 +186,12 @@ def _show_batches(console: Console, batches: Sequence[BatchManifest]) -> None:
         blocked = Text("blocked" if one.blocked else "", "red")
         table.add_row(one.file, one.format, *map(str, numbers), blocked)
     console.print(table)
+    for one in batches:
+        skipped = ", ".join(f"{count} {why}" for why, count in one.skipped.items())
+        beside = f"; beside its labels {skipped}" if skipped else ""
+        waiting = f"; {one.set_aside} lines hold no label" if one.set_aside else ""
+        told = Text(f"{one.file}: {one.format}, {one.sure:.0%} sure: {one.why}{waiting}{beside}")
+        console.print(told)
 
 
 def show_export(facts: dict[str, Any], folder: Path) -> None:

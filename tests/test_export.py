@@ -181,7 +181,7 @@ def test_a_preference_comes_back_as_the_choice_of_its_better_side(target: str, r
             p, better, worse = 1 - p, worse, better
         same(found.response_a, row[better])
         same(found.response_b, row[worse])
-        assert told["p"] == pytest.approx(p) and told.get("weight", 1.0) == row["weight"]
+        assert told["p"] == pytest.approx(p) and told.get("weights", [1.0]) == [row["weight"]]
         assert told["ids"] == [f"r{rows.index(row):04}"] or rows.count(row) > 1
         if target == "openrlhf":
             margin = found.metadata["margin"]
@@ -234,7 +234,7 @@ def test_a_rating_is_a_thumb_from_the_cut_off_on(rows: Rows, cut_off: float) -> 
     lines, manifest = exported("trl", "rating", rows, cut_off=cut_off)
     kept = [row for row in rows if row["weight"]]
     assert manifest["settings"] == {"cut_off": cut_off}
-    assert manifest["lossy"].get("ratings_without_weight_dropped", 0) == len(rows) - len(kept)
+    assert manifest["lossy"].get("rows_without_weight_dropped", 0) == len(rows) - len(kept)
     for found, row in zip(read("trl", lines), kept, strict=True):
         assert isinstance(found, Interaction)
         assert found.thumbs == ("up" if row["score_frac"] >= cut_off else "down")
@@ -265,20 +265,31 @@ def test_rated_steps_come_back_and_a_shared_opening_stands_in_each_attempt(
     assert told == {row["steps"]: row["score_frac"] for row in rows}
 
 
-def test_steps_that_nobody_rated_are_joined_and_steps_with_tools_are_dropped() -> None:
+def test_steps_that_nobody_rated_are_joined_to_the_next_and_calls_are_written_out() -> None:
     def step(text: str) -> Message:
         return Message(role="assistant", content=text)
 
     asked = {"prompt": dump(prompt_of("q")), "prompt_key": "p", "score_frac": 1.0}
-    tools = Message(role="assistant", tool_calls=(ToolCall(name="f", arguments={}),))
+    call = Message(role="assistant", tool_calls=(ToolCall(name="f", arguments={"x": 1}),))
+    seen = Message(role="tool", content="7")
+    chat = (Message(role="system", content="s"), *prompt_of("q"))
     rows = [
         asked | {"steps": dump((step("1"), step("2")))},
         asked | {"steps": dump((step("1"), step("2"), step("3"))), "score_frac": 0.25},
-        asked | {"steps": dump((tools,))},
+        asked | {"steps": dump((call,)), "prompt": dump(chat), "prompt_key": "r"},
+        asked
+        | {"steps": dump((call, seen, step("so 7"))), "prompt": dump(chat), "prompt_key": "r"},
     ]
     lines, manifest = exported("trl", "step_rating", rows)
-    assert lines == [{"prompt": "q", "completions": ["1\n2", "3"], "labels": [True, False]}]
-    assert manifest["lossy"] == {"conversational_steps_dropped": 1, "scores_cut": 1}
+    assert lines == [
+        {"prompt": "q", "completions": ["1\n2", "3"], "labels": [True, False]},
+        {
+            "prompt": "system: s\n\nuser: q",
+            "completions": ['f({"x":1})', "7\nso 7"],
+            "labels": [True, True],
+        },
+    ]
+    assert manifest["lossy"] == {"conversations_written_as_text": 1, "scores_cut": 1}
     assert manifest["lines"]["train"][0]["record_ids"] == ["u0", "u1"]
 
 
@@ -308,8 +319,9 @@ def test_predictions_never_come_back_as_labels_and_accepted_ones_come_back_whole
 ) -> None:
     tasks, manifest = exported("label_studio", "preference", rows)
     assert len(tasks) == len(rows) and manifest["rows_dropped"] == 0
-    untouched = [task | {"annotations": []} for task in tasks]
-    assert read("label_studio", untouched) == []
+    for untouched in (tasks, [task | {"annotations": []} for task in tasks]):
+        assert recognise(untouched)[0] == "label_studio"
+        assert read("label_studio", untouched) == []
     for number, (task, row) in enumerate(zip(tasks, rows, strict=True)):
         guesses = task["predictions"]
         assert [round(one["score"], 6) for one in guesses] == (

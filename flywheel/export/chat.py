@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from flywheel.records.message import Conversation, Message, ToolCall
+from flywheel.records.message import Conversation, Message, ToolCall, text_of
 
 
 def with_objects(turns: Conversation) -> list[dict[str, Any]]:
@@ -43,6 +43,13 @@ def with_texts(turns: Conversation, number: int = 0) -> list[dict[str, Any]]:
 def is_plain(turns: Conversation, role: str) -> bool:
     """Whether a conversation is the text of one turn and nothing else."""
     return turns == (Message(role=role, content=turns[0].content),)  # type: ignore[arg-type]
+
+
+def as_text(turns: Conversation, role: str) -> str:
+    """The text of one turn of `role`; of anything more, each turn under the name of its role."""
+    if is_plain(turns, role):
+        return turns[0].content
+    return "\n\n".join(f"{turn.role}: {text_of((turn,))}" for turn in turns)
 
 
 def _calls(turn: Message) -> int:

@@ -9,9 +9,9 @@ Source: HumanSignal/label-studio-sdk at 97fcff1; guide/task_format.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from flywheel.export.chat import is_plain, with_objects
+from flywheel.export.chat import as_text, is_plain, with_objects
 from flywheel.export.line import Line, Row, Way, Writer
-from flywheel.records.message import Conversation, load, text_of
+from flywheel.records.message import Conversation, load
 
 VERSION = "label-studio-sdk 97fcff1 (2026-08-21)"
 SHOW = '<Text name="{0}" value="${0}"/>'
@@ -73,11 +73,10 @@ def evaluation(rows: Iterable[Row], way: Way) -> Iterator[Line]:
 def _texts(way: Way, **turns: Conversation) -> dict[str, Any]:
     data: dict[str, Any] = {}
     for name, given in turns.items():
-        if is_plain(given, "user" if name == "prompt" else "assistant"):
-            data[name] = given[0].content
-        else:
+        role = "user" if name == "prompt" else "assistant"
+        data[name] = as_text(given, role)
+        if not is_plain(given, role):
             way.lost["conversations_shown_as_text"] += 1
-            data[name] = "\n\n".join(f"{turn.role}: {text_of((turn,))}" for turn in given)
             data[f"{name}_messages"] = with_objects(given)
     return data
 

@@ -19,7 +19,7 @@ class Line:
         value: The JSON object.
         rows: The rows of the dataset that it rests on.
         beside: What the target has no place for: `p`, that the side written as chosen is better,
-            and `weight` where it is not 1.
+            or the `score_frac` that was cut. The manifest adds weights other than 1.
     """
 
     value: dict[str, Any]
@@ -51,8 +51,7 @@ def decided(
 ) -> Iterator[tuple[Row, Conversation, Conversation, Line]]:
     """Preferences that have a better side: (row, chosen, rejected, a line without its value).
 
-    Even ones are dropped. A weight below 1, of a pair that stands for a part of a ranking, cannot
-    be told to any target; it goes beside.
+    Even ones are dropped.
     """
     for row in rows:
         p = row["probability_a"]
@@ -60,12 +59,22 @@ def decided(
             way.lost["ties_dropped"] += 1
             continue
         a, b = load(row["response_a"]), load(row["response_b"])
-        beside = {"p": max(p, round(1 - p, 6))}
-        if row["weight"] != 1:
-            way.lost["weights_only_in_manifest"] += 1
-            beside["weight"] = row["weight"]
         chosen, rejected = (a, b) if p > 0.5 else (b, a)
-        yield row, chosen, rejected, Line({}, [row], beside)
+        yield row, chosen, rejected, Line({}, [row], {"p": max(p, round(1 - p, 6))})
+
+
+def weighty(rows: Iterable[Row], way: Way) -> Iterator[Row]:
+    """Rows that train: a weight of 0 is said to train nothing, and no trainer here knows weights.
+
+    Other weights, as that of a pair which is one of many from a ranking, go to the manifest.
+    """
+    for row in rows:
+        weight = row.get("weight")
+        way.lost["weights_only_in_manifest"] += weight not in (None, 0, 1)
+        if weight == 0:
+            way.lost["rows_without_weight_dropped"] += 1
+        else:
+            yield row
 
 
 def passed(rows: Iterable[Row], way: Way) -> Iterator[Row]:

@@ -40,8 +40,9 @@ def preferences(rows: Iterable[Row], way: Way) -> Iterator[Line]:
 def trajectories(rows: Iterable[Row], way: Way) -> Iterator[Line]:
     """Train with --data.input_key input --data.multiturn."""
     for row in passed(rows, way):
-        turns = (*load(row["prompt"]), *load(row["steps"]))
-        yield Line({"input": with_objects(turns)}, [row])
+        prompt, steps = load(row["prompt"]), load(row["steps"])
+        way.lost["turns_of_prompts_not_masked"] += sum(turn.role == "assistant" for turn in prompt)
+        yield Line({"input": with_objects((*prompt, *steps))}, [row])
 
 
 def evaluation(rows: Iterable[Row], way: Way) -> Iterator[Line]:

@@ -19,7 +19,7 @@ import msgspec
 from flywheel.datasets.manifest import MANIFEST, DatasetManifest, read_split
 from flywheel.errors import ManifestError, SettingsError
 from flywheel.export import label_studio, openai, openrlhf, trl
-from flywheel.export.line import Line, Row, Way
+from flywheel.export.line import Line, Row, Way, weighty
 from flywheel.layout import Layout
 
 TARGETS: dict[str, ModuleType] = {
@@ -82,7 +82,8 @@ def write_export(
     try:
         for split in sorted(dataset.rows_by_split):
             name = f"{split}.json" if target == "label_studio" else f"{split}.jsonl"
-            made = writer(_rows(directory, split), way)
+            rows = _rows(directory, split)
+            made = writer(rows if target == "label_studio" else weighty(rows, way), way)
             files[name], lines[split] = _write(made, draft / name, _key(dataset.name))
         if target == "label_studio":
             (draft / INTERFACE).write_text(label_studio.interface(dataset.name))
@@ -160,7 +161,9 @@ def _write(made: Iterable[Line], path: Path, key: str) -> tuple[dict[str, Any], 
             file.write((b",\n" if number else b"[\n") + text if is_array else text + b"\n")
             ids = [row[key] for row in line.rows]
             records = sorted({uid for row in line.rows for uid in row["record_uids"]})
-            beside.append({"ids": ids, "record_ids": records, **line.beside})
+            weights = [row.get("weight") for row in line.rows]
+            weighed = {"weights": weights} if set(weights) - {None, 1} else {}
+            beside.append({"ids": ids, "record_ids": records, **line.beside, **weighed})
         if is_array:
             file.write(b"\n]\n" if beside else b"[]\n")
     with path.open("rb") as file:

@@ -45,6 +45,8 @@ def sniff(value: dict[str, Any]) -> float:
     if value.keys() >= {"annotation_id", "annotator", "lead_time"}:
         return 0.9
     given, data = value.get("annotations"), value.get("data")
+    if given is None and isinstance(value.get("predictions"), list) and isinstance(data, dict):
+        return 0.9  # tasks as they are given to the tool
     if not isinstance(given, list) or not isinstance(data, dict):
         return 0.0
     return float(all(isinstance(one, dict) and "result" in one for one in given))
@@ -52,7 +54,7 @@ def sniff(value: dict[str, Any]) -> float:
 
 def read(value: dict[str, Any]) -> Sequence[Record]:
     """Read one task: the records of all its annotations."""
-    if "annotations" not in value:
+    if "annotation_id" in value or "data" not in value:
         raise RecordError("JSON_MIN does not say who labelled what; export as JSON")
     value = without_nulls(value)
     guesses = value.get("predictions") or []

@@ -191,7 +191,16 @@ def test_a_misspelt_field_of_our_own_format_is_refused() -> None:
         read("flywheel", {"kind": "rating", "prompt": "p", "seconds": "12", "rating": 1})
 
 
-@pytest.mark.parametrize("value", [{"prompt": "p"}, {"text": "t"}, {"conversations": []}, {}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"prompt": "p"},
+        {"text": "t"},
+        {"conversations": []},
+        {"transcript": "\n\nHuman: x", "rating": 4.0, "red_team_member_id": 7},
+        {},
+    ],
+)
 def test_an_unknown_shape_is_a_raw_source(value: dict[str, Any]) -> None:
     assert recognise([value])[0] == "raw"
 

@@ -65,7 +65,7 @@ def annotation(*regions: dict[str, Any], **more: Any) -> dict[str, Any]:
         "was_cancelled": False,
         "lead_time": 4.25,
         "created_at": "2026-05-01T10:00:00Z",
-        "updated_at": "2026-05-01T11:00:00+01:00",
+        "updated_at": "2026-05-01T12:00:00+01:00",
         "last_action": "submitted",
     } | more
 
@@ -81,12 +81,13 @@ def test_a_pairwise_choice_is_a_comparison_with_its_author_time_and_reason() -> 
     assert (text_of(found.response_a), text_of(found.response_b)) == ("yes", "no")  # type: ignore[arg-type]
     assert (found.annotator_id, found.annotator_kind) == ("10@label_studio", "person")
     assert (found.id, found.seconds) == ("83/1/1001/choice", 4.25)
-    assert found.occurred_at == datetime(2026, 5, 1, 10, tzinfo=UTC)
+    assert found.occurred_at == datetime(2026, 5, 1, 11, tzinfo=UTC)
 
 
 def test_a_choice_of_a_tie_beside_a_pair_is_a_tie_and_right_is_b() -> None:
     right = region("pairwise", {"selected": "right"})
-    for regions, choice in (((TIE,), "tie"), ((LEFT, TIE), "tie"), ((right,), "b")):
+    both = ((LEFT, TIE), "tie"), ((TIE, right), "tie")
+    for regions, choice in (((TIE,), "tie"), *both, ((right,), "b")):
         (found,) = read("label_studio", labelled(annotation(*regions)))
         assert isinstance(found, Comparison) and found.choice == choice
     with pytest.raises(RecordError, match="both sides"):
@@ -198,6 +199,20 @@ def test_a_yes_or_no_is_a_rubric_score_and_a_yes_to_a_fault_is_no_praise() -> No
         assert (found.score, found.weight) == (score, weight)
     assert [mark(word) for word in ("1", "0", "perhaps", 1, None)] == [None] * 5
     assert rubric_weight("hate_speech") == rubric_weight("not-appropriate") == 0
+
+
+def test_what_is_said_of_the_prompt_is_no_judgement_of_the_response() -> None:
+    stars = region("rating", {"rating": 4}, "difficulty", "prompt")
+    clear = region("choices", {"choices": ["yes"]}, "clear", "prompt")
+    good = region("choices", {"choices": ["yes"]}, "good", "response")
+    (found,) = read("label_studio", labelled(annotation(stars, clear, good), data=ONE))
+    assert isinstance(found, RubricScore) and found.criterion == "good"
+    assert set(found.metadata["answers"]) == {"difficulty", "clear"}
+    (found,) = read("label_studio", labelled(annotation(LEFT, stars, clear)))
+    assert isinstance(found, Comparison) and found.reason is None
+    of_right = region("rating", {"rating": 2}, "stars", "right")
+    (rating, _) = read("label_studio", labelled(annotation(LEFT, of_right)))
+    assert isinstance(rating, Rating) and text_of(rating.response) == "no"  # type: ignore[arg-type]
 
 
 def test_answers_without_a_kind_stay_beside_those_with_one_and_are_refused_alone() -> None:

@@ -71,6 +71,7 @@ def write_export(
     """
     dataset = DatasetManifest.load(directory)
     writer = _writer(target, dataset.name)
+    out = out.absolute()
     _check(out, cut_off)
     draft, old = (out.with_name(f".{out.name}.{end}") for end in ("draft", "old"))
     for left in (draft, old):

@@ -44,18 +44,23 @@ class Judged(NamedTuple):
         sides = [name.lower().replace("-", "_") for name in self.pair]
         return "ab"[sides.index(word)] if word in sides else None
 
-    def one(self, about: Any = None) -> Conversation:
-        """The response that a label is about: the one it names, or the only one.
+    def about(self, name: Any) -> Conversation | None:
+        """The response of a name, or the only one unless the prompt is named; else None."""
+        if name in self.responses:
+            return self.responses[name]
+        is_only = len(self.responses) == 1 and name not in PROMPTS
+        return next(iter(self.responses.values())) if is_only else None
+
+    def one(self) -> Conversation:
+        """The only response.
 
         Raises:
-            RecordError: There are none, or several and none is named.
+            RecordError: There are none, or several.
         """
-        if about in self.responses:
-            return self.responses[about]
-        if len(self.responses) == 1:
-            return next(iter(self.responses.values()))
-        found = "none" if not self.responses else f"{', '.join(self.responses)} and none named"
-        raise RecordError(f"the label is about one response, found {found}; call it `response`")
+        if len(self.responses) != 1:
+            found = ", ".join(self.responses) or "none"
+            raise RecordError(f"the label is about one response, found {found}; call it `response`")
+        return next(iter(self.responses.values()))
 
 
 def judged(fields: Mapping[str, Any]) -> Judged:

@@ -32,6 +32,7 @@ from flywheel.records import (
     Record,
     RubricScore,
 )
+from flywheel.records.message import Conversation
 
 STARS = (0, 5)
 SUBMITTED = {None, "submitted", "updated", "accepted", "fixed_and_accepted"}
@@ -132,13 +133,13 @@ def _said(
     answers: dict[str, Any] = {}
     picks: set[str] = set()
     texts: dict[bool, list[str]] = {False: [], True: []}  # comments, corrections
-    about = None
+    about: Conversation | None = None  # which response the text is about
     for region in regions:
         control, value = region["from_name"], region["value"]
         if region["type"] == "textarea":
             is_correction = any(part in control.lower() for part in CORRECTIONS)
             texts[is_correction] += value["text"]
-            about = region["to_name"] if region.get("to_name") in shown.responses else about
+            about = shown.responses.get(region.get("to_name"), about)
         elif pick := _pick(region["type"], value, shown):
             picks.add(pick)
         elif one := _judgement(region, shown, data):
@@ -151,10 +152,14 @@ def _said(
     if picks:
         choice = "tie" if "tie" in picks else picks.pop()
         sides = zip(("response_a", "response_b"), shown.responses.values(), strict=True)
-        said.append((Comparison, "choice", {**dict(sides), "choice": choice, "reason": comment}))
-    if comment and not picks and (about or len(shown.responses) == 1):
+        said.append(
+            (Comparison, "choice", {**dict(sides), "choice": choice, "reason": comment or None})
+        )
+    if about is None and len(shown.responses) == 1:
+        about = shown.one()
+    if comment and not picks and about:
         corrected = {"corrected_response": one_turn(better, "assistant")} if better else {}
-        own = {"response": shown.one(about), "critique": comment, **corrected}
+        own = {"response": about, "critique": comment, **corrected}
         said.append((Critique, "critique", own))
     elif better:
         own = {"response": one_turn(better, "assistant")}
@@ -175,18 +180,18 @@ def _pick(control: str, value: dict[str, Any], shown: Judged) -> str | None:
 
 def _judgement(region: dict[str, Any], shown: Judged, data: dict[str, Any]) -> Said | None:
     control, name, value = region["type"], region["from_name"], region["value"]
-    about = region.get("to_name")
     if control == "ranker":
         return Ranking, name, _ranking(value["ranker"], data)
+    if (response := shown.about(region.get("to_name"))) is None:
+        return None  # it is about the prompt, or about the sides together
     if control in ("rating", "number"):
         given = scale(value[control], data, STARS if control == "rating" else None)
-        return Rating, name, {"response": shown.one(about), **given}
-    if control == "choices" and len(value["choices"]) == 1 and shown.responses:
+        return Rating, name, {"response": response, **given}
+    if control == "choices" and len(value["choices"]) == 1:
         score = mark(value["choices"][0])
         if score is not None:
-            own = {"response": shown.one(about), "criterion": name, "score": score}
-            own["weight"] = rubric_weight(name)
-            return RubricScore, name, own
+            own = {"criterion": name, "score": score, "weight": rubric_weight(name)}
+            return RubricScore, name, {"response": response, **own}
     return None
 
 

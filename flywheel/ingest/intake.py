@@ -1,7 +1,7 @@
 """One file on its way in: units become rows, rows are judged, and every line is counted."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from flywheel.ingest.unit import Unit
 from flywheel.lake import QUARANTINE
 from flywheel.records import KINDS
 
+NO_LABEL = "no_label"  # kind of reason that is no fault and counts towards no limit
 CHUNK_LINES = 20_000  # parsed rows held as Python objects, and judged, at a time
 # What the readers and Arrow raise where a value is not what its place needs.
 UNFIT = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
@@ -26,6 +27,8 @@ class Intake:
 
     Attributes:
         lines: Units seen; always rows + quarantined + blanks.
+        set_aside: Those of the quarantined that are no fault: lines that hold no label.
+        skipped: What lines hold besides labels, by why: drafts, cancelled ones, predictions.
         tables: What lands, by kind; "raw" for a table in no known format.
         is_unreadable: The file as a whole cannot be read, whatever share of it might be lost.
     """
@@ -37,7 +40,8 @@ class Intake:
         pseudonym: Callable[[str], str],
         judge: Judge | None,
     ) -> None:
-        self.lines = self.rows = self.blanks = 0
+        self.lines = self.rows = self.blanks = self.set_aside = 0
+        self.skipped: Counter[str] = Counter()
         self.is_unreadable = False
         self.tables: dict[str, list[pa.Table]] = {}
         self._facts, self._reader, self._pseudonym, self._judge = facts, reader, pseudonym, judge
@@ -100,6 +104,7 @@ class Intake:
             self._accepted[unit.number] = unit
             return
         try:
+            records = self._read(unit.value)
             rows = [
                 row_of(
                     record,
@@ -108,7 +113,7 @@ class Intake:
                     self._pseudonym,
                     self._times,
                 )
-                for index, record in enumerate(self._read(unit.value))
+                for index, record in enumerate(records)
             ]
         except (RecordError, msgspec.ValidationError) as error:
             self._refuse(unit, "invalid_record", str(error))
@@ -116,6 +121,13 @@ class Intake:
             told = f"not a {self._reader} record: {type(error).__name__} {error}"
             self._refuse(unit, "invalid_record", told)
         else:
+            skipped: Mapping[str, int] = getattr(records, "skipped", {})
+            self.skipped.update(skipped)
+            if not rows:
+                self.set_aside += 1
+                told = ", ".join(f"{count} {why}" for why, count in sorted(skipped.items()))
+                self._refuse(unit, NO_LABEL, f"it holds no label: {told or 'nobody gave one'}")
+                return
             self._accepted[unit.number] = unit
             for row in rows:
                 self._rows.setdefault(row["kind"], []).append(row)

@@ -187,6 +187,8 @@ def _show_batches(console: Console, batches: Sequence[BatchManifest]) -> None:
         table.add_row(one.file, one.format, *map(str, numbers), blocked)
     console.print(table)
     for one in batches:
+        if not one.sure:  # it could not be read, which is told below
+            continue
         skipped = ", ".join(f"{count} {why}" for why, count in one.skipped.items())
         beside = f"; beside its labels {skipped}" if skipped else ""
         waiting = f"; {one.set_aside} lines hold no label" if one.set_aside else ""

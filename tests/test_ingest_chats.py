@@ -80,7 +80,8 @@ def test_an_answered_chat_with_something_beside_it_is_not_taken_for_one_to_imita
     assert recognise([{"messages": USER + GOOD, "score": 0.1}])[0] == "raw"
     assert recognise([{"messages": USER + GOOD, "text": "The sky is blue."}])[0] == "raw"
     (found,) = named("openai").read({"messages": USER + GOOD, "id": 7})
-    assert found.metadata == {"id": 7}  # where somebody says that it is
+    assert isinstance(found, Demonstration)  # where somebody says that it is
+    assert found.metadata == {"id": 7}
 
 
 def test_a_rejected_response_beside_a_chat_is_the_side_that_lost() -> None:

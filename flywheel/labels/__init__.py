@@ -1,0 +1,1 @@
+"""How far each annotator can be trusted, and what a crowd's labels come to."""

@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from flywheel.dedup import mark
+from flywheel.labels import weigh_labels
 from flywheel.layout import Layout
 from flywheel.records.message import Message, dump, prompt_of, text_of
 from flywheel.warehouse import (
@@ -125,6 +126,7 @@ def conclude(layout: Layout, but: Sequence[str] = ()) -> Layout:
     dbt(layout, "build", "--exclude", "tag:after_dedup", *but)
     publish_read_copy(layout.warehouse, layout.warehouse_copy)
     mark(layout.warehouse_copy, layout, log=lambda _: None)
+    weigh_labels(layout.warehouse_copy, layout, log=lambda _: None)
     dbt(layout, "build", "--select", "tag:after_dedup", *(("--exclude", *but) if but else ()))
     publish_read_copy(layout.warehouse, layout.warehouse_copy)
     return layout
@@ -265,6 +267,8 @@ def test_a_delivery_that_comes_again_through_other_files_changes_no_mart(
         "fct_step_ratings": "step_rating_id",
         "fct_evaluation_prompts": "evaluation_prompt_id",
         "dim_annotators": "annotator_id",
+        "dim_annotators_by_domain": "annotator_domain_id",
+        "fct_label_agreement": "label_agreement_id",
         "fct_label_costs": "label_cost_id",
     }
     for mart, by in marts.items():

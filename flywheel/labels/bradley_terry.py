@@ -37,7 +37,7 @@ class Strengths:
 
     Attributes:
         strength: Of each thing compared [M], mean 0.
-        variance: Of each strength, the reliabilities taken as known [M]; NaN above DENSE things.
+        variance: Of each strength, reliabilities taken as known [M]; NaN above DENSE things.
         tie: v, how likely a tie is beside the sides of an even match; 0 where there was none.
         reliability: Of each annotator [W]; empty where they were not asked for.
     """
@@ -195,9 +195,12 @@ def _newton(matches: _Matches, strength: Floats, tie: float, ridge: float) -> tu
         moved = float(np.abs(size * step).max(initial=0))
         if has_ties:
             won, even = chance(strength[matches.first], strength[matches.second], tie)
-            expected = float((total * even).sum())
-            spread = float((total * even * (1 - even)).sum())
-            shift = np.clip((matches.weight[:, 2].sum() - expected) / max(spread, 1e-9), -1, 1)
+            alike = tie / (
+                2 + tie
+            )  # one more even match, half a tie: all ties are not v = infinity
+            slack = float(matches.weight[:, 2].sum() - total @ even) + 0.5 - alike
+            spread = float(total @ (even * (1 - even))) + alike * (1 - alike)
+            shift = np.clip(slack / spread, -1, 1)
             tie *= float(np.exp(shift))
             moved = max(moved, abs(float(shift)))
         if moved < SMALL:
@@ -252,7 +255,9 @@ def _variance(matches: _Matches, strength: Floats, tie: float, ridge: float) -> 
     won, even = chance(strength[matches.first], strength[matches.second], tie)
     lost = 1 - won - even
     curve = matches.weight.sum(axis=1) * (won + lost - (won - lost) ** 2) / 4
-    return np.asarray(np.diag(np.linalg.inv(_hessian(matches, curve, ridge))))
+    found = np.linalg.inv(_hessian(matches, curve, ridge))
+    along = found.mean(axis=0)
+    return np.asarray(np.diag(found) - 2 * along + along.mean())  # of strengths less their mean
 
 
 def _sigmoid(x: Floats) -> Floats:

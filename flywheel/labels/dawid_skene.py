@@ -2,9 +2,8 @@
 
 *Plurality* counts heads. *One coin* gives an annotator one accuracy, whatever the class: enough
 where classes are alike, and wrong where one of them is a tie, which it starves. *Dawid-Skene* gives
-him a matrix of errors, most of whose cells a handful of labels cannot fill; so each matrix is shrunk
-to that of the whole crowd, and where an annotator is split into cells (one per domain, say), each
-cell to the annotator. On real crowds the shrinkage decides whether the model beats the plurality
+him a matrix of errors, which a handful of labels cannot fill; so each matrix is shrunk to that of
+the whole crowd. How much decides on real crowds whether the model beats the plurality
 (`python -m tests.benchmarks.labels_study`).
 
 Labels come as three arrays of one length N, integer-coded: `item` in 0..I-1, `annotator` in
@@ -15,7 +14,6 @@ Source: Dawid and Skene, "Maximum likelihood estimation of observer error-rates 
 algorithm", Applied Statistics 28 (1979); expectation maximisation from the shares of votes.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +24,7 @@ from flywheel.errors import ShapeError
 Ints = npt.NDArray[np.intp]
 Floats = npt.NDArray[np.float64]
 
-STRENGTH = 10.0  # labels after which a matrix counts as much as what it is shrunk to
+STRENGTH = 10.0  # labels after which a matrix counts as much as the crowd's
 LEAST = 1e-10  # of a probability whose logarithm is taken
 ROUNDS = 100
 TOLERANCE = 1e-5  # mean movement of a posterior below which rounds end
@@ -38,7 +36,7 @@ class Crowd:
 
     Attributes:
         posterior: Probability of each class for each item [I, K].
-        errors: Probability of each label given the truth, per annotator or cell [W, K, K].
+        errors: Probability of each label given the truth, per annotator [W, K, K].
         pooled: The same for the whole crowd [K, K].
         prior: Share of each class [K].
         counts: Expected labels by truth and label that `errors` rest on [W, K, K].
@@ -61,7 +59,12 @@ class Labels:
     """
 
     def __init__(
-        self, item: npt.ArrayLike, annotator: npt.ArrayLike, label: npt.ArrayLike, classes: int
+        self,
+        item: npt.ArrayLike,
+        annotator: npt.ArrayLike,
+        label: npt.ArrayLike,
+        classes: int,
+        annotators: int = 0,  # at least; those without a label come last
     ) -> None:
         self.item, self.annotator, self.label = (_codes(one) for one in (item, annotator, label))
         if not len(self.item) == len(self.annotator) == len(self.label):
@@ -75,7 +78,7 @@ class Labels:
             )
         self.classes = classes
         self.sizes: Ints = np.bincount(self.item)  # labels of each item
-        self.annotators = int(self.annotator.max(initial=-1)) + 1
+        self.annotators = max(annotators, int(self.annotator.max(initial=-1)) + 1)
         self.said: Ints = self.annotator * classes + self.label  # place in annotator by label
         self.made: Floats = self._by_annotator(None)
 
@@ -145,11 +148,6 @@ def dawid_skene(
     *,
     classes: int,
     strength: float = STRENGTH,
-    owner: Ints | None = None,
-    truth: Ints | None = None,
-    mirror: Sequence[int] | None = None,
-    guess: tuple[Floats, Floats] | None = None,
-    constrain: Callable[[Floats], Floats] | None = None,
     rounds: int = ROUNDS,
     tolerance: float = TOLERANCE,
 ) -> Crowd:
@@ -157,16 +155,10 @@ def dawid_skene(
 
     Args:
         item: Items [N].
-        annotator: Annotators, or cells of them [N].
+        annotator: Annotators [N].
         label: Labels [N].
         classes: K.
-        strength: Labels that what a matrix is shrunk to counts for; 0 is the likeliest matrix.
-        owner: The annotator that each cell of `annotator` belongs to [W].
-        truth: Class of items judged in advance, -1 of all others [I].
-        mirror: What each class becomes where an item is turned round, of items whose direction
-            says nothing: (1, 0, 2) for a, b, tie. Turned labels then count as labels.
-        guess: Matrix [K, K] and prior [K] that the crowd's own are shrunk to.
-        constrain: Applied to matrices [..., K, K] before they are used.
+        strength: Labels that the crowd's matrix counts for in an annotator's; 0 is the likeliest.
         rounds: At most.
         tolerance: Mean movement of a posterior below which rounds end.
 
@@ -175,18 +167,13 @@ def dawid_skene(
     """
     labels = Labels(item, annotator, label, classes)
     posterior = labels.shares()
-    known = np.flatnonzero(truth >= 0) if truth is not None else np.zeros(0, np.intp)
-    told = np.eye(classes)[:, truth[known]] if truth is not None else np.zeros((classes, 0))
-    posterior[:, known] = told
     done = 0
     while True:
-        counts, shares = labels.expected(posterior), posterior.sum(axis=1)
-        if mirror is not None:
-            counts = (counts + counts[:, mirror][:, :, mirror]) / 2
-            shares = (shares + shares[list(mirror)]) / 2
-        errors, pooled, prior = _matrices(counts, shares, strength, owner, guess, constrain)
+        counts = labels.expected(posterior)
+        pooled = shrunk(counts.sum(axis=0), np.full((classes, classes), 1 / classes), LEAST)
+        errors = shrunk(counts, pooled, strength)
+        prior = posterior.mean(axis=1)
         before, posterior = posterior, probabilities(labels.log_odds(errors, prior))
-        posterior[:, known] = told
         done += 1
         if done == rounds or np.abs(posterior - before).mean() < tolerance:
             break
@@ -230,33 +217,10 @@ def one_coin(
     return np.ascontiguousarray(posterior.T), accuracy
 
 
-def _matrices(
-    counts: Floats,
-    shares: Floats,
-    strength: float,
-    owner: Ints | None,
-    guess: tuple[Floats, Floats] | None,
-    constrain: Callable[[Floats], Floats] | None,
-) -> tuple[Floats, Floats, Floats]:
-    """Matrices of cells, shrunk to their owner's, his to the crowd's; the crowd's; the prior."""
-    classes = len(shares)
-    bound = constrain or (lambda matrix: matrix)
-    start, prior = guess or (np.full((classes, classes), 1 / classes), shares / shares.sum())
-    weak = strength if guess else LEAST
-    pooled = bound(_shrunk(counts.sum(axis=0), start, weak))
-    prior = (shares + weak * prior) / (shares.sum() + weak)
-    above = np.broadcast_to(pooled, counts.shape)
-    if owner is not None:
-        owned = np.zeros((int(owner.max()) + 1 if len(owner) else 0, classes, classes))
-        np.add.at(owned, owner, counts)
-        above = bound(_shrunk(owned, np.broadcast_to(pooled, owned.shape), strength))[owner]
-    return bound(_shrunk(counts, above, strength)), pooled, prior
-
-
-def _shrunk(counts: Floats, towards: Floats, strength: float) -> Floats:
+def shrunk(counts: Floats, towards: Floats, strength: float) -> Floats:
     """Rows of counts as shares, as if `strength` more labels were spread as `towards` is."""
     made = counts.sum(axis=-1, keepdims=True)
-    return (counts + max(strength, LEAST) * towards) / (made + max(strength, LEAST))
+    return np.asarray((counts + max(strength, LEAST) * towards) / (made + max(strength, LEAST)))
 
 
 def _codes(values: npt.ArrayLike) -> Ints:

@@ -250,7 +250,7 @@ def _hessian(matches: _Matches, curve: Floats, ridge: float) -> Floats:
 
 
 def _variance(matches: _Matches, strength: Floats, tie: float, ridge: float) -> Floats:
-    if matches.things > DENSE:
+    if not 0 < matches.things <= DENSE:
         return np.full(matches.things, np.nan)
     won, even = chance(strength[matches.first], strength[matches.second], tie)
     lost = 1 - won - even

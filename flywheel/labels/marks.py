@@ -186,9 +186,7 @@ def _reliability(read: _Read, trust: Trust) -> pa.Table:
             "is_overall": overall,
             "vote_count": trust.votes,
             "compared_count": trust.compared,
-            "agreement_frac": _nulls(
-                trust.right / np.where(trust.evidence, trust.evidence, np.nan)
-            ),
+            "agreement_frac": _nulls(trust.right / np.where(trust.sides, trust.sides, np.nan)),
             "accuracy_frac": trust.accuracy.round(6),
             "accuracy_low": low.round(6),
             "accuracy_high": high.round(6),

@@ -75,9 +75,10 @@ class Trust:
         votes: Votes given [R].
         compared: Votes on pairs that others judged too, or that are gold [R].
         accuracy: How often a vote for a side is right, shrunk; unbounded [R].
-        evidence: Expected votes for a side of pairs that have a better one, by which the
-            accuracy is measured [R].
+        sides: Expected votes for a side of pairs that have a better one [R].
         right: Those of them that were right [R].
+        evidence: Votes whose rightness, were it known, would tell as much of the accuracy; fewer
+            than `sides`, because which side is right is itself concluded [R].
         gold: Votes on gold pairs [R].
         gold_right: Those that gave the known answer [R].
         tested: Votes for a side where the other votes on the pair decide for one [R].
@@ -89,8 +90,9 @@ class Trust:
     votes: Ints
     compared: Ints
     accuracy: Floats
-    evidence: Floats
+    sides: Floats
     right: Floats
+    evidence: Floats
     gold: Ints
     gold_right: Ints
     tested: Ints
@@ -136,7 +138,7 @@ def weigh(
     gold = votes.truth[votes.pair]
     shared = (np.bincount(votes.pair, minlength=pairs)[votes.pair] > 1) | (gold >= 0)
     habits = _Habits(kinds // domains, strength, domain_strength)
-    rounds = _fit(habits, votes, cell, shared)
+    rounds, known_by = _fit(habits, votes, cell, shared)
 
     errors, prior = habits.errors(), habits.prior
     odds = Labels(votes.pair, cell, votes.vote, 3).log_odds(errors, prior)
@@ -159,7 +161,7 @@ def weigh(
         tested=by_pair(tested),
         tested_right=by_pair(right),
         tested_for_a=by_pair(tested & (lead > 0)),
-        trust=_trust(votes, habits, kinds % domains, cell, shared, tested, right),
+        trust=_trust(votes, habits, kinds % domains, cell, known_by, (shared, tested, right)),
         prior=prior,
         rounds=rounds,
     )
@@ -173,6 +175,8 @@ class _Habits:
         accuracy: Of each cell [C]; `overall` is its owner's [W], `crowd` everybody's.
         ties: How often an owner calls a tie where there is none, and where there is [2, W].
         prior: Shares of the three truths; a and b are alike.
+        right, sides: Expected right votes of each cell among those for a side where one is
+            better [C].
     """
 
     def __init__(self, owner: Ints, strength: float, domain_strength: float) -> None:
@@ -221,8 +225,15 @@ class _Habits:
         return found
 
 
-def _fit(habits: _Habits, votes: Votes, cell: Ints, shared: npt.NDArray[np.bool_]) -> int:
-    """Expectation maximisation on the votes `shared`; the number of rounds."""
+def _fit(
+    habits: _Habits, votes: Votes, cell: Ints, shared: npt.NDArray[np.bool_]
+) -> tuple[int, Floats]:
+    """Expectation maximisation on the votes `shared`.
+
+    Returns:
+        The number of rounds, and by cell how far the rightness of its votes is known from their
+        pairs: 0 where every vote is as likely right as any other, 1 where that is sure of all.
+    """
     judged, place = np.unique(votes.pair[shared], return_inverse=True)
     labels = Labels(place, cell[shared], votes.vote[shared], 3, len(habits.owner))
     truth = votes.truth[judged]
@@ -236,11 +247,31 @@ def _fit(habits: _Habits, votes: Votes, cell: Ints, shared: npt.NDArray[np.bool_
         posterior = probabilities(labels.log_odds(habits.errors(), habits.prior))
         if not posterior.size or np.abs(posterior - before).mean() < TOLERANCE:
             break
-    return done
+    return done, _known(habits, labels, posterior)
+
+
+def _known(habits: _Habits, labels: Labels, posterior: Floats) -> Floats:
+    """Sum of squares between votes over p (1 - p), the share of information that is not missing.
+
+    Source: Louis, "Finding the observed information matrix when using the EM algorithm" (JRSS B,
+    1982), for one accuracy with all others given.
+    """
+    sided = np.flatnonzero(labels.label != TIE)
+    item, cell, label = labels.item[sided], labels.annotator[sided], labels.label[sided]
+    better = posterior[A, item] + posterior[B, item]
+    right = posterior[label, item] / np.maximum(better, LEAST)
+    mean = habits.right / np.maximum(habits.sides, LEAST)
+    spread = np.bincount(cell, better * (right - mean[cell]) ** 2, len(mean))
+    return np.asarray(spread / np.maximum(habits.sides * mean * (1 - mean), LEAST)).clip(0, 1)
 
 
 def _trust(
-    votes: Votes, habits: _Habits, domain: Ints, cell: Ints, *masks: npt.NDArray[np.bool_]
+    votes: Votes,
+    habits: _Habits,
+    domain: Ints,
+    cell: Ints,
+    known: Floats,
+    masks: tuple[npt.NDArray[np.bool_], ...],
 ) -> Trust:
     """Rows of annotators, then of annotators in one domain."""
     gold = votes.truth[votes.pair]
@@ -259,8 +290,9 @@ def _trust(
         votes=count(np.ones(len(cell), bool)),
         compared=count(shared),
         accuracy=np.concatenate([habits.overall, habits.accuracy]),
-        evidence=both(habits.sides),
+        sides=both(habits.sides),
         right=both(habits.right),
+        evidence=both(habits.sides * known),
         gold=count(gold >= 0),
         gold_right=count((gold >= 0) & (gold == votes.vote)),
         tested=count(tested),

@@ -107,28 +107,27 @@ def crowd_bradley_terry(
     """
     matches, place, said, who = _matches(first, second, outcome, annotator)
     width, count = len(matches.first), int(who.max()) + 1 if len(who) else 0
-    flat, decided = place * 3 + said, said < 2
-    key = who * 2 * width + place * 2 + np.minimum(said, 1)
-    kinds, kind = np.unique(key[decided], return_inverse=True)  # equal votes of one annotator
-    times = np.bincount(kind).astype(float)
-    whose, at, side = kinds // (2 * width), kinds // 2 % width, kinds % 2
-    ties = np.bincount(flat[~decided], minlength=3 * width).reshape(-1, 3)[:, 2]
-    made = np.bincount(whose, times, count)
+    decided = said < 2
+    ties = np.bincount(place[~decided], minlength=width)
+    place, side, whose = place[decided], said[decided], who[decided]
+    voted = place * 2 + side  # which pair, and which of its sides
+    made = np.bincount(whose, minlength=count)
     reliability = np.full(count, prior[0] / sum(prior))
     strength, tie = np.zeros(matches.things), 0.0
-    sign = np.where(side == 0, 1.0, -1.0)
     for number in range(rounds):
-        d = strength[matches.first[at]] - strength[matches.second[at]]
-        meant = reliability[whose] * _sigmoid(sign * d)
-        slipped = (1 - reliability[whose]) * _sigmoid(-sign * d)
-        honest = reliability[whose] if number == 0 else meant / (meant + slipped)
+        d = strength[matches.first] - strength[matches.second]
+        sure = np.stack([_sigmoid(d), _sigmoid(-d)], axis=1).ravel().take(voted)
+        honest = reliability.take(whose)
+        if number:  # before there are strengths, everybody is as honest as the prior says
+            meant = honest * sure
+            honest = meant / (meant + (1 - honest) * (1 - sure))
         before = reliability
-        reliability = (np.bincount(whose, times * honest, count) + prior[0]) / (made + sum(prior))
-        weight = np.zeros((width, 3))
+        reliability = (np.bincount(whose, honest, count) + prior[0]) / (made + sum(prior))
+        believed = np.bincount(voted, honest, 2 * width).reshape(-1, 2)
+        heard = np.bincount(voted, minlength=2 * width).reshape(-1, 2)
+        weight = np.empty((width, 3))
+        weight[:, :2] = believed + (heard - believed)[:, ::-1]  # not meant is meant the other way
         weight[:, 2] = ties
-        for won in (0, 1):
-            chose = np.where(side == won, honest, 1 - honest) * times
-            weight[:, won] = np.bincount(at, chose, width)
         counted = _Matches(matches.first, matches.second, weight, matches.things)
         strength, tie = _newton(counted, strength, tie, ridge)
         if number and np.abs(reliability - before).max(initial=0) < tolerance:
@@ -164,7 +163,14 @@ def _matches(
             f"an outcome is 0 (first), 1 (second) or 2 (tie), found {said.min()} to {said.max()}"
         )
     things = int(max(one.max(initial=-1), other.max(initial=-1))) + 1
-    keys, place = np.unique(one * max(things, 1) + other, return_inverse=True)
+    key = one * max(things, 1) + other
+    if things <= DENSE:  # a table of all pairs is faster than sorting the votes
+        keys = np.flatnonzero(np.bincount(key, minlength=things**2))
+        table = np.zeros(max(things, 1) ** 2, np.intp)
+        table[keys] = np.arange(len(keys))
+        place = table[key]
+    else:
+        keys, place = np.unique(key, return_inverse=True)
     empty = np.zeros((len(keys), 3))
     return _Matches(keys // max(things, 1), keys % max(things, 1), empty, things), place, said, who
 

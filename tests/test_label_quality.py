@@ -93,7 +93,7 @@ def test_who_shares_few_or_no_pairs_is_taken_for_one_of_the_crowd(judged: Layout
     assert (found["loner"]["compared_count"], found["loner"]["agreement_frac"]) == (0, None)
     assert found["loner"]["accuracy_frac"] == pytest.approx(crowd, abs=0.03)
     moved = abs(found["newcomer"]["accuracy_frac"] - found["loner"]["accuracy_frac"])
-    assert moved <= 3 / (3 + STRENGTH), "three labels against five of the crowd"
+    assert moved <= 3 / (3 + STRENGTH), "three labels against three of the crowd"
 
 
 def test_a_stated_probability_is_how_often_the_stated_side_is_right(judged: Layout) -> None:

@@ -35,7 +35,7 @@ from flywheel.labels.dawid_skene import (
 )
 
 A, B, TIE = range(3)
-STRENGTH = 5.0  # votes after which an annotator's own count as much as the crowd's
+STRENGTH = 3.0  # votes after which an annotator's own count as much as the crowd's
 DOMAIN_STRENGTH = 100.0  # votes in a domain after which they count as much as all of his
 SUREST_VOTE = 0.98
 SUREST_PAIR = 0.99

@@ -9,6 +9,7 @@ from assets import (
     collection,
     datasets,
     evaluation,
+    labels,
     landing,
     promotion,
     quality,
@@ -19,7 +20,17 @@ from assets.resources import Devices, Home
 
 assembled = dg.Definitions(
     assets=dg.load_assets_from_modules(
-        [landing, transform, quality, datasets, training, evaluation, promotion, collection]
+        [
+            landing,
+            transform,
+            quality,
+            labels,
+            datasets,
+            training,
+            evaluation,
+            promotion,
+            collection,
+        ]
     ),
     jobs=[
         automation.land_inbox,

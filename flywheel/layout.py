@@ -114,6 +114,11 @@ class Layout:
         return self.root / "docs"
 
     @property
+    def label_quality(self) -> Path:
+        """The page about annotators and their labels; written anew by each build."""
+        return self.docs / "label_quality.html"
+
+    @property
     def tensorboard(self) -> Path:
         """Training curves as TensorBoard reads them, `<generation>/<name>`; rebuildable."""
         return self.root / "tensorboard"

@@ -5,7 +5,7 @@ the sample delivers (most pairs have one vote) and prints, by bins of the stated
 often the stated side is right; a true tie counts half.
 """
 
-from itertools import combinations
+from itertools import combinations, pairwise
 from random import Random
 from typing import Any
 
@@ -39,7 +39,7 @@ def main() -> None:
     sure = np.maximum(weighed, 1 - weighed)
     right = np.where(weighed > 0.5, true, 1 - true)
     gaps = []
-    for low, high in zip(BINS[:-1], BINS[1:], strict=True):
+    for low, high in pairwise(BINS):
         inside = (sure >= low) & (sure < high) & (weighed != 0.5)
         gaps.append(sure[inside].mean() - right[inside].mean())
         told = f"stated {sure[inside].mean():.3f}, true {right[inside].mean():.3f}"

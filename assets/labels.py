@@ -38,12 +38,10 @@ def label_quality(home: Home) -> dg.MaterializeResult:
             "annotators": len(found.annotators),
             "alpha": overall["alpha"] if overall else None,
             "agreement_with_others_frac": found.against_others(),
-            "who_to_talk_to": dg.MetadataValue.md(
-                "\n".join(f"* {a}: {b}" for a, b in found.findings)
-            ),
+            "who_to_talk_to": dg.MetadataValue.json(dict(found.findings)),
             "worst_disagreements": len(found.contested),
             "by_annotator": dg.MetadataValue.table([dg.TableRecord(one) for one in rows]),
-            **{name: picture(svg) for name, svg in plots(found).items()},
+            **{f"plot_{name}": picture(svg) for name, svg in plots(found).items()},
         }
     )
 

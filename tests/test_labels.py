@@ -13,7 +13,9 @@ from flywheel.errors import ShapeError
 from flywheel.labels.agreement import Level, krippendorff, left_out, wilson
 from flywheel.labels.bias import length_bias
 from flywheel.labels.bradley_terry import bradley_terry, chance, crowd_bradley_terry
+from flywheel.labels.charts import dot_plot
 from flywheel.labels.dawid_skene import dawid_skene, one_coin, plurality
+from flywheel.labels.overview import _models, findings
 from flywheel.labels.pairs import TIE, A, B, Votes, weigh
 
 # Table 1 of Dawid and Skene (1979): 45 patients, class 1 to 4 by the first anaesthetist (three
@@ -315,6 +317,50 @@ def test_many_things_are_solved_as_few_are(monkeypatch: pytest.MonkeyPatch) -> N
 def test_only_ties_do_not_run_away() -> None:
     found = bradley_terry([0, 0], [1, 1], [2, 2])
     assert found.strength == pytest.approx([0, 0]) and 2 < found.tie < 100
+
+
+# ---- what is told --------------------------------------------------------------------------------
+
+
+def test_only_what_an_interval_bears_out_is_told_of_anybody() -> None:
+    fine = {
+        "accuracy_frac": 0.8, "accuracy_low": 0.7, "accuracy_high": 0.9,
+        "left_share": 0.6, "left_share_low": 0.4, "left_share_high": 0.7,
+        "length_bias": 0.1, "length_bias_low": 0.0, "length_bias_high": 0.2,
+        "is_fast": False, "median_seconds": 9.0, "fast_frac": 0.1,
+        "repeated_count": 4, "self_consistency": 0.0,
+    }  # fmt: skip
+    assert findings(fine) == []
+    nobody = dict.fromkeys(fine) | {"is_fast": False, "repeated_count": 0}
+    assert findings(nobody) == [], "who only writes has no votes to speak of"
+    for change, said in (
+        ({"accuracy_high": 0.55}, "hardly better than a coin"),
+        ({"left_share_low": 0.56}, "shown first 60%"),
+        ({"left_share_low": 0.2, "left_share_high": 0.4, "left_share": 0.3}, "shown second 70%"),
+        ({"length_bias_low": 0.12}, "leans to the longer"),
+        ({"length_bias_low": -0.3, "length_bias_high": -0.2}, "leans to the shorter"),
+        ({"is_fast": True}, "takes 9 s"),
+        ({"repeated_count": 5}, "decided 100% of 5 pairs otherwise"),
+    ):
+        (told,) = findings(fine | change)
+        assert said in told
+
+
+def test_models_are_ranked_by_what_annotators_prefer() -> None:
+    rows = [
+        {"model_a": "new", "model_b": "old", "vote": vote, "annotator_id": who}
+        for vote, who in [(1.0, "ann")] * 20 + [(0.0, "ann")] * 5 + [(0.5, "bob")] * 5
+    ]
+    first, last = _models(rows)
+    assert (first["model"], last["model"], first["votes"]) == ("new", "old", 30)
+    assert first["low"] > last["high"] and first["low"] < first["strength"] < first["high"]
+    assert _models(rows[:29]) == [], "too few to speak of"
+
+
+def test_a_plot_shows_what_is_known_within_its_span() -> None:
+    drawn = dot_plot("<title>", [("a", 0.2, 0.5, 1.7), ("b", None, None, None)], (0, 1), 0.5)
+    assert "&lt;title&gt;" in drawn and drawn.count("<circle") == 1
+    assert 'x2="570.0"' in drawn, "what lies beyond the span ends at its edge"
 
 
 # ---- real crowds --------------------------------------------------------------------------------

@@ -238,8 +238,8 @@ def _solve(matches: _Matches, curve: Floats, ridge: float, gradient: Floats) -> 
         if size <= 1e-20:
             break
         flow = curve * (direction[one] - direction[other])
-        pushed = np.bincount(one, flow, things) - np.bincount(other, flow, things)
-        pushed += ridge * direction
+        apart = np.bincount(one, flow, things) - np.bincount(other, flow, things)
+        pushed = apart + ridge * direction
         length = size / float(direction @ pushed)
         found, residual = found + length * direction, residual - length * pushed
         scaled = residual / diagonal

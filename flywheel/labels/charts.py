@@ -36,7 +36,7 @@ def dot_plot(title: str, points: Sequence[Point], span: tuple[float, float], lin
     for number, (name, below, value, above) in enumerate(points):
         y = TOP + ROW * number + 4
         marks.append(
-            f'<text x="{LEFT - 10}" y="{y + 4}" text-anchor="end">{escape(_cut(name))}</text>'
+            f'<text x="{LEFT - 10}" y="{y + 4}" text-anchor="end">{escape(short(name))}</text>'
         )
         if value is None:
             continue
@@ -55,5 +55,6 @@ def dot_plot(title: str, points: Sequence[Point], span: tuple[float, float], lin
     )
 
 
-def _cut(name: str) -> str:
+def short(name: str) -> str:
+    """A name that fits beside a plot: a long pseudonym keeps both of its ends."""
     return name if len(name) <= 26 else f"{name[:12]}…{name[-12:]}"

@@ -21,7 +21,8 @@ Row = dict[str, Any]
 
 CONTESTED = 12  # pairs shown
 COIN = 0.6  # accuracy that the upper end of an interval must reach
-SIDE = 0.05  # of the left share beyond one half, or of a bias to length, before anybody is told
+SIDE = 0.05  # of the share of one side beyond one half, before anybody is told
+LENGTH = 0.1  # of a bias to length
 STEADY = 0.7  # of judgements given again
 LEAST_REPEATS = 5
 LEAST_MATCHES = 30  # votes between two models
@@ -42,7 +43,9 @@ with votes as (
 contested as (
     select
         pair_key,
-        least(sum(weight) filter (vote = 1), sum(weight) filter (vote = 0)) as contest
+        least(
+            sum(if(vote = 1, weight, 0)), sum(if(vote = 0, weight, 0))
+        ) as contest  -- no `filter`: least passes over a null, and a side without votes is 0
     from votes
     group by pair_key
     having contest > 0
@@ -80,7 +83,7 @@ class Overview:
         annotators: Rows of `dim_annotators`, those with the most labels first.
         domains: Rows of `dim_annotators_by_domain`.
         agreement: Rows of `fct_label_agreement`, overall first.
-        findings: Who should be talked to, and why.
+        findings: Who should be talked to, and why; those with the most to talk about first.
         contested: Pairs with the most weight on both sides: texts, chance and votes.
         models: Strength of each model by what annotators preferred, the best first.
     """
@@ -88,7 +91,7 @@ class Overview:
     annotators: list[Row]
     domains: list[Row]
     agreement: list[Row]
-    findings: list[tuple[str, str]]
+    findings: list[tuple[str, list[str]]]
     contested: list[Row]
     models: list[Row]
 
@@ -123,6 +126,11 @@ def overview(database: Path) -> Overview:
     people.sort(key=lambda one: (-one["label_count"], one["annotator_id"]))
     agreement = read_table(database, "marts.fct_label_agreement").to_pylist()
     agreement.sort(key=lambda one: [one["kind"], *_first(one["domain"], one["guideline_version"])])
+    told = [
+        (one["annotator_id"], said)
+        for one in people
+        if one["annotator_id"] != ANONYMOUS and (said := findings(one))  # or nobody to talk to
+    ]
     with open_copy(database) as connection:
         contested = connection.sql(CONTEST.format(most=CONTESTED)).to_arrow_table().to_pylist()
         matches = connection.sql(MATCHES).to_arrow_table().to_pylist()
@@ -130,12 +138,7 @@ def overview(database: Path) -> Overview:
         annotators=people,
         domains=read_table(database, "marts.dim_annotators_by_domain").to_pylist(),
         agreement=agreement,
-        findings=[
-            (one["annotator_id"], said)
-            for one in people
-            if one["annotator_id"] != ANONYMOUS  # nobody to talk to
-            for said in findings(one)
-        ],
+        findings=sorted(told, key=lambda one: -len(one[1])),
         contested=[row | _texts(row) for row in contested],
         models=_models(matches),
     )
@@ -155,7 +158,7 @@ def findings(one: Row) -> list[str]:
         share = one["left_share"] if low > 0.5 else 1 - one["left_share"]
         said.append(f"prefers what is shown {which} {share:.0%} of the time")
     low, high = one["length_bias_low"], one["length_bias_high"]
-    if low is not None and (low > SIDE or high < -SIDE):
+    if low is not None and (low > LENGTH or high < -LENGTH):
         which = "longer" if low > 0 else "shorter"
         said.append(
             f"leans to the {which} response, whatever it is worth ({one['length_bias']:+.2f})"

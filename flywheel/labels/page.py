@@ -8,22 +8,24 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from flywheel.labels.charts import dot_plot
+from flywheel.labels.charts import dot_plot, short
 from flywheel.labels.overview import Overview, Row
 
-SHOWN = 60  # annotators in a table or a plot, those with the most labels
+SHOWN = 40  # annotators in a table or a plot, those with the most labels
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:80rem;margin:2rem auto;padding:0 1rem;color:#222}
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2.4rem}
 table{border-collapse:collapse;width:100%;font-size:.85rem}
 td,th{text-align:left;padding:.3rem .5rem;
 border-bottom:1px solid #ddd;vertical-align:top}th{font-weight:600;color:#555}
-td.n{font-variant-numeric:tabular-nums}.note{color:#666;max-width:60rem}
+td.n{font-variant-numeric:tabular-nums;white-space:nowrap}.note{color:#666;max-width:60rem}
 .plots{display:flex;flex-wrap:wrap;gap:1rem}.pair{border:1px solid #ddd;border-radius:6px;
 padding:.8rem 1rem;margin:1rem 0}.sides{display:grid;grid-template-columns:1fr 1fr;gap:1rem}
 .sides div{background:#f7f7f7;padding:.5rem .8rem;border-radius:4px;overflow-wrap:anywhere}
 .better{outline:2px solid #3b6ea5}li{margin:.2rem 0}
 """
+TOLD = 25  # annotators of whom something is told
+DOMAINS = 8  # columns, those with the most votes
 LONG = 900  # characters of a text shown
 HEADS = (
     "annotator",
@@ -134,15 +136,18 @@ def _summary(found: Overview) -> str:
 def _findings(found: Overview) -> str:
     if not found.findings:
         return "<p>Nobody stands out.</p>"
-    rows = [f"<li><b>{escape(who)}</b> {escape(said)}</li>" for who, said in found.findings[:SHOWN]]
-    more = len(found.findings) - SHOWN
+    rows = [
+        f"<li><b>{escape(short(who))}</b> {escape('; '.join(said))}</li>"
+        for who, said in found.findings[:TOLD]
+    ]
+    more = len(found.findings) - TOLD
     return f"<ul>{''.join(rows)}</ul>" + (f"<p class=note>and {more} more</p>" if more > 0 else "")
 
 
 def _annotators(found: Overview) -> str:
     rows = [
         (
-            one["annotator_id"],
+            short(one["annotator_id"]),
             one["annotator_kind"],
             f"{one['label_count']:,}",
             _number(one["hours"], ".1f"),
@@ -173,13 +178,13 @@ def _domains(found: Overview) -> str:
     votes: dict[str, int] = {}
     for one in found.domains:
         votes[one["domain"]] = votes.get(one["domain"], 0) + one["compared_count"]
-    names = [name for name in sorted(votes, key=lambda name: -votes[name]) if votes[name]][:12]
+    names = [name for name in sorted(votes, key=lambda name: -votes[name]) if votes[name]][:DOMAINS]
     if len(names) < 2:
         return ""
     cells = {(one["annotator_id"], one["domain"]): one for one in found.domains}
     rows = [
         (
-            one["annotator_id"],
+            short(one["annotator_id"]),
             *(
                 _of(there["accuracy_frac"], there["compared_count"])
                 if (there := cells.get((one["annotator_id"], name))) and there["compared_count"]
@@ -243,7 +248,7 @@ def _contested(row: Row) -> str:
     )
     votes = [
         (
-            one["annotator_id"],
+            short(one["annotator_id"]),
             {1.0: "a", 0.0: "b"}.get(one["vote"], "tie"),
             f"{one['weight']:.2f}",
             one["reason"] or "",
@@ -261,8 +266,11 @@ def _text(text: str) -> str:
 
 
 def _table(heads: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(one)}</th>" for one in heads)
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    """A table without the columns that are empty in every row."""
+    columns = [(head, cells) for head, *cells in zip(heads, *rows, strict=True) if any(cells)]
+    head = "".join(f"<th>{escape(one)}</th>" for one, _ in columns)
+    lines = zip(*(cells for _, cells in columns), strict=True)
+    body = "".join(f"<tr>{''.join(map(_cell, line))}</tr>" for line in lines)
     return f"<table><tr>{head}</tr>{body}</table>"
 
 

@@ -206,7 +206,7 @@ class _Habits:
 
     def whole(self, per_cell: Floats) -> Floats:
         """Sum over the cells of each owner [C] -> [W]."""
-        return np.bincount(self.owner, per_cell, self.owners)
+        return np.asarray(np.bincount(self.owner, per_cell, self.owners), float)
 
     def _towards(self, crowd: float, part: Floats, whole: Floats) -> Floats:
         weak = max(self.strength, LEAST)

@@ -98,6 +98,8 @@ def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={
             "reward_model_accuracy": reward["accuracy"],
+            "annotator_accuracy": reward["annotator_accuracy"],
+            "reward_model_accuracy_in_their_place": reward.get("accuracy_in_their_place"),
             "longest_wins": reward["longest_wins"],
             "shortest_wins": reward["shortest_wins"],
             "win_rate": policy["win_rate"],

@@ -122,6 +122,11 @@ class Layout:
         return self.artifacts / "cards" / f"{kind}-{checkpoint_id}.md"
 
     @property
+    def label_quality(self) -> Path:
+        """The page about annotators and their labels; written anew by each build."""
+        return self.docs / "label_quality.html"
+
+    @property
     def tensorboard(self) -> Path:
         """Training curves as TensorBoard reads them, `<generation>/<name>`; rebuildable."""
         return self.root / "tensorboard"

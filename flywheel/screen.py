@@ -102,7 +102,8 @@ def _turn_facts(turn: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
             f"{reward['shortest_wins']:.0%}, ahead of the better by "
             f"{_share(lead['difference'], lead['ci'])}"
             + (f"; with the plurality of votes {plurality:.0%}" if plurality is not None else "")
-            + (f"; two annotators agree {ceiling:.0%}" if ceiling is not None else ""),
+            + (f"; two annotators agree {ceiling:.0%}" if ceiling is not None else "")
+            + _beside_annotators(reward),
         )
     if policy:
         yield (
@@ -137,6 +138,14 @@ def plural(kind: str) -> str:
     """Name of many records of a kind."""
     name = kind.replace("_", " ")
     return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
+
+
+def _beside_annotators(reward: dict[str, Any]) -> str:
+    """What annotators reach themselves, against the weighted vote of the others, and the model."""
+    if reward.get("annotator_accuracy") is None:
+        return ""
+    people, model = (reward[name] for name in ("annotator_accuracy", "accuracy_in_their_place"))
+    return f"; an annotator against the others {people:.0%}, the model in his place {model:.0%}"
 
 
 def _share(value: float, interval: Sequence[float]) -> str:

@@ -7,12 +7,14 @@
   `unknown` where the line was not read as a record; `excluded`: rows by reason;
 * `datasets`: rows by split of each frozen dataset;
 * `reward_model`: {accuracy, ci, pairs, groups, undecided, too_long, longest_wins, shortest_wins,
-  over_length, annotator_ceiling, agreement_with_one_annotator,
-  plurality_agreement, ...}: accuracy on held-out pairs
+  over_length, annotator_accuracy, accuracy_in_their_place, over_annotators, annotator_ceiling,
+  agreement_with_one_annotator, plurality_agreement, ...}: accuracy on held-out pairs
   whose label is decided, and what the two rules of length get on them; `over_length` is the
-  model's paired lead on the better rule, {baseline, difference, ci}; the ceiling is how often
-  two annotators agree, evenly split pairs included, and beside it how often the model agrees with
-  one of them on the same pairs; the plurality is the plain count of votes;
+  model's paired lead on the better rule, {baseline, difference, ci}; an annotator's accuracy is
+  how often he sides with the weighted vote of the others on a pair, beside it the model's in his
+  place and its paired lead, null where no pair has votes enough; the ceiling is how often two
+  annotators agree, evenly split pairs included, and beside it how often the model agrees with one
+  of them on the same pairs; the plurality is the plain count of votes;
 * `policy`: {opponent, win_rate, ci, prompts, groups, mean_response_tokens, versus, slices, ...};
 * `broken_invariants`: what must hold of any challenger and does not: name to what broke it;
 * `demonstrations`: {base, sft, policy}: nats per token of held-out demonstrations, all losses

@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "flywheel.quality": GROUND | {"flywheel.records", "flywheel.lake"},
     "flywheel.ingest": GROUND | {"flywheel.records", "flywheel.lake"},
     "flywheel.dedup": GROUND | {"flywheel.lake", "flywheel.warehouse"},
+    "flywheel.labels": GROUND | {"flywheel.records", "flywheel.lake", "flywheel.warehouse"},
     "flywheel.datasets": GROUND | {"flywheel.records"},
     "flywheel.warehouse": GROUND | {"flywheel.datasets"},
     "flywheel.export": GROUND | {"flywheel.records", "flywheel.datasets"},

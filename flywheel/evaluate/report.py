@@ -41,9 +41,12 @@ def write_report(
         (name, reward[field], reward[f"{field}_ci" if field != "accuracy" else "ci"], 0.5)
         for name, field in (
             ("reward model orders held-out pairs as annotators do", "accuracy"),
+            ("an annotator sides with the weighted vote of the others", "annotator_accuracy"),
+            ("the reward model in his place", "accuracy_in_their_place"),
             ("the longer response is preferred", "longest_wins"),
             ("the shorter response is preferred", "shortest_wins"),
         )
+        if reward.get(field) is not None
     ]
     simulated = (
         "<p class=note>The annotators of this world are simulated, and what scores the answers is "
@@ -90,6 +93,14 @@ def _pairs(reward: dict[str, Any]) -> str:
             f" It agrees with the plurality of votes on {reward['plurality_agreement']:.1%} "
             f"({low:.1%} to {high:.1%}) of the {reward['plurality_pairs']} pairs that have one; "
             f"{reward['plurality_undecided']} with votes have none."
+        )
+    if reward.get("annotator_accuracy") is not None:
+        low, high = reward["over_annotators_ci"]
+        told += (
+            f" Set against the weighted vote of the others on {reward['annotator_accuracy_pairs']} "
+            f"pairs, an annotator is right {reward['annotator_accuracy']:.1%} of the time and the "
+            f"reward model in his place {reward['accuracy_in_their_place']:.1%} (a difference of "
+            f"{reward['over_annotators']:+.3f}, {low:+.3f} to {high:+.3f}): his is the ceiling."
         )
     if ceiling is None:
         return f"{told} No pair was judged by two annotators, so their ceiling is not known."

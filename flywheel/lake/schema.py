@@ -111,6 +111,32 @@ DERIVED: dict[str, pa.Schema] = {
             *_texts("span"),
         ]
     ),
+    "pair_posteriors": pa.schema(
+        [
+            *_texts("pair_key"),
+            *_columns(pa.float64(), "probability_a", "probability_tie"),
+            *_columns(pa.int64(), "tested_votes", "tested_votes_right", "tested_votes_for_a"),
+        ]
+    ),
+    "annotator_reliability": pa.schema(
+        [
+            *_texts("annotator_id", "domain"),  # domain null: overall
+            *_columns(pa.bool_(), "is_overall"),
+            *_columns(pa.int64(), "vote_count", "compared_count"),
+            *_columns(pa.float64(), "agreement_frac", "accuracy_frac"),
+            *_columns(pa.float64(), "accuracy_low", "accuracy_high"),
+            *_columns(pa.int64(), "gold_count", "gold_right_count"),
+            *_columns(pa.int64(), "tested_votes", "tested_votes_right"),
+            *_columns(pa.float64(), "length_bias", "length_bias_low", "length_bias_high"),
+        ]
+    ),
+    "label_agreement": pa.schema(
+        [
+            *_texts("kind", "level", "domain", "guideline_version"),
+            *_columns(pa.int64(), "item_count", "label_count"),
+            *_columns(pa.float64(), "agreement_frac", "alpha", "alpha_low", "alpha_high"),
+        ]
+    ),
 }
 
 # Edges of the lineage: rebuilt from manifests and frozen files at any time.

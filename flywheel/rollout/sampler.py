@@ -19,7 +19,8 @@ from torch import Tensor
 from flywheel.datasets.render import render_prompt
 from flywheel.errors import SettingsError
 from flywheel.records.message import Conversation
-from flywheel.rollout.decoder import Decoder
+from flywheel.rollout.decoder import Decoder, going_on
+from flywheel.rollout.lean import LeanDecoder, layers_of
 from flywheel.rollout.policy import Policy, Response, text_of
 from flywheel.rollout.server import ServerPolicy
 
@@ -137,7 +138,7 @@ def _continued(
 ) -> list[Response]:
     """Continue rows until each has ended, or has taken the `room` that it has."""
     device = policy.device
-    decoder = Decoder(policy.model, given, max(room))
+    decoder = _decoder(policy.model, given, max(room))
     logits, noise = decoder.read(), noise.to(device)
     is_stop = torch.zeros(logits.shape[-1], dtype=torch.bool, device=device)
     is_stop[[stop for stop in policy.stop_ids if stop < len(is_stop)]] = True
@@ -154,12 +155,19 @@ def _continued(
         if not left:
             break
         if left <= (1 - LEAVE_FRAC) * len(done):
-            keep = torch.arange(left, device=device)
-            keep[done[:left]] = left + (~done[left:]).nonzero()[:, 0]
+            keep = going_on(done)
             decoder.keep(keep)
             rows, tokens, done = rows[keep], tokens[keep], done[keep]
         logits = decoder.step(tokens)
     return _responses(policy, drawn, is_stop, limits)
+
+
+def _decoder(model: Any, given: Sequence[Sequence[int]], most_new: int) -> Decoder | LeanDecoder:
+    """The lean one where the model allows it."""
+    layers = layers_of(model, max(map(len, given)) + most_new)
+    return (
+        LeanDecoder(model, layers, given, most_new) if layers else Decoder(model, given, most_new)
+    )
 
 
 def _draw(logits: Tensor, temperature: float, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,9 +12,10 @@ import transformers
 
 from flywheel.models.lora import with_lora
 from flywheel.models.small import word_tokenizer
-from flywheel.rollout import Policy, Response, lean, sample_ids, sampler
+from flywheel.rollout import Policy, Response, lean, llama, sample_ids, sampler
 from flywheel.rollout.decoder import Decoder
-from flywheel.rollout.lean import LeanDecoder, layers_of
+from flywheel.rollout.lean import LeanDecoder
+from flywheel.rollout.llama import layers_of
 from flywheel.train.engine_config import checkpoint_activations
 
 LONG = 48
@@ -122,7 +123,7 @@ def test_a_buffer_that_has_to_grow_and_matrices_left_apart_change_nothing(
     policy = policy_of(model_of("Qwen2"), [])
     whole = sample_ids(policy, PROMPTS, samples=2, max_new_tokens=15)
     monkeypatch.setattr(lean, "GROWTH", 4)
-    monkeypatch.setattr(lean, "FUSED_NUMBERS", 0)
+    monkeypatch.setattr(llama, "FUSED_NUMBERS", 0)
     with only(LeanDecoder, monkeypatch):
         same(whole, sample_ids(policy, PROMPTS, samples=2, max_new_tokens=15))
 

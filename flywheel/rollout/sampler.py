@@ -20,7 +20,8 @@ from flywheel.datasets.render import render_prompt
 from flywheel.errors import SettingsError
 from flywheel.records.message import Conversation
 from flywheel.rollout.decoder import Decoder, going_on
-from flywheel.rollout.lean import LeanDecoder, layers_of
+from flywheel.rollout.lean import LeanDecoder
+from flywheel.rollout.llama import layers_of
 from flywheel.rollout.policy import Policy, Response, text_of
 from flywheel.rollout.server import ServerPolicy
 

@@ -25,6 +25,7 @@ from flywheel.rollout.llama import layers_of
 from flywheel.rollout.policy import Policy, Response, text_of
 from flywheel.rollout.server import ServerPolicy
 
+AT_ONCE = 256  # rows
 LEAVE_FRAC = 1 / 8  # of the rows must have ended before the others go on without them
 
 
@@ -45,7 +46,7 @@ def sample_ids(
     temperature: float = 1.0,
     max_new_tokens: int = 256,
     seed: int | Sequence[int] = 0,
-    batch: int = 256,
+    batch: int = AT_ONCE,
     top_p: float = 1.0,
     top_k: int = 0,
 ) -> list[list[Response]]:

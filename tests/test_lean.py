@@ -36,6 +36,12 @@ LEAN: dict[str, tuple[str, dict[str, Any]]] = {
 PROMPTS = [[7], [5, 6, 7, 8, 9, 10, 11], [12, 5, 3, 4], [30, 31, 6, 7, 8], [5, 6, 7] * 6]
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """More only spin on models this small."""
+    torch.set_num_threads(1)
+
+
 def model_of(kind: str, **own: Any) -> Any:
     """A random one, its numbers far enough apart that no rounding decides."""
     torch.manual_seed(0)

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.dedup import Report, mark, positive_control
-from flywheel.dedup.join import similar_pairs, words_of
+from flywheel.dedup.join import similar_pairs
 from flywheel.dedup.marks import TEXTS
 from flywheel.dedup.overlap import EvaluationRuns
+from flywheel.dedup.sets import words_of
 from flywheel.errors import SettingsError, WarehouseError
 from flywheel.lake import DERIVED
 from flywheel.layout import Layout
@@ -70,7 +71,7 @@ def test_the_pairs_are_the_same_in_blocks_of_any_size(monkeypatch: pytest.Monkey
     rng = random.Random(3)
     texts = [SENTENCE.replace(rng.choice(SENTENCE.split()), "lamp") for _ in range(60)]
     whole = pairs(texts, 0.7)
-    monkeypatch.setattr("flywheel.dedup.join.BLOCK", 7)
+    monkeypatch.setattr("flywheel.dedup.arrays.BLOCK", 7)
     assert len(whole) > 100
     assert pairs(texts, 0.7) == whole
 

@@ -71,7 +71,7 @@ def test_the_pairs_are_the_same_in_blocks_of_any_size(monkeypatch: pytest.Monkey
     rng = random.Random(3)
     texts = [SENTENCE.replace(rng.choice(SENTENCE.split()), "lamp") for _ in range(60)]
     whole = pairs(texts, 0.7)
-    monkeypatch.setattr("flywheel.dedup.arrays.BLOCK", 7)
+    monkeypatch.setattr("flywheel.dedup.sets.BLOCK", 7)
     assert len(whole) > 100
     assert pairs(texts, 0.7) == whole
 

@@ -4,25 +4,26 @@ Slower by a factor, equal in every result; the tests run both. Work goes through
 memory stays flat in the corpus where it can.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 
 import numpy as np
 
 from flywheel.dedup.sets import (
+    BLOCK,
     SHINGLE_WORDS,
     SLACK,
     Counts,
     Hashes,
     Ints,
     Sets,
+    blocks,
     distinct,
     spread,
     wanted_prefixes,
     words_of,
 )
 
-BLOCK = 2_000_000  # numbers handled at once, 16 MB an array
 SIGNATURE = 4  # words of 64 bits: in texts of 25 shingles they rule out 99 pairs of 100
 ALL = (1 << 64) - 1
 LENGTH, CHUNK, LAST = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xBF58476D1CE4E5B9
@@ -47,7 +48,7 @@ def shingle_sets(texts: Sequence[str]) -> Sets:
     sizes: list[Ints] = [np.zeros(0, np.int64)]
     lengths = np.array([len(text) for text in texts], np.int64)
     for block in blocks(lengths):
-        words, counts = hashed(texts[block], known)
+        words, counts = hash_words(texts[block], known)
         heads = np.where(counts > 0, np.maximum(counts - SHINGLE_WORDS + 1, 1), 0)
         owner, place = spread(heads)
         start = (np.cumsum(counts) - counts)[owner] + place
@@ -69,8 +70,9 @@ def shingle_sets(texts: Sequence[str]) -> Sets:
     return Sets(np.concatenate(hashes), start)
 
 
-def hashed(texts: Sequence[str], known: dict[str, int]) -> tuple[Hashes, Ints]:
-    """Hash of every word of the texts, one after the other, and the number of words of each."""
+def hash_words(texts: Sequence[str], known: dict[str, int] | None = None) -> tuple[Hashes, Ints]:
+    """See `kernel.hash_words`. `known` keeps the hashes of words for the next call."""
+    known = {} if known is None else known
     lists = [words_of(text) for text in texts]
     for word in set(chain.from_iterable(lists)) - known.keys():
         known[word] = hash_word(word)
@@ -201,7 +203,7 @@ def find_runs(
     ordered = wanted[order]
     found: list[tuple[Ints, Ints, Ints]] = []
     for block in blocks(np.array([len(text) for text in texts], np.int64)):
-        words, counts = hashed(texts[block], known)
+        words, counts = hash_words(texts[block], known)
         owner = np.repeat(np.arange(len(counts)), counts)
         ends = np.cumsum(counts)
         for size in sizes if len(wanted) else ():
@@ -215,14 +217,3 @@ def find_runs(
     columns = zip(*found, strict=True) if found else [[np.zeros(0, np.int64)]] * 3
     text, place, index = (np.concatenate(list(column)) for column in columns)
     return text, place, index
-
-
-def blocks(work: Ints, size: int | None = None) -> Iterator[slice]:
-    """Cut a list into runs of about `size` work each (`BLOCK` if not given)."""
-    done = np.cumsum(work)
-    start = 0
-    while start < len(work):
-        base = done[start - 1] if start else 0
-        stop = max(int(np.searchsorted(done, base + (size or BLOCK), side="right")), start + 1)
-        yield slice(start, stop)
-        start = stop

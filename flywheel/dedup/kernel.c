@@ -162,6 +162,21 @@ API int64_t count_words(const uint8_t *const *text, const int64_t *bytes, int64_
     return count;
 }
 
+/* The hash of every word, text after text, and the number of words of each text. */
+API int64_t hash_words(const uint8_t *const *text, const int64_t *bytes, int64_t texts,
+                       uint64_t *word, int64_t *count) {
+    Scratch scratch = {NULL, NULL, -1};
+    int64_t done = 0;
+    for (int64_t d = 0; d < texts; d++) {
+        count[d] = words_of(text[d], bytes[d], &scratch);
+        if (count[d] < 0) return -1;
+        memcpy(word + done, scratch.word, count[d] * sizeof(uint64_t));
+        done += count[d];
+    }
+    scratch_free(&scratch);
+    return done;
+}
+
 /* ---- sets of shingles --------------------------------------------------------------------- */
 
 typedef struct {
@@ -253,9 +268,25 @@ static inline int64_t prefix_length(int64_t size, double threshold) {
     return length < size ? length : size;
 }
 
-static int by_value(const void *a, const void *b) {
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
+/* Bring the `count` smallest of n numbers to the front (Hoare's selection). */
+static void smallest_first(uint64_t *value, int64_t n, int64_t count) {
+    int64_t low = 0, high = n - 1;
+    while (low < high) {
+        uint64_t pivot = value[low + (high - low) / 2];
+        int64_t i = low, j = high;
+        while (i <= j) {
+            while (value[i] < pivot) i++;
+            while (value[j] > pivot) j--;
+            if (i <= j) {
+                uint64_t swapped = value[i];
+                value[i++] = value[j];
+                value[j--] = swapped;
+            }
+        }
+        if (count - 1 <= j) high = j;
+        else if (count - 1 >= i) low = i;
+        else return;
+    }
 }
 
 /* The prefix of each set in the order (frequency, hash): those of text d at
@@ -302,7 +333,7 @@ API int64_t find_prefixes(const uint64_t *hash, const int64_t *start, int64_t te
             out[done] = h[i];
             done += (f[i] < cut) & (f[i] >= least);
         }
-        if (below + tied > wanted) qsort(ties, tied, sizeof(uint64_t), by_value);
+        if (below + tied > wanted) smallest_first(ties, tied, wanted - below);
         for (int64_t i = 0; i < wanted - below; i++) out[done++] = ties[i];
     }
     free(f);

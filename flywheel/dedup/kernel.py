@@ -16,7 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flywheel.dedup.sets import Counts, Hashes, Ints, Sets, wanted_prefixes, words_of
+from flywheel.dedup.sets import (
+    Counts,
+    Hashes,
+    Ints,
+    Sets,
+    blocks,
+    wanted_prefixes,
+    words_of,
+)
 
 VERSION = 1  # KERNEL_VERSION in kernel.c
 HIGHEST = 0x20000  # code points that are looked up; others go through Python
@@ -46,7 +54,13 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
             reason = str(error)
             continue
         if version == VERSION:
-            for name in ("count_words", "shingle_texts", "find_prefixes", "count_common"):
+            for name in (
+                "count_words",
+                "hash_words",
+                "shingle_texts",
+                "find_prefixes",
+                "count_common",
+            ):
                 getattr(found, name).restype = ctypes.c_int64
             found.join_prefixes.restype = found.find_runs.restype = ctypes.c_int64
             return found, "C kernel"
@@ -54,14 +68,31 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     return None, f"numpy: {built[-1].name} does not fit ({reason}); install flywheel again"
 
 
-def shingle_sets(texts: Sequence[str]) -> Sets:
-    """See `sets.shingle_sets`."""
+def hash_words(texts: Sequence[str]) -> tuple[Hashes, Ints]:
+    """Hash of every word of the texts, one after the other, and the number of words of each."""
     given = _Texts(texts)
-    room = _call("count_words", *given.arguments)
-    hashes = np.empty(room, np.uint64)
-    start = np.empty(len(texts) + 1, np.int64)
-    count = _call("shingle_texts", *given.arguments, _at(hashes), _at(start))
-    return Sets(hashes[:count], start)
+    words = np.empty(_call("count_words", *given.arguments), np.uint64)
+    counts = np.empty(len(texts), np.int64)
+    _call("hash_words", *given.arguments, _at(words), _at(counts))
+    return words, counts
+
+
+def shingle_sets(texts: Sequence[str]) -> Sets:
+    """See `sets.shingle_sets`. Texts are encoded block by block, their hashes lie in one array."""
+    letters = np.array([len(text) for text in texts], np.int64)
+    hashes, sizes, count, done = np.empty(0, np.uint64), [np.zeros(1, np.int64)], 0, 0
+    for block in blocks(letters):
+        given = _Texts(texts[block])
+        room = count + _call("count_words", *given.arguments)
+        done += int(letters[block].sum())
+        if room > len(hashes):  # as much as the rest will need if it is like the texts so far
+            hashes.resize(
+                room + room * (int(letters.sum()) - done) // done * 21 // 20, refcheck=False
+            )
+        start = np.empty(len(texts[block]) + 1, np.int64)
+        count += _call("shingle_texts", *given.arguments, _at(hashes[count:]), _at(start))
+        sizes.append(np.diff(start))
+    return Sets(hashes[:count], np.cumsum(np.concatenate(sizes)))
 
 
 def count_texts(sets: Sets, bits: int) -> Counts:

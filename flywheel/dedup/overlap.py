@@ -22,7 +22,7 @@ import numpy as np
 
 from flywheel.dedup import arrays
 from flywheel.dedup.engine import engine
-from flywheel.dedup.sets import Floats, Hashes, Ints, spread, words_of
+from flywheel.dedup.sets import Floats, Hashes, Ints, blocks, distinct, spread, words_of
 
 RUN_WORDS = 13  # the longest of the usual 8 to 13; shorter ones meet in fixed phrases
 SHORT_RUN_WORDS = 8
@@ -65,12 +65,12 @@ class EvaluationRuns:
     """The runs of a set of evaluation prompts, to look for in any number of texts."""
 
     def __init__(self, prompts: Sequence[str]) -> None:
-        self._words = [words_of(prompt) for prompt in prompts]
-        self._hashes, self._counts = arrays.hashed(prompts, {})
+        self._prompts = prompts
+        words, self._counts = engine().hash_words(prompts)
         limit = max(FEW_PROMPTS, len(prompts) // 10)
-        self._long = _Runs(self._hashes, self._counts, RUN_WORDS, limit)
-        self._short = _Runs(self._hashes, self._counts, SHORT_RUN_WORDS, limit)
-        self._wanted = np.union1d(self._long.hash, self._short.hash)
+        self._long = _Runs(words, self._counts, RUN_WORDS, limit)
+        self._short = _Runs(words, self._counts, SHORT_RUN_WORDS, limit)
+        self._wanted = distinct(np.concatenate([self._long.hash, self._short.hash]))
         self._sizes = sorted(self._long.sizes | self._short.sizes)
 
     def find(self, texts: Sequence[str]) -> list[Overlap]:
@@ -81,7 +81,7 @@ class EvaluationRuns:
         """Look for all runs in all texts, once."""
         found = Scan([], [])
         letters = np.array([len(text) for text in texts], np.int64)
-        for block in arrays.blocks(letters, LETTERS_AT_ONCE):
+        for block in blocks(letters, LETTERS_AT_ONCE):
             here = texts[block]
             text, place, index = engine().find_runs(here, self._sizes, self._wanted)
             hash = self._wanted[index]
@@ -108,7 +108,7 @@ class EvaluationRuns:
 
     def _stands(self, words: list[str], item: int, begin: int) -> bool:
         """Whether an item's own runs are in the text word by word, and not by hash alone."""
-        own, size = self._words[item], self._long.size_of(item)
+        own, size = words_of(self._prompts[item]), self._long.size_of(item)
         return all(
             words[begin + start : begin + start + size] == own[start : start + size]
             for start in self._long.starts_of(item).tolist()
@@ -117,7 +117,7 @@ class EvaluationRuns:
     def _span(self, item: int) -> str:
         starts = self._long.starts_of(item)
         end = int(starts.max()) + self._long.size_of(item)
-        return " ".join(self._words[item][int(starts.min()) : end])[:LONGEST_SPAN]
+        return " ".join(words_of(self._prompts[item])[int(starts.min()) : end])[:LONGEST_SPAN]
 
     def _covered(self, short: "_Met", long: "_Met", first: int) -> list[Cover]:
         """The most covered prompt of each text, where it is covered enough to be shown."""
@@ -125,7 +125,7 @@ class EvaluationRuns:
         order = np.lexsort((items, -shares, texts))
         best = order[_changes(texts[order])]
         best = best[shares[best] >= SHOWN_FRAC]
-        key, wanted = long.text * len(self._words) + long.item, texts * len(self._words) + items
+        key, wanted = long.text * len(self._prompts) + long.item, texts * len(self._prompts) + items
         long = long.take(np.flatnonzero(np.isin(key, wanted[best])))
         text, item, share, _ = self._shares(long, self._long)
         by_13 = dict(
@@ -145,7 +145,7 @@ class EvaluationRuns:
         ]
 
     def _piece(self, item: int, start: int, end: int) -> str:
-        return " ".join(self._words[item][start:end])[:LONGEST_SPAN]
+        return " ".join(words_of(self._prompts[item])[start:end])[:LONGEST_SPAN]
 
     def _shares(self, met: "_Met", runs: "_Runs") -> tuple[Ints, Ints, Floats, Ints]:
         """Text, item, share of the item's words covered, and longest piece of it, [P] each."""
@@ -182,7 +182,7 @@ class _Runs:
             here = np.flatnonzero(fits & (self.run_sizes[owner] == size))
             hash[here] = arrays.hash_runs(words, size)[here]
         owner, start, hash = owner[fits], start[fits], hash[fits]
-        order = np.lexsort((start, owner, hash))
+        order = np.argsort(hash, kind="stable")  # owners and places ascend as they were
         owner, start, hash = owner[order], start[order], hash[order]
         group = np.cumsum(_changes(hash)) - 1
         prompts = np.bincount(group, _changes(hash, owner))  # that have the run

@@ -7,8 +7,10 @@ billion comparisons of texts of 100 shingles, even one such meeting has a chance
 """
 
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +23,7 @@ Counts = npt.NDArray[np.uint8]
 TOKENISER = "nfc-lower-split/1"
 HASH = "multiply-xor-64/1"
 SHINGLE_WORDS = 3
+BLOCK = 2_000_000  # numbers or letters handled at once
 SLACK = 1e-9  # of a float that should be whole: ceil(.8 * 10) must be 8
 
 
@@ -64,7 +67,18 @@ def spread(sizes: Ints) -> tuple[Ints, Ints]:
     return index, np.arange(len(index)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
-def distinct(values: Ints) -> Ints:
+def distinct(values: Any) -> Any:
     """Each value once, ascending; by sorting, which beats the hash table of `np.unique`."""
     values = np.sort(values)
     return values[np.concatenate([[True], values[1:] != values[:-1]])] if len(values) else values
+
+
+def blocks(work: Ints, size: int | None = None) -> Iterator[slice]:
+    """Cut a list into runs of about `size` work each (`BLOCK` if not given)."""
+    done = np.cumsum(work)
+    start = 0
+    while start < len(work):
+        base = done[start - 1] if start else 0
+        stop = max(int(np.searchsorted(done, base + (size or BLOCK), side="right")), start + 1)
+        yield slice(start, stop)
+        start = stop

@@ -49,6 +49,11 @@ class Layout:
         """One Parquet file of inferred marks, e.g. `duplicates`; rebuildable at any time."""
         return self.lake / "derived" / f"{name}.parquet"
 
+    @property
+    def text_index(self) -> Path:
+        """What deduplication remembers of texts that it compared; rebuildable at any time."""
+        return self.root / "text_index"
+
     # ---- the warehouse --------------------------------------------------------------------
     @property
     def warehouse(self) -> Path:

@@ -47,6 +47,11 @@ class Sets:
         """Number of shingles of each text, [D]."""
         return np.diff(self.start)
 
+    def and_then(self, others: "Sets") -> "Sets":
+        """These sets and then others."""
+        start = np.concatenate([self.start, self.start[-1] + others.start[1:]])
+        return Sets(np.concatenate([self.hash, others.hash]), start)
+
     def take(self, chosen: Ints) -> "Sets":
         """The sets of some texts, in the order asked for."""
         sizes = self.sizes[chosen]

@@ -17,7 +17,7 @@ from flywheel.dedup.overlap import EvaluationRuns
 from flywheel.dedup.sets import words_of
 from flywheel.dedup.texts import TEXTS
 from flywheel.errors import SettingsError, WarehouseError
-from flywheel.lake import DERIVED
+from flywheel.lake import DERIVED, write_table
 from flywheel.layout import Layout
 from flywheel.records.message import Message, dump, text_of
 from tests.benchmarks.dedup_corpus import corpus
@@ -320,3 +320,42 @@ def test_a_threshold_out_of_range_and_a_missing_warehouse_are_refused(tmp_path: 
         mark(tmp_path / "warehouse.duckdb", layout, threshold=0.2)
     with pytest.raises(WarehouseError, match="materialize"):
         mark(tmp_path / "warehouse.duckdb", layout)
+
+
+def talk(kind: str, uid: str, *turns: tuple[str, str], **values: object) -> dict[str, object]:
+    """A landed row whose prompt is a conversation of several turns."""
+    messages = tuple(Message(role=role, content=content) for role, content in turns)
+    prompt = {"prompt": dump(messages), "prompt_text": text_of(messages), "prompt_key": uid}
+    return row(kind, uid, **values) | prompt
+
+
+def test_what_continues_a_conversation_shares_its_split_whatever_group_was_given(
+    tmp_path: Path,
+) -> None:
+    first, answer = ("user", QUESTIONS["lamp"]), ("assistant", "it has a worn plug")
+    then, rules = ("user", QUESTIONS["tent"]), ("system", RULES)
+    steps = (
+        Message(role="user", content=QUESTIONS["bike"]),
+        Message(role="assistant", content="9"),
+    )
+    delivered = [
+        talk("demonstration", "start", first, response="r1", group_hint="desk"),
+        talk("demonstration", "later", first, answer, then, response="r2", group_hint="other"),
+        talk("demonstration", "apart", rules, then, response="r3"),
+        talk("demonstration", "asked", rules, ("user", QUESTIONS["bike"]), response="r4"),
+        talk("trajectory", "path", rules, outcome="passed", task_id="t")
+        | {"steps": dump(steps), "steps_text": text_of(steps), "steps_key": "s", "step_count": 2},
+    ]
+    layout = write_lake(tmp_path, delivered)
+    dbt(layout, "run", "--exclude", "tag:after_dedup")
+    quiet_mark(layout.warehouse, layout)
+    groups = {row["prompt_key"]: row["group_id"] for row in derived(layout, "prompt_groups")}
+    assert groups["later"] == groups["start"], "one is the beginning of the other"
+    assert groups["path"] == groups["asked"], "the user speaks in the first step"
+    assert len(set(groups.values())) == 3
+    torn = [{"prompt_key": key, "group_id": f"g{n}"} for n, key in enumerate(groups)]
+    write_table(
+        pa.Table.from_pylist(torn, DERIVED["prompt_groups"]), layout.derived("prompt_groups")
+    )
+    with pytest.raises(AssertionError, match="assert_no_root_in_two_splits"):
+        dbt(layout, "build", "--select", "tag:after_dedup", "--exclude", "test_type:unit")

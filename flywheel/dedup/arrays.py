@@ -4,7 +4,7 @@ Slower by a factor, equal in every result; the tests run both. Work goes through
 memory stays flat in the corpus where it can.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
@@ -146,27 +146,41 @@ def join_prefixes(sets: Sets, prefix: Sets, threshold: float) -> tuple[Ints, Int
 def _candidates(sets: Sets, prefix: Sets, threshold: float) -> tuple[Ints, Ints]:
     """Pairs that share a shingle of their prefixes and whose sizes permit the threshold."""
     owner, _ = spread(prefix.sizes)
-    order = np.argsort(prefix.hash, kind="stable")  # owners ascend within a shingle
-    owner, shingle = owner[order], prefix.hash[order]
-    _, begin, lengths = np.unique(shingle, return_index=True, return_counts=True)
-    after = np.repeat(begin + lengths, lengths) - np.arange(len(owner)) - 1  # owners still to meet
     bits = _signatures(sets)
-    count = len(sets)
     found: list[Ints] = [np.zeros(0, np.int64)]
-    for block in blocks(after):
-        pair, step = spread(after[block])
-        a = owner[block][pair]
-        b = owner[block.start + pair + step + 1]
-        low = np.minimum(sets.sizes[a], sets.sizes[b])
-        fits = low >= threshold * np.maximum(sets.sizes[a], sets.sizes[b]) - SLACK
-        pairs = distinct(a[fits] * count + b[fits])
-        a, b = pairs // count, pairs % count
+    for pairs in meetings(owner, prefix.hash, sets.sizes, threshold):
+        a, b = pairs // len(sets), pairs % len(sets)
         least = threshold / (1 + threshold) * (sets.sizes[a] + sets.sizes[b]) - SLACK
         found.append(pairs[_at_most(sets.sizes, bits, a, b) >= least])
         if sum(map(len, found[1:])) > max(8 * BLOCK, len(found[0])):
             found = [distinct(np.concatenate(found))]
     pairs = distinct(np.concatenate(found))
-    return pairs // max(count, 1), pairs % max(count, 1)
+    return pairs // max(len(sets), 1), pairs % max(len(sets), 1)
+
+
+def meetings(owner: Ints, shingle: Hashes, sizes: Ints, threshold: float) -> Iterator[Ints]:
+    """Pairs of owners of one shingle whose sizes permit the threshold, a few at a time.
+
+    Args:
+        owner: Set of each posting, ascending within a shingle.
+        shingle: Its shingle.
+        sizes: Of all D sets.
+        threshold: Jaccard similarity.
+
+    Yields:
+        a * D + b with a < b; each once in a yield, and in as many yields as there are meetings.
+    """
+    order = np.argsort(shingle, kind="stable")
+    owner, shingle = owner[order], shingle[order]
+    _, begin, lengths = np.unique(shingle, return_index=True, return_counts=True)
+    after = np.repeat(begin + lengths, lengths) - np.arange(len(owner)) - 1  # owners still to meet
+    for block in blocks(after):
+        pair, step = spread(after[block])
+        a = owner[block][pair]
+        b = owner[block.start + pair + step + 1]
+        low = np.minimum(sizes[a], sizes[b])
+        fits = low >= threshold * np.maximum(sizes[a], sizes[b]) - SLACK
+        yield distinct(a[fits] * len(sizes) + b[fits])
 
 
 def _signatures(sets: Sets) -> Hashes:

@@ -30,7 +30,7 @@ LEAST_WORDS = 5  # "thank you very much" is no leak
 FEW_PROMPTS = 2  # a run in more prompts than this, and than a tenth of them, is boilerplate
 SHOWN_FRAC = 0.5  # of a prompt's words: less is a phrase
 LONGEST_SPAN = 300  # letters
-LETTERS_AT_ONCE = 20_000_000  # what they meet is in memory at once
+LETTERS_AT_ONCE = 60_000_000  # what they meet is in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,8 @@ class EvaluationRuns:
         self._long = _Runs(words, self._counts, RUN_WORDS, limit)
         self._short = _Runs(words, self._counts, SHORT_RUN_WORDS, limit)
         self._wanted = distinct(np.concatenate([self._long.hash, self._short.hash]))
+        self._long_group = self._long.group_of(self._wanted)
+        self._short_group = self._short.group_of(self._wanted)
         self._sizes = sorted(self._long.sizes | self._short.sizes)
 
     def find(self, texts: Sequence[str]) -> list[Overlap]:
@@ -84,9 +86,13 @@ class EvaluationRuns:
         for block in blocks(letters, LETTERS_AT_ONCE):
             here = texts[block]
             text, place, index = engine().find_runs(here, self._sizes, self._wanted)
-            hash = self._wanted[index]
-            long = _Met.of(self._long, text, place, hash)
-            short = _Met.of(self._short, text, place, hash)
+            long, short = (
+                _Met.of(runs, text, place, group[index])
+                for runs, group in (
+                    (self._long, self._long_group),
+                    (self._short, self._short_group),
+                )
+            )
             found.contained.extend(self._contained(here, long, block.start))
             found.covered.extend(self._covered(short, long, block.start))
         return found
@@ -108,16 +114,15 @@ class EvaluationRuns:
 
     def _stands(self, words: list[str], item: int, begin: int) -> bool:
         """Whether an item's own runs are in the text word by word, and not by hash alone."""
-        own, size = words_of(self._prompts[item]), self._long.size_of(item)
-        return all(
-            words[begin + start : begin + start + size] == own[start : start + size]
-            for start in self._long.starts_of(item).tolist()
-        )
+        own, size, starts = words_of(self._prompts[item]), *self._long.runs_of(item)
+        gaps = np.flatnonzero(np.diff(starts) > size) + 1  # between runs in one piece
+        first, last = np.append(0, gaps), np.append(gaps, len(starts)) - 1
+        pieces = zip(starts[first].tolist(), (starts[last] + size).tolist(), strict=True)
+        return all(words[begin + start : begin + end] == own[start:end] for start, end in pieces)
 
     def _span(self, item: int) -> str:
-        starts = self._long.starts_of(item)
-        end = int(starts.max()) + self._long.size_of(item)
-        return " ".join(words_of(self._prompts[item])[int(starts.min()) : end])[:LONGEST_SPAN]
+        size, starts = self._long.runs_of(item)
+        return self._piece(item, int(starts.min()), int(starts.max()) + size)
 
     def _covered(self, short: "_Met", long: "_Met", first: int) -> list[Cover]:
         """The most covered prompt of each text, where it is covered enough to be shown."""
@@ -195,14 +200,18 @@ class _Runs:
         self._by_item = np.argsort(self.item, kind="stable")
         self._item_begin = np.cumsum(self.telling) - self.telling
 
-    def starts_of(self, item: int) -> Ints:
-        """Where in a prompt the runs begin that are its own."""
-        begin = self._item_begin[item]
-        return self.start[self._by_item[begin : begin + self.telling[item]]]
+    def group_of(self, hash: Hashes) -> Ints:
+        """Place in `self.hash` of each hash, -1 where it is none of them."""
+        if not len(self.hash):
+            return np.full(len(hash), -1)
+        near = np.minimum(np.searchsorted(self.hash, hash), len(self.hash) - 1)
+        return np.where(self.hash[near] == hash, near, -1)
 
-    def size_of(self, item: int) -> int:
-        """Words in a run of a prompt."""
-        return int(self.run_sizes[item])
+    def runs_of(self, item: int) -> tuple[int, Ints]:
+        """Words in a run of a prompt, and where those begin that are its own."""
+        begin = self._item_begin[item]
+        own = self._by_item[begin : begin + self.telling[item]]
+        return int(self.run_sizes[item]), np.sort(self.start[own])
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +224,8 @@ class _Met:
     begin: Ints
 
     @classmethod
-    def of(cls, runs: _Runs, text: Ints, place: Ints, hash: Hashes) -> "_Met":
-        if not len(runs.hash):
-            return cls(*(np.zeros(0, np.int64),) * 4)
-        group = np.minimum(np.searchsorted(runs.hash, hash), len(runs.hash) - 1)
-        here = np.flatnonzero(runs.hash[group] == hash)
+    def of(cls, runs: _Runs, text: Ints, place: Ints, group: Ints) -> "_Met":
+        here = np.flatnonzero(group >= 0)
         group = group[here]
         hit, step = spread(runs.begin[group + 1] - runs.begin[group])
         one = runs.begin[group][hit] + step

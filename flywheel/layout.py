@@ -53,6 +53,11 @@ class Layout:
         """Folder of edges between records and datasets, or checkpoints: one file of each."""
         return self.lake / "derived" / "lineage" / name
 
+    @property
+    def text_index(self) -> Path:
+        """What deduplication remembers of texts that it compared; rebuildable at any time."""
+        return self.root / "text_index"
+
     # ---- the warehouse --------------------------------------------------------------------
     @property
     def warehouse(self) -> Path:

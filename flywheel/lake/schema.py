@@ -111,6 +111,13 @@ DERIVED: dict[str, pa.Schema] = {
             *_texts("span"),
         ]
     ),
+    "evaluation_overlaps": pa.schema(  # shown, and excludes nothing
+        [
+            *_texts("text_key", "role", "evaluation_set", "evaluation_prompt_key"),
+            *_columns(pa.float64(), "covered_8_frac", "covered_13_frac"),
+            *_texts("span"),
+        ]
+    ),
     "pair_posteriors": pa.schema(
         [
             *_texts("pair_key"),

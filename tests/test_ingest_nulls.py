@@ -13,6 +13,7 @@ from flywheel.ingest import BatchManifest, land
 from flywheel.ingest.formats import FORMATS
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
+from tests.format_samples import SAMPLES
 
 ASKED = [{"role": "user", "content": "q"}]
 CALL = {"id": "1", "function": {"name": "f", "arguments": '{"a":null}'}}
@@ -67,6 +68,9 @@ TAKEN = {
     "trl": (3, 2),
     "question_answer": (1, 1),
 }
+AGENTS = ("atif", "art", "nvidia", "swe_agent", "langfuse", "otel", "tensorzero")
+ROWS |= {name: SAMPLES[name] for name in AGENTS}
+TAKEN |= {name: (len(SAMPLES[name]), 0) for name in AGENTS}
 OUTSIDE = {"batch_id", "file", "record_uid", "byte_offset", "landed_at", "seen_at", "raw"}
 
 

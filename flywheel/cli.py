@@ -70,6 +70,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--format", default="auto", help="name of a reader (default: look inside)")
     one.add_argument("--source", help="name of the source (default: the folder's name)")
 
+    out = add("export", export, "write a frozen dataset for another tool, with a manifest")
+    out.add_argument("dataset", help="e.g. preference (frozen last) or preference/g0002")
+    out.add_argument("--to", required=True, help="trl, openai, openrlhf or label_studio")
+    out.add_argument("--out", required=True, type=Path, help="folder for the files")
+    out.add_argument("--cut-off", type=float, default=0.5, help="share of marks that is a thumb up")
+
     turn = add("turn", take_turn, "take one turn of the wheel on what has landed")
     turn.add_argument("--base-model", help="Hugging Face folder or hub name, or 'sample'")
     turn.add_argument("--generation", help="e.g. g0002 (default: the next, or the one cut off)")
@@ -185,6 +191,18 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
         "left_alone": left,
         **failure,
     }
+
+
+def export(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write a dataset for another tool, and say what it cost."""
+    from flywheel import screen
+    from flywheel.export import find_dataset, write_export
+
+    directory = find_dataset(home().layout, arguments.dataset)
+    facts = write_export(directory, arguments.to, arguments.out, cut_off=arguments.cut_off)
+    if not arguments.json:
+        screen.show_export(facts, arguments.out)
+    return facts
 
 
 def status(arguments: argparse.Namespace) -> dict[str, Any]:

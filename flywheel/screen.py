@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -153,8 +154,10 @@ def _facts(console: Console, facts: Iterator[tuple[str, str | Text]]) -> None:
 
 def batch_facts(batch: BatchManifest) -> dict[str, Any]:
     """What became of one file, as plain data."""
-    names = ("batch_id", "file", "format", "lines", "rows", "quarantined", "blanks", "blocked")
-    return {name: getattr(batch, name) for name in names} | {"rows_by_kind": batch.rows_by_kind}
+    names = "batch_id file format sure why lines rows quarantined blanks set_aside skipped blocked"
+    return {name: getattr(batch, name) for name in names.split()} | {
+        "rows_by_kind": batch.rows_by_kind
+    }
 
 
 def show_landing(
@@ -183,6 +186,19 @@ def _show_batches(console: Console, batches: Sequence[BatchManifest]) -> None:
         blocked = Text("blocked" if one.blocked else "", "red")
         table.add_row(one.file, one.format, *map(str, numbers), blocked)
     console.print(table)
+
+
+def show_export(facts: dict[str, Any], folder: Path) -> None:
+    """What was written for another tool, and what the tool has no place for."""
+    lines = ", ".join(f"{one['lines']} lines in {name}" for name, one in facts["files"].items())
+    lost = ", ".join(f"{n} {why.replace('_', ' ')}" for why, n in facts["lossy"].items())
+    rows: list[tuple[str, str | Text]] = [
+        ("folder", str(folder)),
+        ("written", lines),
+        ("rows", f"{facts['rows_written']} written, {facts['rows_dropped']} dropped"),
+        ("lossy", lost or "nothing"),
+    ]
+    _facts(screen(), iter(rows))
 
 
 def show_status(facts: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "flywheel.dedup": GROUND | {"flywheel.lake", "flywheel.warehouse"},
     "flywheel.datasets": GROUND | {"flywheel.records"},
     "flywheel.warehouse": GROUND | {"flywheel.datasets"},
+    "flywheel.export": GROUND | {"flywheel.records", "flywheel.datasets"},
     "flywheel.models": GROUND | {"flywheel.records", "flywheel.datasets"},
     "flywheel.rollout": GROUND | {"flywheel.records", "flywheel.datasets", "flywheel.models"},
     "flywheel.train": GROUND

@@ -1,7 +1,7 @@
 """One file on its way in: units become rows, rows are judged, and every line is counted."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import repeat
 from typing import Any
 
@@ -12,7 +12,7 @@ from flywheel.errors import RecordError
 from flywheel.ingest.batch import ExpectationResult
 from flywheel.ingest.columns import Place, record_uid, row_of, table_of
 from flywheel.ingest.formats import RAW, named
-from flywheel.ingest.formats.gathered import UNFIT
+from flywheel.ingest.formats.gathered import NO_LABEL, UNFIT
 from flywheel.ingest.gathering import Gathering
 from flywheel.ingest.unit import Unit
 from flywheel.lake import QUARANTINE
@@ -28,6 +28,8 @@ class Intake:
 
     Attributes:
         lines: Units seen; always rows + quarantined + blanks.
+        set_aside: Those of the quarantined that are no fault: lines that hold no label.
+        skipped: What lines hold besides labels, by why: drafts, cancelled ones, predictions.
         tables: What lands, by kind; "raw" for a table in no known format.
         is_unreadable: The file as a whole cannot be read, whatever share of it might be lost.
     """
@@ -39,7 +41,8 @@ class Intake:
         pseudonym: Callable[[str], str],
         judge: Judge | None,
     ) -> None:
-        self.lines = self.rows = self.blanks = 0
+        self.lines = self.rows = self.blanks = self.set_aside = 0
+        self.skipped: Counter[str] = Counter()
         self.is_unreadable = False
         self.tables: dict[str, list[pa.Table]] = {}
         self._facts, self._reader, self._pseudonym, self._judge = facts, reader, pseudonym, judge
@@ -120,13 +123,20 @@ class Intake:
             self._accepted[unit.number] = unit
             return
         try:
-            rows = self._rows_of(unit, self._read(unit.value))
+            records = self._read(unit.value)
+            rows = self._rows_of(unit, records)
         except (RecordError, msgspec.ValidationError) as error:
             self._refuse(unit, "invalid_record", str(error))
         except UNFIT as error:
             told = f"not a {self._reader} record: {type(error).__name__} {error}"
             self._refuse(unit, "invalid_record", told)
         else:
+            skipped: Mapping[str, int] = getattr(records, "skipped", {})
+            self.skipped.update(skipped)
+            if not rows:
+                told = ", ".join(f"{count} {why}" for why, count in sorted(skipped.items()))
+                self._refuse(unit, NO_LABEL, f"it holds no label: {told or 'nobody gave one'}")
+                return
             self._accepted[unit.number] = unit
             for row in rows:
                 self._rows.setdefault(row["kind"], []).append(row)
@@ -162,6 +172,7 @@ class Intake:
         self, unit: Unit, kind: str, reason: str, row: dict[str, Any] | None = None
     ) -> None:
         """Quarantine a unit with its bytes."""
+        self.set_aside += kind == NO_LABEL
         self._refused.append(
             {
                 "batch_id": self._facts["batch_id"],

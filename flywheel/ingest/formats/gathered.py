@@ -15,6 +15,7 @@ from flywheel.records import Record
 
 # What the readers and Arrow raise where a value is not what its place needs.
 UNFIT = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
+NO_LABEL = "no_label"  # kind of reason that is no fault and counts towards no limit
 Rows = Mapping[int, Any]  # the objects of a file by line number, in order
 
 
@@ -31,7 +32,7 @@ Gather = Callable[[Rows, str], Iterator[Gathered]]
 
 def unlabelled(line: int, reason: str) -> Gathered:
     """A line that is no fault and holds nothing to learn from."""
-    return Gathered((line,), reason, "no_label")
+    return Gathered((line,), reason, NO_LABEL)
 
 
 def unresolved(line: int, reason: str) -> Gathered:

@@ -205,7 +205,7 @@ LANGFUSE: Rows = [
     observation("g1", 1, [ASKED], CALLED),
     {"id": "t1", "trace_id": "tr", "type": "TOOL", "start_time": "2026-05-01 10:00:02.000"},
     observation("g2", 3, {"messages": [ASKED, CALLED, TOOL]}, SAID),
-    score("s1", "right", 1, "BOOLEAN", author_user_id="ann@example.org"),
+    score("s1", "right", 1, "BOOLEAN", author_user_id="ann"),
     score("s2", "tone", 2, "CATEGORICAL", string_value="polite", source="EVAL"),
     score("s3", "quality", 0.5, "NUMERIC", observation_id="g2", source="API", comment="so so"),
 ]
@@ -304,7 +304,7 @@ def inference(number: int, asked: Any, said: str, **more: Any) -> dict[str, Any]
         "episode_id": UUID.format(9),
         "input": json.dumps({"system": "Be brief.", "messages": asked}),
         "output": said,
-        "tags": {},
+        "tags": {"tier": "free"},
         "snapshot_hash": 2**200,
         "dynamic_tools": [json.dumps(TOOLS[0])],
     } | more

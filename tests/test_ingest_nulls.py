@@ -70,7 +70,10 @@ TAKEN = {
 }
 AGENTS = ("atif", "art", "nvidia", "swe_agent", "langfuse", "otel", "tensorzero")
 ROWS |= {name: SAMPLES[name] for name in AGENTS}
-TAKEN |= {name: (len(SAMPLES[name]), 0) for name in AGENTS}
+# what one column of Arrow can hold
+ROWS |= {"atif": SAMPLES["atif"][1:], "swe_agent": SAMPLES["swe_agent"][:1]}
+ROWS["tensorzero"] = [row | {"snapshot_hash": None} for row in SAMPLES["tensorzero"][:2]]
+TAKEN |= {name: (len(ROWS[name]), 0) for name in AGENTS}
 OUTSIDE = {"batch_id", "file", "record_uid", "byte_offset", "landed_at", "seen_at", "raw"}
 
 

@@ -31,7 +31,7 @@ from flywheel.ingest.formats.threads import (
 )
 from flywheel.records import Record
 
-SCORE = {"data_type", "string_value", "trace_id"}
+SCORE = {"data_type", "name", "source"}  # that are filled in each score
 OBSERVATION = {"trace_id", "type", "start_time"}
 KINDS = {"ANNOTATION": "person", "EVAL": "model"}
 NUMBERS = {"NUMERIC", "BOOLEAN"}
@@ -41,7 +41,8 @@ PROVENANCE = ("config_id", "queue_id", "evaluation_rule_id", "execution_trace_id
 
 def sniff(value: dict[str, Any]) -> float:
     """Sure of both kinds of rows."""
-    return 1.0 if value.keys() >= SCORE or value.keys() >= OBSERVATION else 0.0
+    filled = _filled(value).keys()
+    return 1.0 if filled >= OBSERVATION or (filled >= SCORE and "string_value" in value) else 0.0
 
 
 def read(value: dict[str, Any]) -> Sequence[Record]:
@@ -87,10 +88,15 @@ def gather(rows: Rows, name: str) -> Iterator[Gathered]:
             yield unresolved(line, f"{found_not}; join observations and scores to one file")
 
 
+def _filled(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without its nulls; an empty text stands for one."""
+    return {key: item for key, item in row.items() if item is not None and item != ""}
+
+
 def _part(line: int, given: dict[str, Any]) -> tuple[str, Call | dict[str, Any] | None]:
     """The trace of a row, and what it is to it: a call, a score, or nothing of its own."""
-    row = {key: item for key, item in given.items() if item not in (None, "")}
-    if given.keys() >= SCORE:
+    row = _filled(given)
+    if "data_type" in row:
         return "", row
     trace = identity(row, "trace_id")
     if "type" not in row:

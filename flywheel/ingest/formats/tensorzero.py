@@ -97,7 +97,8 @@ def gather(rows: Rows, name: str) -> Iterator[Gathered]:
 
 
 def _table(row: Row) -> str | None:
-    return next((name for name, columns in TABLES.items() if row.keys() >= columns), None)
+    filled = {key for key, item in row.items() if item is not None}
+    return next((name for name, columns in TABLES.items() if filled >= columns), None)
 
 
 def _part(line: int, given: Row) -> tuple[str, Row]:

@@ -131,7 +131,7 @@ def _swe(state: Any, **more: Any) -> dict[str, Any]:
         "environment": "main",
         "trajectory": [step | {"state": state}],
         "history": [turn | {"agent": "main"} for turn in history],
-        "info": {"exit_status": "submitted", "submission": "diff", "model_stats": {}},
+        "info": {"exit_status": "submitted", "submission": "diff", "model_stats": {"api_calls": 2}},
     } | more
 
 
@@ -345,6 +345,113 @@ TENSORZERO: Rows = [
     },
 ]
 
+OPENRLHF: Rows = [
+    {"input": "2+3?", "output": "5", "datasource": "sums"},
+    {"prompt": [ASKED], "chosen": [SAID], "rejected": [CALLED], "margin": 0.5},
+]
+
+
+def said(who: str, value: str) -> dict[str, Any]:
+    """A turn of ShareGPT's."""
+    return {"from": who, "value": value}
+
+
+SHAREGPT: Rows = [
+    {"conversations": [said("system", "Be brief."), said("human", "2+3?"), said("gpt", "5")]},
+    {"conversations": [said("human", "q")], "chosen": said("gpt", "a")}
+    | {"rejected": said("gpt", "b")},
+    {
+        "conversations": [
+            said("human", "2+3?"),
+            said("function_call", '{"name": "add", "arguments": {"a": 2, "b": 3}}'),
+            said("observation", "5"),
+            said("gpt", "5"),
+        ],
+        "tools": json.dumps(TOOLS),
+    },
+]
+
+
+def _region(kind: str, value: dict[str, Any], name: str) -> dict[str, Any]:
+    return {"id": name, "from_name": name, "to_name": "prompt", "type": kind, "value": value}
+
+
+LABEL_STUDIO: Rows = [
+    {
+        "id": 1,
+        "project": 83,
+        "data": {"prompt": "q", "left": "answer one", "right": "answer two"},
+        "annotations": [
+            {
+                "id": 1001,
+                "completed_by": {"id": 7, "email": "ann@example.org"},
+                "result": [
+                    _region("pairwise", {"selected": "left"}, "cmp"),
+                    _region("textarea", {"text": ["clearer"]}, "why"),
+                ],
+                "was_cancelled": False,
+                "lead_time": 4.3,
+                "created_at": "2026-05-01T10:00:00Z",
+                "last_action": "submitted",
+            }
+        ],
+        "drafts": [],
+        "predictions": [{"model_version": "m1", "score": 0.9, "result": []}],
+    }
+]
+ARGILLA: Rows = [
+    {
+        "id": "r1",
+        "prompt": "q",
+        "a": "x",
+        "b": "y",
+        "better.responses": ["a", "b"],
+        "better.responses.users": ["u1", "u2"],
+        "better.responses.status": ["submitted", "draft"],
+        "better.suggestion": "a",
+    }
+]
+MLFLOW: Rows = [
+    {
+        "assessment_id": "a1",
+        "assessment_name": "helpful",
+        "trace_id": "tr1",
+        "source": {"source_type": "HUMAN", "source_id": "u"},
+        "create_time": "2026-05-01T10:00:00Z",
+        "request": "q",
+        "response": "a",
+        "rationale": "clear",
+    }
+    | value
+    for value in ({"feedback": {"value": True}}, {"expectation": {"value": "better"}})
+]
+
+
+def _node(id: str, role: str, text: str, rank: int | None, replies: Rows) -> dict[str, Any]:
+    node = {"message_id": id, "role": role, "text": text, "lang": "en", "replies": replies}
+    return node | {"rank": rank, "deleted": False, "synthetic": False, "review_result": True}
+
+
+OASST: Rows = [
+    {
+        "message_tree_id": "t",
+        "tree_state": "ready_for_export",
+        "prompt": _node(
+            "t",
+            "prompter",
+            "q",
+            None,
+            [_node(f"a{n}", "assistant", f"answer {n}", n, []) for n in range(3)],
+        ),
+    }
+]
+HH_RLHF: Rows = [
+    {
+        "chosen": "\n\nHuman: q\n\nAssistant: yes\n\nHuman: sure?\n\nAssistant: yes",
+        "rejected": "\n\nHuman: q\n\nAssistant: yes\n\nHuman: sure?\n\nAssistant: no",
+    }
+]
+
 SAMPLES: dict[str, Rows] = {
     "flywheel": OWN,
     "tau_bench": TAU,
@@ -358,4 +465,11 @@ SAMPLES: dict[str, Rows] = {
     "langfuse": LANGFUSE,
     "otel": OTEL,
     "tensorzero": TENSORZERO,
+    "openrlhf": OPENRLHF,
+    "sharegpt": SHAREGPT,
+    "label_studio": LABEL_STUDIO,
+    "argilla": ARGILLA,
+    "mlflow": MLFLOW,
+    "oasst": OASST,
+    "hh_rlhf": HH_RLHF,
 }

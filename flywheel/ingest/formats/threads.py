@@ -6,7 +6,8 @@ stopped; the two are one *thread*. A thread of several calls is a trajectory, of
 interaction. Ids of tool calls do not count in the comparison: some tools write new ones.
 """
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -103,20 +104,34 @@ class Thread:
 
 
 def threads(calls: Iterable[Call]) -> list[Thread]:
-    """The threads of one trace; `calls` in the order of time."""
+    """The threads of one trace; `calls` in the order of time.
+
+    Costs as much as the messages are long, however many calls there are.
+    """
     found: list[Thread] = []
-    ends: list[Conversation] = []  # of each thread, without ids
+    ends: dict[bytes, Thread] = {}  # what was said up to the end of a thread -> the newest such
     for call in calls:
-        asked = _without_ids(call.asked)
-        places = [n for n, end in enumerate(ends) if asked[: len(end)] == end]
-        end = (*asked, *_without_ids(call.answered))
-        if places:
-            place = max(places, key=lambda n: len(ends[n]))
-            found[place].calls.append(call)
-            ends[place] = end
+        said = _chain((*call.asked, *call.answered))
+        asked = said[: len(call.asked)]
+        end = next((one for one in reversed(asked) if one in ends), None)
+        if end is None:
+            thread = Thread([call])
+            found.append(thread)
         else:
-            found.append(Thread([call]))
-            ends.append(end)
+            thread = ends.pop(end)
+            thread.calls.append(call)
+        ends[said[-1]] = thread
+    return found
+
+
+def _chain(turns: Conversation) -> list[bytes]:
+    """A hash of each beginning of a conversation, without ids."""
+    digest = hashlib.blake2b(digest_size=16)
+    found = []
+    for turn in turns:
+        calls = [(one.name, one.arguments) for one in turn.tool_calls]
+        digest.update(msgspec.json.encode((turn.role, turn.content, calls), order="deterministic"))
+        found.append(digest.digest())
     return found
 
 
@@ -219,15 +234,3 @@ def in_seconds(at: datetime | None) -> float:
 
 def _is_message(value: Any) -> bool:
     return isinstance(value, dict) and ("content" in value or "tool_calls" in value)
-
-
-def _without_ids(turns: Sequence[Message]) -> Conversation:
-    return tuple(
-        msgspec.structs.replace(
-            turn,
-            tool_call_id=None,
-            name=None,
-            tool_calls=tuple(msgspec.structs.replace(c, id=None) for c in turn.tool_calls),
-        )
-        for turn in turns
-    )

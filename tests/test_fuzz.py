@@ -24,6 +24,9 @@ from tests.mutations import mutated
 FEW = 300  # lines of each format in a normal run
 MANY = 1_000_000  # over all formats together
 A_FILE = 10_000  # lines of one file among the many
+PLACE = ("line_no", "byte_offset", "metadata")
+CONVERSATIONS = ("prompt", "response", "response_a", "response_b", "steps")
+CONVERSATIONS += ("corrected_response", "edited_response")
 STRANGERS = 0.05  # of lines are of another format
 
 
@@ -70,9 +73,13 @@ def check_landing(home: Path, format: str, lines: list[bytes], judged: bool) -> 
     for kind in batch.rows_by_kind:
         table = read_folder(layout.landing(kind))
         assert table.num_rows == batch.rows_by_kind[kind] and kind in KINDS
-        for row in table.select(["line_no", "byte_offset", "prompt", "metadata"]).to_pylist():
+        columns = [name for name in (*CONVERSATIONS, *PLACE) if name in table.column_names]
+        for row in table.select(columns).to_pylist():
             assert row["byte_offset"] == starts[row["line_no"] - 1]
-            assert load(row["prompt"]) and isinstance(json.loads(row["metadata"]), dict)
+            assert isinstance(json.loads(row["metadata"]), dict)
+            assert all(
+                row[name] is None or load(row[name]) for name in columns if name not in PLACE
+            )
             landed.add(row["line_no"])
     assert not landed & (out | blank)
     if FORMATS[format].gather is None:  # else a line may be a part of a record of another

@@ -51,10 +51,14 @@ def parsed(
             yield Gathered((line,), told(error))
 
 
-def attempt(lines: Sequence[int], make: Callable[..., Record], *given: Any) -> Iterator[Gathered]:
-    """The record that `make` makes of what is given, or the reason why it makes none."""
+def attempt(
+    lines: Sequence[int], make: Callable[..., Record | list[Record]], *given: Any
+) -> Iterator[Gathered]:
+    """What `make` makes of what is given, each record of all lines, or the reason why it fails."""
     try:
-        yield Gathered(tuple(dict.fromkeys(lines)), make(*given))
+        made = make(*given)
+        for record in made if isinstance(made, list) else [made]:
+            yield Gathered(tuple(dict.fromkeys(lines)), record)
     except UNFIT as error:
         yield Gathered(tuple(lines), told(error))
 

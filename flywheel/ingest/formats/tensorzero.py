@@ -105,12 +105,13 @@ def _part(line: int, given: Row) -> tuple[str, Row]:
     table = _table(given)
     if table is None:
         raise RecordError("the columns are those of no table that is read")
-    return table, {key: item for key, item in without_nulls(given).items() if item != ""}
+    row = {key: item for key, item in without_nulls(given).items() if item != ""}
+    row["tags"] = dict(decoded(row.get("tags")) or {})  # a map of Parquet is a list of pairs
+    return table, row
 
 
 def _call(line: int, row: Row) -> Call:
     id = _id(row)
-    tags = _tags(row)
     return Call(
         lines=(line,),
         id=id,
@@ -122,7 +123,7 @@ def _call(line: int, row: Row) -> Call:
         extra={
             "function": row["function_name"],
             "variant": row["variant_name"],
-            **({"tags": tags} if tags else {}),
+            **({"tags": row["tags"]} if row["tags"] else {}),
         },
     )
 
@@ -154,7 +155,7 @@ def _datapoint(row: Row) -> Record:
         "prompt": asked_of(row["input"]),
         "response": output_of(row.get("output")),
         "metadata": without_nulls(
-            {"dataset": row["dataset_name"], "tags": _tags(row) or None, "name": row.get("name")}
+            {"dataset": row["dataset_name"], "tags": row["tags"] or None, "name": row.get("name")}
         ),
     }
     return msgspec.convert(fields, Demonstration if edited else Interaction)
@@ -166,9 +167,10 @@ def _feedback(tables: dict[str, dict[int, Row]], targets: dict[str, Target]) -> 
         for table in ("metric", "human_check")
         for row in tables[table].values()
     )
-    given: dict[Any, list[tuple[int, Row]]] = defaultdict(list)
+    given: dict[tuple[str, ...], list[tuple[int, Row]]] = defaultdict(list)
     for line, row in tables["metric"].items():
-        given[str(row.get("target_id")), row.get("metric_name"), _author(row)].append((line, row))
+        one = (row["target_id"], row["metric_name"], row["tags"].get("author"))
+        given[tuple(map(str, one))].append((line, row))
     for (target_id, *_), several in given.items():
         several.sort(key=lambda one: (str(one[1].get("id", "")), one[0]), reverse=True)
         lines = [line for line, _ in several]
@@ -194,8 +196,6 @@ def _feedback(tables: dict[str, dict[int, Row]], targets: dict[str, Target]) -> 
                 yield from attempt(lines, _comment, row, target)
             else:
                 yield from attempt(lines, _demonstration, row, target)
-                if output_of(row.get("value")) != target.response:
-                    yield from attempt(lines, _preference, row, target)
 
 
 def _no_target(line: int, id: Any) -> Gathered:
@@ -221,14 +221,14 @@ def _comment(row: Row, target: Target) -> Record:
     return critique(target, "comment", row.get("value", ""), _said(row, {}))
 
 
-def _demonstration(row: Row, target: Target) -> Record:
+def _demonstration(row: Row, target: Target) -> list[Record]:
+    """A better output, and that it was better than the one it was given for."""
     response = output_of(row.get("value"))
-    return _made(row, Demonstration, prompt=target.prompt, response=response)
-
-
-def _preference(row: Row, target: Target) -> Record:
-    sides = {"response_a": output_of(row.get("value")), "response_b": target.response}
-    return _made(row, Comparison, prompt=target.prompt, choice="a", **sides)
+    found = [_made(row, Demonstration, prompt=target.prompt, response=response)]
+    if response != target.response:
+        sides = {"response_a": response, "response_b": target.response, "choice": "a"}
+        found.append(_made(row, Comparison, prompt=target.prompt, **sides))
+    return found
 
 
 def _made(row: Row, kind: type[Record], **fields: Any) -> Record:
@@ -237,18 +237,9 @@ def _made(row: Row, kind: type[Record], **fields: Any) -> Record:
 
 
 def _said(row: Row, metadata: dict[str, Any]) -> Said:
-    tags = _tags(row)
+    tags = dict(row["tags"])
     fields = {"id": _id(row), "annotator_id": tags.pop("author", None), "occurred_at": _time(row)}
     return Said(fields, without_nulls({**metadata, "tags": tags or None}))
-
-
-def _author(row: Row) -> Any:
-    tags = decoded(row.get("tags"))
-    return str(dict(tags).get("author")) if isinstance(tags, dict | list) else None
-
-
-def _tags(row: Row) -> dict[str, Any]:
-    return dict(decoded(row.get("tags")) or {})  # a map of Parquet is a list of pairs
 
 
 def _id(row: Row) -> str:

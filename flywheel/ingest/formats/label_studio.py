@@ -79,7 +79,9 @@ def _annotation(task: dict[str, Any], one: dict[str, Any], guesses: list[Any]) -
     who, moment = one.get("completed_by"), one.get("updated_at") or one.get("created_at")
     if isinstance(who, dict):
         who = who.get("id", who.get("email"))
-    name = f"{task.get('project')}/{task.get('id')}/{one.get('id')}"
+    ids = [
+        part for part in (task.get("project"), task.get("id"), one.get("id")) if part is not None
+    ]
     metadata = _origin(one, guesses) | ({"gold": True} if one.get("ground_truth") else {})
     common: dict[str, Any] = {
         "annotator_id": account("label_studio", who),
@@ -99,7 +101,13 @@ def _annotation(task: dict[str, Any], one: dict[str, Any], guesses: list[Any]) -
     if not said:
         raise RecordError(f"no kind of record can hold the answers {answers}")
     return [
-        kind(prompt=shown.prompt, id=f"{name}/{control}", metadata=metadata, **own, **common)
+        kind(
+            prompt=shown.prompt,
+            id="/".join(map(str, (*ids, control))) if "id" in one else None,
+            metadata=metadata,
+            **own,
+            **common,
+        )
         for kind, control, own in said
     ]
 

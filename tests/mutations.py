@@ -1,5 +1,6 @@
 """Lines as broken software writes them: one random defect, or a few, in a good line."""
 
+import copy
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -102,7 +103,7 @@ def _place(rng: random.Random, value: Any, kind: type = object) -> Place | None:
 
 def _odd_value(rng: random.Random, value: Any) -> None:
     if place := _place(rng, value):
-        place[0][place[1]] = rng.choice(ODD_VALUES)
+        place[0][place[1]] = copy.deepcopy(rng.choice(ODD_VALUES))
 
 
 def _odd_text(rng: random.Random, value: Any) -> None:

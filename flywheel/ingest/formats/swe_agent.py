@@ -22,7 +22,6 @@ from flywheel.ingest.keys import opening_group
 from flywheel.records import Message, Record, Trajectory
 
 LIMITS = ("exit_cost", "exit_context", "exit_total_execution_time")
-ENDINGS = (".gz", ".json", ".traj")
 
 
 def sniff(value: dict[str, Any]) -> float:
@@ -42,14 +41,12 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
 
 def gather(rows: Rows, name: str) -> Iterator[Gathered]:
     """Read the runs of one file; its name is the task where the runs do not say it."""
-    stem = PurePath(name).name
-    for ending in ENDINGS:
-        stem = stem.removesuffix(ending)
+    task, ending, _ = PurePath(name).name.rpartition(".traj")
     for line, row in rows.items():
-        yield from attempt((line,), _run, row, stem if len(rows) == 1 else "")
+        yield from attempt((line,), _run, row, task if ending and len(rows) == 1 else "")
 
 
-def _run(value: dict[str, Any], stem: str) -> Record:
+def _run(value: dict[str, Any], task: str) -> Record:
     history = value.get("history")
     if not isinstance(history, list) or not history:
         raise RecordError("a run needs a history of messages")
@@ -77,7 +74,7 @@ def _run(value: dict[str, Any], stem: str) -> Record:
         "prompt": tuple(turns[:first]),
         "steps": tuple(turns[first:]),
         "outcome": _outcome(stop),
-        "task_id": problem.get("id") or stem or None,
+        "task_id": problem.get("id") or task or None,
         "group": opening_group(own),  # attempts at one issue, with or without demonstrations
         "metadata": without_nulls(metadata),
     }

@@ -70,13 +70,13 @@ class Thread:
     @property
     def all_lines(self) -> tuple[int, ...]:
         """Every line it was made of, that of the last call first."""
-        lines = [line for call in reversed(self.calls) for line in call.lines] + self.lines
-        return tuple(dict.fromkeys(lines))
+        return tuple(dict.fromkeys((*self.target.lines, *self.lines)))
 
     @property
     def target(self) -> Target:
         """All that was done, to be judged."""
-        return Target(self.prompt, self.steps, self.all_lines)
+        lines = [line for call in reversed(self.calls) for line in call.lines]
+        return Target(self.prompt, self.steps, tuple(dict.fromkeys(lines)))
 
     def record(self, name: str, metadata: dict[str, Any]) -> Record:
         """The thread as a record called `name`.

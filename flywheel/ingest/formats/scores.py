@@ -96,7 +96,7 @@ def number(value: Any) -> float:
     """
     try:
         found = float(value) if isinstance(value, int | float | str) else float("nan")
-    except ValueError:
+    except (ValueError, OverflowError):
         found = float("nan")
     if not abs(found) < float("inf"):
         raise RecordError(f"expected a finite number, found {value!r}")

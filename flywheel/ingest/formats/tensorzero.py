@@ -97,7 +97,7 @@ def gather(rows: Rows, name: str) -> Iterator[Gathered]:
 
 
 def _table(row: Row) -> str | None:
-    filled = {key for key, item in row.items() if item is not None}
+    filled = {key for key, item in row.items() if item is not None and item != ""}
     return next((name for name, columns in TABLES.items() if filled >= columns), None)
 
 

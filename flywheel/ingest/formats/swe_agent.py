@@ -61,6 +61,7 @@ def _run(value: dict[str, Any], task: str) -> Record:
     info = value.get("info") or {}
     replay = decoded(value.get("replay_config")) or {}
     problem = replay.get("problem_statement") or {}
+    task = problem.get("id") or task or None
     stop = info.get("exit_status")
     if not isinstance(stop, str | None):
         raise RecordError(f"exit_status must be a text, found {stop!r}")
@@ -74,8 +75,9 @@ def _run(value: dict[str, Any], task: str) -> Record:
         "prompt": tuple(turns[:first]),
         "steps": tuple(turns[first:]),
         "outcome": _outcome(stop),
-        "task_id": problem.get("id") or task or None,
-        "group": opening_group(own),  # attempts at one issue, with or without demonstrations
+        "task_id": task,
+        # attempts at one issue stay together, whatever the agent was shown and told before it
+        "group": f"task {task}" if task else opening_group(own),
         "metadata": without_nulls(metadata),
     }
     return msgspec.convert(fields, Trajectory)

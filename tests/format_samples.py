@@ -176,7 +176,7 @@ def observation(id: str, at: int, asked: Any, said: Any, **more: Any) -> dict[st
         "type": "GENERATION",
         "start_time": f"2026-05-01 10:00:{at:02}.000",
         "input": asked if isinstance(asked, str) else json.dumps(asked),
-        "output": json.dumps(said),
+        "output": said if isinstance(said, str) else json.dumps(said),
         "parent_observation_id": "",
         "level": "DEFAULT",
         "provided_model_name": "m",
@@ -288,7 +288,7 @@ OTEL: Rows = [
         ],
     },
 ]
-UUID = "0196881c-5a0{0}-7000-8000-00000000000{0}"  # version 7 says: 2025-04-30T18:00:07Z
+UUID = "0196881c-5a0{0}-7000-8000-00000000000{0}"  # version 7: 2025-04-30T19:11:21Z
 
 
 def _blocks(*blocks: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from flywheel.ingest.columns import SALT_FILE
 from flywheel.ingest.formats import FORMATS
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
+from tests.format_samples import SAMPLES
 
 ASKED = [{"role": "user", "content": "q"}]
 CALL = {"id": "1", "function": {"name": "f", "arguments": '{"a":null}'}}
@@ -144,6 +145,12 @@ TAKEN = {
     "hh_rlhf": (1, 1),
     "question_answer": (1, 1),
 }
+AGENTS = ("atif", "art", "nvidia", "swe_agent", "langfuse", "otel", "tensorzero")
+ROWS |= {name: SAMPLES[name] for name in AGENTS}
+# what one column of Arrow can hold
+ROWS |= {"atif": SAMPLES["atif"][1:], "swe_agent": SAMPLES["swe_agent"][:1]}
+ROWS["tensorzero"] = [row | {"snapshot_hash": None} for row in SAMPLES["tensorzero"][:2]]
+TAKEN |= {name: (len(ROWS[name]), 0) for name in AGENTS}
 OUTSIDE = {"batch_id", "file", "record_uid", "byte_offset", "landed_at", "seen_at", "raw"}
 
 

@@ -23,7 +23,8 @@ from flywheel.ingest.batch import BatchManifest, alone, read_batches, remove_orp
 from flywheel.ingest.columns import pseudonyms
 from flywheel.ingest.discover import Settled, find_files, settled, source_of
 from flywheel.ingest.formats import RAW, named, recognise
-from flywheel.ingest.intake import UNFIT, Intake, Judge
+from flywheel.ingest.formats.gathered import UNFIT
+from flywheel.ingest.intake import Intake, Judge
 from flywheel.ingest.left import LeftAlone, shown
 from flywheel.ingest.seen import Seen
 from flywheel.ingest.unit import Unit

@@ -1,7 +1,8 @@
 """Readers: one module a format, each with `sniff` (how sure, and why) and `read`.
 
 `sniff` sees one object and answers from 0 to 1. `read` turns one object into records, and raises
-`RecordError` (or msgspec's own) with the reason where it cannot.
+`RecordError` (or msgspec's own) with the reason where it cannot. Where several rows of a file make
+one record, `gather` turns all of them into records, and `read` is it on a file of one row.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -11,18 +12,26 @@ from typing import Any
 from flywheel.errors import IngestError, SettingsError
 from flywheel.ingest.formats import (
     argilla,
+    art,
+    atif,
     hh_rlhf,
     label_studio,
+    langfuse,
     mlflow,
+    nvidia,
     oasst,
     openai,
     openrlhf,
+    otel,
     own,
     question_answer,
     sharegpt,
+    swe_agent,
     tau_bench,
+    tensorzero,
     trl,
 )
+from flywheel.ingest.formats.gathered import Gather
 from flywheel.records import Record
 
 RAW = "raw"
@@ -39,6 +48,7 @@ class Format:
     sniff: Callable[[dict[str, Any]], float]
     read: Callable[[dict[str, Any]], Sequence[Record]]
     told_by: str  # what makes it recognisable, for people
+    gather: Gather | None = None  # where several rows of a file make one record
 
 
 FORMATS = {
@@ -61,6 +71,32 @@ FORMATS = {
         Format("oasst", oasst.sniff, oasst.read, "message_tree_id, or message_id and replies"),
         Format("hh_rlhf", hh_rlhf.sniff, hh_rlhf.read, "chosen and rejected that begin Human:"),
         Format("question_answer", question_answer.sniff, question_answer.read, "question, answer"),
+        # runs of agents, and logs of models in use
+        Format("atif", atif.sniff, atif.read, "a schema_version of ATIF"),
+        Format("art", art.sniff, art.read, "messages_and_choices, or a group of trajectories"),
+        Format("nvidia", nvidia.sniff, nvidia.read, "workload_id, client_id, request, response"),
+        Format(
+            "swe_agent",
+            swe_agent.sniff,
+            swe_agent.read,
+            "a history with trajectory and info",
+            swe_agent.gather,
+        ),
+        Format(
+            "langfuse",
+            langfuse.sniff,
+            langfuse.read,
+            "trace_id with type, or with data_type and string_value",
+            langfuse.gather,
+        ),
+        Format("otel", otel.sniff, otel.read, "resourceSpans, or attributes gen_ai.*", otel.gather),
+        Format(
+            "tensorzero",
+            tensorzero.sniff,
+            tensorzero.read,
+            "the columns of its tables, such as function_name and variant_name",
+            tensorzero.gather,
+        ),
     )
 }
 

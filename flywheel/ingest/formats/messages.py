@@ -154,7 +154,10 @@ def tool_call(call: Any) -> ToolCall:
             raise RecordError(f"the arguments of a tool call are not JSON: {error}") from error
     if not isinstance(arguments, dict) or not isinstance(function.get("name"), str):
         raise RecordError("a tool call needs a name and arguments that are an object")
-    return ToolCall(name=function["name"], arguments=arguments, id=call.get("id"))
+    id = call.get("id")
+    if not isinstance(id, str | None):
+        raise RecordError(f"the id of a tool call must be a text, found {id!r:.40}")
+    return ToolCall(name=function["name"], arguments=arguments, id=id)
 
 
 def beyond(turns: Any) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 
 from flywheel.ingest.formats.labels import Labels, account, rubric_weight
-from flywheel.ingest.formats.messages import ROLES, without_nulls
-from flywheel.records import Demonstration, Message, Ranking, Record, RubricScore
+from flywheel.ingest.formats.messages import message, without_nulls
+from flywheel.records import Demonstration, Ranking, Record, RubricScore
 from flywheel.records.message import Conversation
 
 Node = dict[str, Any]
@@ -40,7 +40,7 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
 
 def _below(node: Node, before: Conversation, group: str, is_best: bool) -> Iterator[Record]:
     """The records of all replies below a message."""
-    path = (*before, Message(role=ROLES.get(node["role"], node["role"]), content=node["text"]))  # type: ignore[arg-type]
+    path = (*before, message({"role": node["role"], "content": node["text"]}))
     replies = [one for one in node.get("replies", ()) if not one.get("deleted")]
     said = [one for one in replies if one["role"] == "assistant"]
     yield from _rankings(node, said, path, group)

@@ -33,6 +33,7 @@ _AS_GIVEN = {  # columns that hold a field of the record under its own name
     kind: [name for name in KINDS[kind].__struct_fields__ if name in schema.names]
     for kind, schema in SCHEMAS.items()
 }
+Columns = dict[str, Sequence[Any]]
 _ENCODE = msgspec.json.Encoder().encode
 _GROUP = attrgetter("group")
 # A bare string is one turn, whose JSON and key need no message to be made of it.
@@ -75,9 +76,7 @@ class Said:
         return kept
 
 
-def columns_of(
-    said: Said, batch: Mapping[str, Any], pseudonym: Callable[[str], str]
-) -> dict[str, Sequence[Any]]:
+def columns_of(said: Said, batch: Mapping[str, Any], pseudonym: Callable[[str], str]) -> Columns:
     """Rows of landing, column by column, with the unfinished `event` beside them.
 
     Args:
@@ -86,9 +85,7 @@ def columns_of(
         pseudonym: Turns an annotator's id into one that names nobody.
     """
     kind, records = said.kind, said.records
-    columns: dict[str, Sequence[Any]] = {
-        name: list(map(attrgetter(name), records)) for name in _AS_GIVEN[kind]
-    }
+    columns: Columns = {name: list(map(attrgetter(name), records)) for name in _AS_GIVEN[kind]}
     for name, value in batch.items():
         if name != "source":
             columns[name] = [value] * len(records)
@@ -131,21 +128,23 @@ def columns_of(
     return columns
 
 
-def with_ids(
-    said: Said, columns: dict[str, Sequence[Any]], times: Counter[bytes]
-) -> dict[str, Sequence[Any]]:
-    """The columns with the hash of each event, which is the id of a record that has none.
+def with_ids(said: Said, columns: Columns, table: pa.Table, times: Counter[bytes]) -> pa.Table:
+    """The table with the hash of each event, which is the id of a record that has none.
 
     Args:
         said: The records.
         columns: What `columns_of` made of them.
+        table: What `table_of` made of that.
         times: How often each anonymous event was seen in the file; counted on here.
     """
     given = [record.id for record in said.records]
     named = map(any, zip(given, columns["annotator_id"], columns["occurred_at"], strict=True))
-    hashes = told_apart(columns.pop("event"), named, times)  # type: ignore[arg-type]
+    hashes = told_apart(columns["event"], named, times)
     ids = [one or digest[:32] for one, digest in zip(given, hashes, strict=True)]
-    return {**columns, "content_sha256": hashes, "record_id": ids}
+    for name, values in (("content_sha256", hashes), ("record_id", ids)):
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, table.schema.field(at), pa.array(values, pa.string()))
+    return table
 
 
 def table_of(kind: str, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
@@ -180,7 +179,7 @@ def pseudonyms(root: Path) -> Callable[[str], str]:
     return pseudonym
 
 
-def _prompts(columns: dict[str, Sequence[Any]], prompts: list[Any], tools: list[Any]) -> None:
+def _prompts(columns: Columns, prompts: list[Any], tools: list[Any]) -> None:
     """The columns of prompts and, as `opening`, the key of the first user's turn and before."""
     found: list[tuple[str | None, ...]] = []
     known: dict[str, tuple[str | None, ...]] = {}
@@ -199,7 +198,7 @@ def _prompts(columns: dict[str, Sequence[Any]], prompts: list[Any], tools: list[
     columns.update(zip(names, zip(*found, strict=True), strict=True))
 
 
-def _responses(columns: dict[str, Sequence[Any]], name: str, values: list[Any]) -> None:
+def _responses(columns: Columns, name: str, values: list[Any]) -> None:
     found: list[Three] = []
     known: dict[str, Three] = {}
     for value in values:

@@ -16,12 +16,13 @@ import pyarrow.compute as pc
 from flywheel.errors import RecordError
 from flywheel.ingest.batch import ExpectationResult
 from flywheel.ingest.blocks import Block, Lines
-from flywheel.ingest.columns import Said, columns_of, table_of, with_ids
+from flywheel.ingest.columns import Columns, Said, columns_of, table_of, with_ids
 from flywheel.ingest.drafts import Drafts
 from flywheel.ingest.formats import OWN, RAW, named
 from flywheel.ingest.formats.own_lines import read_lines
 from flywheel.ingest.unit import Unit, json_unit
 from flywheel.lake import RAW as RAW_SCHEMA
+from flywheel.lake import SCHEMAS
 from flywheel.records import KINDS, Record
 
 JUDGED_ROWS = 50_000  # rows judged at a time: a judgement costs a tenth of a second, whatever for
@@ -120,16 +121,15 @@ class Intake:
                 if kind not in said:
                     said[kind] = Said(kind)
                 said[kind].add(record, number, offset, place)
-        columns = {kind: self._fitting(one, bad) for kind, one in said.items()}
+        made = {kind: self._fitting(one, bad) for kind, one in said.items()}
         if bad:
             for line_no, why in sorted(bad.items()):
                 self._refuse(block.unit(line_no), *why)
             self.rows -= len(bad)
             said = {kind: kept for kind, one in said.items() if (kept := one.without(bad)).records}
-            columns = {k: columns_of(v, self._facts, self._pseudonym) for k, v in said.items()}
+            made = {kind: self._fitting(one, {}) for kind, one in said.items()}
         for kind, one in said.items():
-            table = table_of(kind, with_ids(one, columns[kind], self._times))
-            self._tables.setdefault(kind, []).append(table)
+            self._tables.setdefault(kind, []).append(with_ids(one, *made[kind], self._times))
 
     def _records(self, block: Block) -> Iterator[tuple[int, int, Sequence[Record]]]:
         """Number, offset and records of each unit that holds some; the others are counted."""
@@ -191,12 +191,12 @@ class Intake:
 
     def _fitting(
         self, said: Said, bad: dict[int, tuple[str, str, Row | None]]
-    ) -> dict[str, Sequence[Any]]:
+    ) -> tuple[Columns, pa.Table]:
         """The columns of records; one that they cannot hold (a number too large) is bad."""
+        columns: Columns = {}
         try:
             columns = columns_of(said, self._facts, self._pseudonym)
-            table_of(said.kind, columns)
-            return columns
+            return columns, table_of(said.kind, columns)
         except (*UNFIT, RecordError):
             for at, line_no in enumerate(said.line_nos):
                 row = None
@@ -207,7 +207,7 @@ class Intake:
                 except (*UNFIT, RecordError) as error:
                     told = str(error) if row else self._told(error)
                     bad.setdefault(line_no, ("invalid_record", told, row))
-            return {}
+            return columns, SCHEMAS[said.kind].empty_table()
 
     def _judged(
         self, kind: str, table: pa.Table, bad: dict[int, tuple[str, str, Row | None]]

@@ -165,6 +165,30 @@ def test_the_lines_of_the_benchmark_are_read_at_once_but_for_the_spoilt_ones() -
     assert faults == {"invalid_json", "duplicate_key"}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        (b'"choice":"a"', b'"choice":"a","choice":"b"'),
+        (b'"choice":"a"', b'"choice":"a","choice" :"b"'),
+        (b'"choice":"a"', b'"choice":"a","annotator_kind":"person","annotator_kind":"unknown"'),
+        (b'"choice":"a"', b'"choice":"a","metadata":{"a":1,"a":2}'),
+        (b'"choice":"a"', b'"choice":"a","metadata":{"a":[{"b":null}]}'),
+        (b'"arguments":{}', b'"name":"g","arguments":{}'),
+        (b'"arguments":{}', b'"arguments":{"a":null}'),
+    ],
+)
+def test_a_line_that_may_say_one_key_twice_or_a_deep_null_is_looked_at_strictly(
+    change: tuple[bytes, bytes],
+) -> None:
+    line = (
+        b'{"kind":"comparison","prompt":[{"role":"user","content":"p","tool_calls":'
+        b'[{"name":"f","arguments":{}}]}],"response_a":"a","response_b":"b","choice":"a"}'
+    )
+    changed = line.replace(*change)
+    first, second = read_lines(line + b"\n" + changed, [line, changed])
+    assert first is not None and second is None
+
+
 @given(st.text(max_size=60))
 def test_the_key_of_a_text_is_that_of_its_message(text: str) -> None:
     try:

@@ -189,6 +189,7 @@ def test_a_line_that_may_say_one_key_twice_or_a_deep_null_is_looked_at_strictly(
     assert first is not None and second is None
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_the_key_of_a_text_is_that_of_its_message(text: str) -> None:
     try:

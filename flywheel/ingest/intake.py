@@ -112,15 +112,8 @@ class Intake:
         self._tables.setdefault(RAW, []).append(pa.table(columns, schema=RAW_SCHEMA))
 
     def _take_records(self, block: Block) -> None:
-        said: dict[str, Said] = {}
         bad: dict[int, tuple[str, str, Row | None]] = {}
-        for number, offset, records in self._records(block):
-            self.rows += 1
-            for place, record in enumerate(records):
-                kind = str(record.__struct_config__.tag)
-                if kind not in said:
-                    said[kind] = Said(kind)
-                said[kind].add(record, number, offset, place)
+        said = self._said(block)
         made = {kind: self._fitting(one, bad) for kind, one in said.items()}
         if bad:
             for line_no, why in sorted(bad.items()):
@@ -131,21 +124,36 @@ class Intake:
         for kind, one in said.items():
             self._tables.setdefault(kind, []).append(with_ids(one, *made[kind], self._times))
 
-    def _records(self, block: Block) -> Iterator[tuple[int, int, Sequence[Record]]]:
-        """Number, offset and records of each unit that holds some; the others are counted."""
-        if isinstance(block, Lines) and self._reader == OWN:
-            at_once = read_lines(block.data, block.lines)
-            for at, (record, offset) in enumerate(zip(at_once, block.offsets, strict=True)):
-                if record is not None:
-                    yield block.first + at, offset, (record,)
-                else:
-                    yield from self._strictly(
-                        [json_unit(block.first + at, offset, block.lines[at])]
-                    )
-        else:
-            yield from self._strictly(block.units())
+    def _said(self, block: Block) -> dict[str, Said]:
+        """The records of a block by kind; units that hold none are counted."""
+        said: dict[str, Said] = {}
 
-    def _strictly(self, units: Iterable[Unit]) -> Iterator[tuple[int, int, Sequence[Record]]]:
+        def add(records: Sequence[Record], number: int, offset: int) -> None:
+            for place, record in enumerate(records):
+                kind = str(record.__struct_config__.tag)
+                if kind not in said:
+                    said[kind] = Said(kind)
+                said[kind].add(record, number, offset, place)
+
+        if not (isinstance(block, Lines) and self._reader == OWN):
+            for unit, records in self._strictly(block.units()):
+                add(records, unit.number, unit.offset)
+            return said
+        at_once = read_lines(block.data, block.lines)
+        for number, (record, offset) in enumerate(
+            zip(at_once, block.offsets, strict=True), start=block.first
+        ):
+            if record is not None:
+                self.rows += 1
+                add((record,), number, offset)
+            else:
+                unit = json_unit(number, offset, block.lines[number - block.first])
+                for _, records in self._strictly([unit]):
+                    add(records, number, offset)
+        return said
+
+    def _strictly(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Sequence[Record]]]:
+        """Each unit that a reader takes, with its records."""
         assert self._read
         for unit in self._fit_units(units):
             try:
@@ -153,7 +161,8 @@ class Intake:
             except (*UNFIT, RecordError) as error:
                 self._refuse(unit, "invalid_record", self._told(error))
             else:
-                yield unit.number, unit.offset, records
+                self.rows += 1
+                yield unit, records
 
     def _fit_units(self, units: Iterable[Unit]) -> Iterator[Unit]:
         """The units that hold a value; blanks and faults are counted."""

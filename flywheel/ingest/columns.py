@@ -186,38 +186,37 @@ def pseudonyms(root: Path) -> Callable[[str], str]:
 
 def _prompts(columns: Columns, prompts: list[Any], tools: list[Any]) -> None:
     """The columns of prompts and, as `opening`, the key of the first user's turn and before."""
+    known = _texts_once(prompts, _USER, _PROMPT_KEY)
     found: list[tuple[str | None, ...]] = []
-    known: dict[str, tuple[str | None, ...]] = {}
     for prompt, given in zip(prompts, tools, strict=True):
         if isinstance(prompt, str) and prompt and not given:
-            one = known.get(prompt)
-            if one is None:
-                key = _PROMPT_KEY(prompt)
-                one = known[prompt] = (f"{_USER}{_json(prompt)}}}]", prompt, key, key)
+            found.append(known[prompt])
         else:
             turns = prompt_of(prompt)
-            opening = opening_key(turns)
-            one = (*_turns(turns, prompt_key(turns, given)), opening)
-        found.append(one)
-    names = ("prompt", "prompt_text", "prompt_key", "opening")
-    columns.update(zip(names, zip(*found, strict=True), strict=True))
+            found.append((*_turns(turns, prompt_key(turns, given)), opening_key(turns)))
+    columns["opening"] = [one[-1] for one in found]  # a bare string is all there is: its key
+    columns["prompt"], columns["prompt_text"], columns["prompt_key"] = (
+        [one[part] for one in found] for part in range(3)
+    )
 
 
 def _responses(columns: Columns, name: str, values: list[Any]) -> None:
+    known = _texts_once(values, _ASSISTANT, _RESPONSE_KEY)
     found: list[Three] = []
-    known: dict[str, Three] = {}
     for value in values:
         if isinstance(value, str) and value:
-            one = known.get(value)
-            if one is None:
-                key = _RESPONSE_KEY(value)
-                one = known[value] = (f"{_ASSISTANT}{_json(value)}}}]", value, key)
-            found.append(one)
-            continue
-        turns = None if value is None else response_of(value)  # "" is a response, and empty
-        found.append(_turns(turns, response_key(turns)) if turns else _NOTHING)
-    names = (name, f"{name}_text", f"{name}_key")
-    columns.update(zip(names, zip(*found, strict=True), strict=True))
+            found.append(known[value])
+        else:
+            turns = None if value is None else response_of(value)  # "" is a response, and empty
+            found.append(_turns(turns, response_key(turns)) if turns else _NOTHING)
+    for part, end in enumerate(("", "_text", "_key")):
+        columns[name + end] = [one[part] for one in found]
+
+
+def _texts_once(values: list[Any], start: str, key: Callable[[str], str]) -> dict[str, Three]:
+    """JSON, words and key of each bare string, equal ones once."""
+    texts = {value for value in values if isinstance(value, str) and value}
+    return {text: (f"{start}{_ENCODE(text).decode()}}}]", text, key(text)) for text in texts}
 
 
 def _turns(turns: Conversation, key: str) -> Three:
@@ -228,10 +227,6 @@ def _once(values: Sequence[Any], change: Callable[[Any], Any]) -> list[Any]:
     """Every value changed, equal ones once."""
     changed = {one: change(one) for one in set(values)}
     return [changed[one] for one in values]
-
-
-def _json(text: str) -> str:
-    return _ENCODE(text).decode()
 
 
 def _metadata(value: dict[str, Any]) -> str:

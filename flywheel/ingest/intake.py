@@ -123,10 +123,7 @@ class Intake:
         self._tables.setdefault(RAW, []).append(pa.table(columns, schema=RAW_SCHEMA))
 
     def _take_records(self, block: Block) -> None:
-        said: dict[str, Said] = {}
-        for number, offset, records in self._records(block):
-            self.rows += 1
-            _add(said, number, offset, records)
+        said = self._said(block)
         bad: Bad = {}
         tables = self._tabled(said, bad)
         for line_no, why in sorted(bad.items()):
@@ -171,21 +168,26 @@ class Intake:
             made = {kind: self._fitting(one, {}) for kind, one in said.items()}
         return {kind: with_ids(one, *made[kind], self._times) for kind, one in said.items()}
 
-    def _records(self, block: Block) -> Iterator[tuple[int, int, Sequence[Record]]]:
-        """Number, offset and records of each unit that holds some; the others are counted."""
-        if isinstance(block, Lines) and self._reader == OWN:
-            at_once = read_lines(block.data, block.lines)
-            for at, (record, offset) in enumerate(zip(at_once, block.offsets, strict=True)):
-                if record is not None:
-                    yield block.first + at, offset, (record,)
-                else:
-                    yield from self._strictly(
-                        [json_unit(block.first + at, offset, block.lines[at])]
-                    )
-        else:
-            yield from self._strictly(block.units())
+    def _said(self, block: Block) -> dict[str, Said]:
+        """The records of a block by kind; units that hold none are counted."""
+        said: dict[str, Said] = {}
+        if not (isinstance(block, Lines) and self._reader == OWN):
+            for unit, records in self._strictly(block.units()):
+                _add(said, unit.number, unit.offset, records)
+            return said
+        at_once = zip(read_lines(block.data, block.lines), block.offsets, strict=True)
+        for number, (record, offset) in enumerate(at_once, start=block.first):
+            if record is not None:
+                self.rows += 1
+                _add(said, number, offset, (record,))
+            else:
+                unit = json_unit(number, offset, block.lines[number - block.first])
+                for _, records in self._strictly([unit]):
+                    _add(said, number, offset, records)
+        return said
 
-    def _strictly(self, units: Iterable[Unit]) -> Iterator[tuple[int, int, Sequence[Record]]]:
+    def _strictly(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Sequence[Record]]]:
+        """Each unit that a reader takes, with its records."""
         assert self._read
         for unit in self._fit_units(units):
             try:
@@ -196,7 +198,8 @@ class Intake:
             skipped: Mapping[str, int] = getattr(records, "skipped", {})
             self.skipped.update(skipped)
             if records:
-                yield unit.number, unit.offset, records
+                self.rows += 1
+                yield unit, records
             else:
                 told = ", ".join(f"{count} {why}" for why, count in sorted(skipped.items()))
                 self._refuse(unit, NO_LABEL, f"it holds no label: {told or 'nobody gave one'}")

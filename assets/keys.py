@@ -25,6 +25,7 @@ INT_BATCHES_STAGED = dg.AssetKey(["intermediate", "int_batches_staged"])
 NEAR_DUPLICATES = dg.AssetKey(["quality", "near_duplicates"])
 PROMPT_GROUPS = dg.AssetKey(["quality", "prompt_groups"])
 CONTAMINATION = dg.AssetKey(["quality", "contamination"])
+PERSONAL_DATA = dg.AssetKey(["quality", "personal_data"])
 
 FCT_DEMONSTRATIONS = dg.AssetKey(["marts", "fct_demonstrations"])
 FCT_PREFERENCES = dg.AssetKey(["marts", "fct_preferences"])

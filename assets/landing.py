@@ -20,6 +20,7 @@ from flywheel.ingest import (
     read_batches,
     unaccounted,
 )
+from flywheel.privacy import Policy
 from flywheel.quality import build_data_docs, expectations, judge
 
 DESCRIPTIONS = {
@@ -102,7 +103,8 @@ def landing(
     layout = home.layout
     settings = home.settings("landing") | config.model_dump(exclude_none=True, exclude={"paths"})
     paths = [Path(path) for path in config.paths] or [layout.inbox]
-    batches = land(paths, layout, judge=judge, log=context.log.info, **settings)
+    personal = Policy.of_settings(home.settings("personal_data"))
+    batches = land(paths, layout, judge=judge, personal=personal, log=context.log.info, **settings)
     docs = build_data_docs(layout)
     counts = landing_counts(layout)  # a file that grew lies there twice, and counts once
     every = read_batches(layout)

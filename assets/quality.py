@@ -1,12 +1,22 @@
-"""Quality: which texts repeat, which prompts belong together, what overlaps with evaluation."""
+"""Quality: which texts repeat, belong together, overlap with evaluation, or tell of a person."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.keys import CONTAMINATION, INT_TEXTS, NEAR_DUPLICATES, PROMPT_GROUPS
+from assets.keys import (
+    CONTAMINATION,
+    INT_TEXTS,
+    NEAR_DUPLICATES,
+    PERSONAL_DATA,
+    PROMPT_GROUPS,
+)
 from assets.resources import Home
 from flywheel.dedup import mark, positive_control
+from flywheel.ingest import read_batches
+from flywheel.privacy import Policy, screen_texts
+from flywheel.warehouse import texts_to_screen
 
 CONTROL = dg.AssetCheckSpec(
     "positive_control_fires",
@@ -67,4 +77,36 @@ def duplicates(context: dg.AssetExecutionContext, home: Home) -> Iterator[dg.Mat
                 metadata={"planted": planted, "caught": caught},
             )
         ],
+    )
+
+
+@dg.asset(
+    key=PERSONAL_DATA,
+    deps=[INT_TEXTS],
+    kinds={"parquet"},
+    group_name="quality",
+    pool="warehouse",
+    description="Every training text, looked through for e-mail addresses, card and phone numbers, "
+    "IBANs, IP addresses and secrets; marts leave out what holds one, but for sources whose policy "
+    "allows it. One row per text and role.",
+)
+def personal_data(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
+    """Mark texts that hold personal data, and count all that was found by source and kind."""
+    layout = home.layout
+    policy = Policy.of_settings(home.settings("personal_data"))
+    texts = texts_to_screen(layout.warehouse_copy)
+    found = screen_texts(texts, layout, policy, log=context.log.info)
+    taken: dict[str, Counter[str]] = defaultdict(Counter)
+    for batch in read_batches(layout):
+        taken[batch.source] += Counter(batch.personal_data)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": found.texts,
+            "texts_left_out": found.marked,
+            "texts_by_source_and_kind": dg.MetadataValue.json(found.by_source),
+            "taken_out_at_landing": dg.MetadataValue.json(
+                {source: dict(counts) for source, counts in taken.items() if counts}
+            ),
+            "policy": dg.MetadataValue.json({"policy": policy.policy, **policy.sources}),
+        }
     )

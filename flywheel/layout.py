@@ -49,6 +49,11 @@ class Layout:
         """One Parquet file of inferred marks, e.g. `duplicates`; rebuildable at any time."""
         return self.lake / "derived" / f"{name}.parquet"
 
+    @property
+    def restricted(self) -> Path:
+        """What redaction took out, and the key of its pseudonyms; for the owner's eyes alone."""
+        return self.root / "restricted"
+
     # ---- the warehouse --------------------------------------------------------------------
     @property
     def warehouse(self) -> Path:

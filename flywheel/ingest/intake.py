@@ -11,6 +11,7 @@ from flywheel.errors import RecordError
 from flywheel.ingest.batch import ExpectationResult
 from flywheel.ingest.columns import Place, row_of, table_of
 from flywheel.ingest.formats import RAW, named
+from flywheel.ingest.screening import REASON, Screening
 from flywheel.ingest.unit import Unit
 from flywheel.lake import QUARANTINE
 from flywheel.records import KINDS
@@ -33,10 +34,12 @@ class Intake:
     def __init__(
         self,
         facts: dict[str, Any],
-        reader: str,
         pseudonym: Callable[[str], str],
         judge: Judge | None,
+        screening: Screening | None,
+        reader: str,
     ) -> None:
+        self.screening = screening
         self.lines = self.rows = self.blanks = 0
         self.is_unreadable = False
         self.tables: dict[str, list[pa.Table]] = {}
@@ -60,7 +63,8 @@ class Intake:
 
     def quarantine(self) -> pa.Table:
         """The refused units with their bytes and reasons."""
-        return pa.Table.from_pylist(self._refused, schema=QUARANTINE)
+        table = pa.Table.from_pylist(self._refused, schema=QUARANTINE)
+        return self.screening.quarantine(table) if self.screening else table
 
     def take(self, unit: Unit) -> None:
         """Count a unit, and make rows of it or quarantine it."""
@@ -78,6 +82,8 @@ class Intake:
         """Judge the rows at hand and keep those that pass; called once more at the end."""
         bad: dict[int, tuple[str, str, dict[str, Any]]] = {}
         tables = {kind: self._fitting(kind, rows, bad) for kind, rows in self._rows.items()}
+        for kind, table in tables.items() if self.screening else ():
+            tables[kind] = self._screened(kind, table, bad)
         for kind, table in tables.items() if self._judge and self._read else ():
             rows = [row for row in self._rows[kind] if row["line_no"] not in bad]
             if len(rows) < table.num_rows:
@@ -159,6 +165,16 @@ class Intake:
                     bad.setdefault(row["line_no"], ("invalid_record", f"{error}", row))
             return table_of(kind, fitting)
 
+    def _screened(
+        self, kind: str, table: pa.Table, bad: dict[int, tuple[str, str, dict[str, Any]]]
+    ) -> pa.Table:
+        assert self.screening
+        table, refused = self.screening.rows(kind, table)
+        for place, reason in refused.items():
+            row = table.slice(place, 1).select(["line_no"]).to_pylist()[0]
+            bad.setdefault(row["line_no"], (REASON, reason, {"kind": _kind_of(kind)}))
+        return table
+
     def _judged(
         self,
         kind: str,
@@ -179,6 +195,10 @@ class Intake:
             for place in one.rows if one.critical else ():
                 told = f"fails the expectation {one.check}"
                 bad.setdefault(rows[place]["line_no"], (one.check, told, rows[place]))
+
+
+def _kind_of(kind: str) -> str | None:
+    return None if kind == RAW else kind
 
 
 def _named_kind(value: Any) -> str | None:

@@ -25,11 +25,13 @@ from flywheel.ingest.discover import Settled, find_files, settled, source_of
 from flywheel.ingest.formats import RAW, named, recognise
 from flywheel.ingest.intake import UNFIT, Intake, Judge
 from flywheel.ingest.left import LeftAlone, shown
+from flywheel.ingest.screening import Screening
 from flywheel.ingest.seen import Seen
 from flywheel.ingest.unit import Unit
 from flywheel.ingest.units import read_units
 from flywheel.lake import ensure, write_table
 from flywheel.layout import Layout
+from flywheel.privacy import Policy, forget_originals
 
 SNIFFED = 50  # objects looked at to recognise a format
 Log = Callable[[str], object]
@@ -40,6 +42,7 @@ def land(
     layout: Layout,
     *,
     judge: Judge | None = None,
+    personal: Policy | None = None,
     format: str = "auto",
     source: str | None = None,
     quarantine_limit: float = 0.2,
@@ -52,6 +55,7 @@ def land(
         paths: Files and folders.
         layout: Where the lake lies.
         judge: Judges the rows of one kind; rows that fail a critical rule are quarantined.
+        personal: What becomes of personal data, by source; None lands them as they are.
         format: Name of a reader; "auto" looks inside.
         source: Name of the source; the folder's name where there is none.
         quarantine_limit: Largest share of a file's lines that may be quarantined; beyond it, or
@@ -76,7 +80,9 @@ def land(
         with alone(layout):
             left = LeftAlone(layout, log)
             new = partial(settled, left=left, quiet_seconds=quiet_seconds, named=set(wanted))
-            landed = _land(wanted, layout, judge, format, source, quarantine_limit, new, left, log)
+            landed = _land(
+                wanted, layout, judge, personal, format, source, quarantine_limit, new, left, log
+            )
             left.save()
             return landed
     except OSError as error:
@@ -114,6 +120,7 @@ def _land(
     paths: list[Path],
     layout: Layout,
     judge: Judge | None,
+    personal: Policy | None,
     format: str,
     source: str | None,
     limit: float,
@@ -139,7 +146,9 @@ def _land(
             "source": source or source_of(file.path, layout.inbox),
             "landed_at": datetime.now(UTC).replace(tzinfo=None),
         }
-        intake, told = _take_in(file, facts, pseudonyms(layout.root), judge, format)
+        screening = Screening.of(personal, str(facts["source"]), layout)
+        taking = partial(Intake, facts, pseudonyms(layout.root), judge, screening)
+        intake, told = _take_in(file, taking, format)
         if not file.holds_still:
             left(file.path, "it changed while it was read, and is left for the next time")
             continue
@@ -164,15 +173,10 @@ def _land(
 
 
 Told = tuple[str, float, str]  # format, how sure, why
+Taking = Callable[[str], Intake]  # an empty intake for the reader of that name
 
 
-def _take_in(
-    file: Settled,
-    facts: dict[str, Any],
-    pseudonym: Callable[[str], str],
-    judge: Judge | None,
-    format: str,
-) -> tuple[Intake, Told]:
+def _take_in(file: Settled, taking: Taking, format: str) -> tuple[Intake, Told]:
     """Read one file whole, or not at all: whatever is wrong with it is its own trouble."""
     seen = 0
 
@@ -183,26 +187,20 @@ def _take_in(
             seen += 1
 
     try:
-        return _read(counted(), facts, pseudonym, judge, format)
+        return _read(counted(), taking, format)
     except IngestError as error:  # nothing of a torn file lands, and it is not passed over
         reason = str(error)
     except UNFIT as error:  # a defect of a reader, or values that Python cannot hold
         reason = f"{type(error).__name__}: {error}; behind the first {seen} lines or rows of it"
     told = (RAW, 0.0, f"it could not be read: {reason}")
-    intake = Intake(facts, RAW, pseudonym, None)
+    intake = taking(RAW)
     intake.is_unreadable = True
     intake.take(Unit(1, 0, b"", file.stamp[2], fault=("unreadable_file", reason)))
     intake.flush()
     return intake, told
 
 
-def _read(
-    units: Iterator[Unit],
-    facts: dict[str, Any],
-    pseudonym: Callable[[str], str],
-    judge: Judge | None,
-    format: str,
-) -> tuple[Intake, Told]:
+def _read(units: Iterator[Unit], taking: Taking, format: str) -> tuple[Intake, Told]:
     first: list[Unit] = []
     samples: list[dict[str, Any]] = []
     for unit in units:
@@ -212,7 +210,7 @@ def _read(
         if len(samples) == SNIFFED:
             break
     told = (format, 1.0, "asked for") if format != "auto" else _recognised(samples)
-    intake = Intake(facts, told[0], pseudonym, judge)
+    intake = taking(told[0])
     for unit in itertools.chain(first, units):
         intake.take(unit)
     intake.flush()
@@ -259,6 +257,7 @@ def _manifest(
         new_rows_by_kind={} if blocked else seen.count_new(intake.tables),
         blocked=blocked,
         landed_at=facts["landed_at"].isoformat(),
+        personal_data=dict(screening.counts) if (screening := intake.screening) else {},
         expectations=intake.expectations,
     )
 
@@ -273,6 +272,8 @@ def _publish(intake: Intake, batch: BatchManifest, layout: Layout) -> None:
         tables[folder] = pa.concat_tables(parts)
     name = f"{batch.batch_id}.parquet"
     try:
+        if intake.screening:
+            intake.screening.save(layout, batch.batch_id, rows_landed=not batch.blocked)
         for folder, table in tables.items():
             write_table(table, folder / name)
         batch.save(layout)
@@ -294,3 +295,4 @@ def _forget(layout: Layout, batch: BatchManifest) -> None:
     """Take back a blocked batch: its file is judged anew."""
     (layout.batches / f"{batch.batch_id}.json").unlink()
     (layout.quarantine / f"{batch.batch_id}.parquet").unlink(missing_ok=True)
+    forget_originals(layout, batch.batch_id)

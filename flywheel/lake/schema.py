@@ -111,6 +111,7 @@ DERIVED: dict[str, pa.Schema] = {
             *_texts("span"),
         ]
     ),
+    "personal_data": pa.schema(_texts("text_key", "role", "personal_data")),
 }
 
 # A table in no known format: the row as it was delivered, as JSON text. One schema for every

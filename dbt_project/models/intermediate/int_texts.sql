@@ -1,47 +1,52 @@
 -- What deduplication compares: each distinct prompt, response and trajectory once, and again
 -- where an evaluation asks it. Prompts that share a hint, or a task, must share a split. A prompt
 -- is compared by what is asked: a long system prompt would make all that stand under it alike.
+-- Of a trajectory spoken_text is what the assistant says: that alone is screened for personal data,
+-- for what tools answer (file listings, customer records) is full of names.
 
 {% set asked = asked_text('prompt', 'prompt_text') %}
+{% set spoken = turns_text('steps', ['assistant']) %}
 
 with
 
 said as (
 
-    select 'prompt' as role, prompt_key as text_key, {{ asked }} as text, group_hint, first_seen
+    select
+        'prompt' as role, prompt_key as text_key, {{ asked }} as text, null as spoken_text,
+        group_hint, first_seen, source
     from {{ ref('int_demonstrations_unioned') }}
     union all
-    select 'response', response_key, response_text, null, first_seen
+    select 'response', response_key, response_text, null, null, first_seen, source
     from {{ ref('int_demonstrations_unioned') }}
     union all
-    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen
+    select 'prompt', prompt_key, {{ asked }}, null, group_hint, first_seen, source
     from {{ ref('int_comparisons_unioned') }}
     union all
-    select 'response', response_a_key, response_a_text, null, first_seen
+    select 'response', response_a_key, response_a_text, null, null, first_seen, source
     from {{ ref('int_comparisons_unioned') }}
     union all
-    select 'response', response_b_key, response_b_text, null, first_seen
+    select 'response', response_b_key, response_b_text, null, null, first_seen, source
     from {{ ref('int_comparisons_unioned') }}
     union all
-    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen
+    select 'prompt', prompt_key, {{ asked }}, null, group_hint, first_seen, source
     from {{ ref('int_ratings_unioned') }}
     union all
-    select 'response', response_key, response_text, null, first_seen
+    select 'response', response_key, response_text, null, null, first_seen, source
     from {{ ref('int_ratings_unioned') }}
     union all
-    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen
+    select 'prompt', prompt_key, {{ asked }}, null, group_hint, first_seen, source
     from {{ ref('int_trajectories_unioned') }}
     union all
-    select 'prompt', prompt_key, {{ asked }}, 'task ' || task_id, first_seen
+    select 'prompt', prompt_key, {{ asked }}, null, 'task ' || task_id, first_seen, source
     from {{ ref('int_trajectories_unioned') }}
     union all
-    select 'trajectory', steps_key, steps_text, null, first_seen
+    select 'trajectory', steps_key, steps_text, {{ spoken }}, null, first_seen, source
     from {{ ref('int_trajectories_unioned') }}
     union all
-    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen
+    select 'prompt', prompt_key, {{ asked }}, null, group_hint, first_seen, source
     from {{ ref('int_step_ratings_unioned') }}
     union all
-    select 'trajectory', steps_key, steps_text, null, first_seen
+    select 'trajectory', steps_key, steps_text, {{ spoken }}, null, first_seen, source
     from {{ ref('int_step_ratings_unioned') }}
 
 ),
@@ -50,7 +55,9 @@ all_texts as (
 
     select *, null as evaluation_set from said
     union all
-    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen, evaluation_set
+    select
+        'prompt', prompt_key, {{ asked }}, null, group_hint, first_seen, source,
+        evaluation_set
     from {{ ref('int_evaluation_prompts_deduplicated') }}
 
 )
@@ -62,8 +69,10 @@ select
     evaluation_set is not null as is_evaluation,
     min(evaluation_set) as evaluation_set,
     arg_min(text, first_seen) as text,
+    arg_min(spoken_text, first_seen) as spoken_text,
     list_sort(coalesce(list(distinct group_hint) filter (group_hint is not null), []))
         as group_hints,
+    list_sort(list(distinct source)) as sources,
     min(first_seen) as first_seen
 
 from all_texts

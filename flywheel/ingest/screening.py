@@ -150,15 +150,15 @@ def _original(row: dict[str, Any], kind: str | None, **held: Any) -> dict[str, A
 
 
 def _suspected(table: pa.Table, columns: list[str], kinds: tuple[str, ...]) -> list[int]:
-    found = [np.zeros(0, np.int64)]
+    found: set[int] = set()
     for name in columns:
         column = table[name].combine_chunks()
         if pa.types.is_list(column.type):
             owners = column.value_parent_indices().to_numpy(zero_copy_only=False)
-            found.append(owners[suspects(column.flatten(), kinds)])
+            found.update(owners[list(suspects(column.flatten(), kinds))].tolist())
         else:
-            found.append(suspects(column, kinds))
-    return [int(place) for place in np.unique(np.concatenate(found))]
+            found.update(suspects(column, kinds))
+    return sorted(found)
 
 
 def _redacted(

@@ -23,8 +23,10 @@ import pyarrow.compute as pc
 from flywheel.privacy.kinds import KINDS, NAMES, WORDS, Kind
 
 Placeholder = Callable[[str, str], str]  # kind and value as compared -> what stands in its place
+Pattern = tuple[Kind, re.Pattern[str]]
 COMPILED = [(kind, re.compile(kind.pattern, re.ASCII)) for kind in KINDS]
-ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.S)
+ESCAPE_RE2 = r"\\(?:u[0-9a-fA-F]{4}|.)"
+ESCAPE = re.compile(ESCAPE_RE2, re.S)
 LOOSE = {
     kind: re.sub(r"\{(\d+),\d+\}", r"{\1,}", kind.pattern) for kind in KINDS
 }  # RE2 needs no bounds
@@ -48,8 +50,7 @@ def find(text: str, *, escaped: bool = False, kinds: Iterable[str] = NAMES) -> l
         escaped: It is JSON text, or holds some.
         kinds: Names of those to look for.
     """
-    wanted = set(kinds)
-    return _find(text, escaped, [one for one in COMPILED if one[0].name in wanted])
+    return _find(text, escaped, _patterns(kinds))
 
 
 def redact(
@@ -74,19 +75,21 @@ def redact(
     return result, counts
 
 
-def suspects(column: pa.Array | pa.ChunkedArray, kinds: Iterable[str] = NAMES) -> npt.NDArray[Any]:
-    """Places of a column of texts in which a pattern stands."""
-    wanted = set(kinds)
-    pattern = "|".join(LOOSE[kind] for kind in KINDS if kind.name in wanted)
-    if not pattern or not len(column):
-        return np.zeros(0, np.int64)
-    met = pc.match_substring_regex(column, pattern)
-    slashed = np.flatnonzero(_true(pc.match_substring(column, "\\")))
-    if len(slashed):
-        plain = pc.replace_substring_regex(column.take(slashed), r"\\(?:u[0-9a-fA-F]{4}|.)", " ")
-        more = slashed[_true(pc.match_substring_regex(plain, pattern))]
-        return np.union1d(np.flatnonzero(_true(met)), more)
-    return np.flatnonzero(_true(met))
+def suspects(
+    column: pa.Array | pa.ChunkedArray, kinds: Iterable[str] = NAMES
+) -> dict[int, list[Pattern]]:
+    """By place of a column of texts, in order, the patterns that stand there; the fast tier."""
+    patterns = _patterns(kinds)
+    if not patterns or not len(column):
+        return {}
+    places, texts = np.arange(len(column)), _searched(column)
+    met = _true(pc.match_substring_regex(texts, "|".join(LOOSE[kind] for kind, _ in patterns)))
+    places, texts = places[met], texts.filter(pa.array(met))
+    found: dict[int, list[Pattern]] = {place: [] for place in places.tolist()}
+    for pattern in patterns:
+        for place in places[_true(pc.match_substring_regex(texts, LOOSE[pattern[0]]))].tolist():
+            found[place].append(pattern)
+    return found
 
 
 def kinds_found(
@@ -97,10 +100,10 @@ def kinds_found(
     The texts are words as landing joins them, and may hold the JSON of tool calls.
     """
     places = suspects(column, kinds)
-    texts = column.take(places).to_pylist()
+    texts = column.take(pa.array(places, pa.int64())).to_pylist()
     found = {}
-    for place, text in zip(places.tolist(), texts, strict=True):
-        if counts := Counter(one.kind.name for one in find(text, escaped=True, kinds=kinds)):
+    for (place, patterns), text in zip(places.items(), texts, strict=True):
+        if counts := Counter(one.kind.name for one in _find(text, True, patterns)):
             found[place] = counts
     return found
 
@@ -110,9 +113,22 @@ def words_of(counts: Counter[str]) -> str:
     return next(WORDS[name] for name in NAMES if counts[name])
 
 
-def _find(
-    text: str, escaped: bool, patterns: Sequence[tuple[Kind, re.Pattern[str]]]
-) -> list[Found]:
+def _patterns(kinds: Iterable[str]) -> list[Pattern]:
+    wanted = set(kinds)
+    return [one for one in COMPILED if one[0].name in wanted]
+
+
+def _searched(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """The texts as they are and, behind one with escapes, the same without them."""
+    slashed = pc.fill_null(pc.match_substring(column, "\\"), False)
+    if not pc.any(slashed).as_py():
+        return column
+    some = column.filter(slashed)
+    plain = pc.replace_substring_regex(some, ESCAPE_RE2, " ")
+    return pc.replace_with_mask(column, slashed, pc.binary_join_element_wise(some, plain, "\n"))
+
+
+def _find(text: str, escaped: bool, patterns: Sequence[Pattern]) -> list[Found]:
     masked = ESCAPE.sub(_mask, text) if escaped and "\\" in text else text
     every = [
         Found(kind, match.start(1), end, text[match.start(1) : end])

@@ -20,22 +20,24 @@ CODE = (
 
 
 def measure() -> list[Measurement]:
-    """Prose of which a tenth holds a value, code full of digits, and the second tier on all."""
+    """Prose of which a tenth holds a value and a tenth a decoy, code full of digits, and the second tier on all."""
     rng = random.Random(0)
     texts, truth = corpus(count=3000)
     held = [text for text, kinds in zip(texts, truth, strict=True) if kinds]
-    plain = [text for text, kinds in zip(texts, truth, strict=True) if not kinds]
+    decoys, plain = texts[1::3], texts[2::3]  # as `corpus` deals them out
+    third = {0: held, 1: decoys}
     prose = [
-        " ".join(
-            [rng.choice(plain), rng.choice(plain), rng.choice(held if at % 10 == 0 else plain)]
-        )
+        " ".join([rng.choice(plain), rng.choice(plain), rng.choice(third.get(at % 10, plain))])
         for at in range(DOCUMENTS)
     ]
     code = [
         "\n".join(CODE.format(*rng.choices(range(1, 9_999), k=7)) for _ in range(3))
         for _ in range(DOCUMENTS)
     ]
-    columns = {"prose, a tenth holds a value and half a decoy": prose, "code full of digits": code}
+    columns = {
+        "prose, a tenth holds a value and a tenth a decoy": prose,
+        "code full of digits": code,
+    }
     found = []
     for told, documents in columns.items():
         column = pa.array(documents)

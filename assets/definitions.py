@@ -8,6 +8,7 @@ from assets import (
     automation,
     collection,
     datasets,
+    documentation,
     evaluation,
     landing,
     promotion,
@@ -19,11 +20,16 @@ from assets.resources import Devices, Home
 
 assembled = dg.Definitions(
     assets=dg.load_assets_from_modules(
-        [landing, transform, quality, datasets, training, evaluation, promotion, collection]
+        [
+            *(landing, transform, quality, documentation),
+            *(datasets, training, evaluation, promotion, collection),
+        ]
     ),
+    asset_checks=[documentation.source_freshness],
     jobs=[
         automation.land_inbox,
         automation.rebuild_warehouse,
+        automation.document_warehouse,
         automation.turn,
         automation.step_reward,
         promotion.judge_challenger,

@@ -35,6 +35,7 @@ FCT_STEP_RATINGS = dg.AssetKey(["marts", "fct_step_ratings"])
 FCT_EVALUATION_PROMPTS = dg.AssetKey(["marts", "fct_evaluation_prompts"])
 FCT_EXCLUDED = dg.AssetKey(["marts", "fct_excluded"])
 DIM_ANNOTATORS = dg.AssetKey(["marts", "dim_annotators"])
+DBT_DOCS = dg.AssetKey(["marts", "dbt_docs"])  # for people: outside the job `turn` as well
 
 # Outside the job `turn`: nothing of a turn reads it, and many a home has no step to learn from.
 STEP_REWARD_MODEL = dg.AssetKey(["training", "step_reward_model"])

@@ -119,6 +119,11 @@ class Layout:
         return self.root / "docs"
 
     @property
+    def dbt_docs(self) -> Path:
+        """dbt's pages of the warehouse, one file."""
+        return self.docs / "dbt" / "index.html"
+
+    @property
     def tensorboard(self) -> Path:
         """Training curves as TensorBoard reads them, `<generation>/<name>`; rebuildable."""
         return self.root / "tensorboard"

@@ -20,7 +20,7 @@ CODE = (
 
 
 def measure() -> list[Measurement]:
-    """Prose of which a tenth holds a value and a tenth a decoy, code full of digits, and the second tier on all."""
+    """Prose with a tenth of values and a tenth of decoys, code, and rewriting what holds one."""
     rng = random.Random(0)
     texts, truth = corpus(count=3000)
     held = [text for text, kinds in zip(texts, truth, strict=True) if kinds]

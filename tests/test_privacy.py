@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from flywheel.errors import SettingsError
 from flywheel.ingest import BatchManifest, land, read_batches, unaccounted
-from flywheel.ingest.keys import opening_group, prompt_key, response_key
+from flywheel.ingest.keys import opening_key, prompt_key, response_key
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
 from flywheel.privacy import Policy, Pseudonyms, find, kinds_found, read_originals, redact
@@ -277,7 +277,7 @@ def test_redaction_leaves_nothing_of_a_person_in_the_lake_and_everything_consist
     assert answered["response_text"] == f"WRITE TO {mail}", "one person, one pseudonym"
     prompt = load(asked["prompt"])
     assert text_of(prompt) == asked["prompt_text"] and prompt_key(prompt) == asked["prompt_key"]
-    assert asked["group_hint"] == opening_group(prompt)
+    assert asked["group_hint"] == f"opening {opening_key(prompt)}"
     assert answered["response_key"] == response_key(load(answered["response"]))
     assert asked["record_id"] == asked["content_sha256"][:32] and answered["record_id"] == "d-3"
     (attempt,) = read_folder(layout.landing("trajectory")).to_pylist()

@@ -16,20 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from flywheel.errors import FlywheelError, IngestError, SettingsError
+from flywheel.errors import IngestError, SettingsError
 from flywheel.ingest.batch import BatchManifest, alone, read_batches, remove_orphans
+from flywheel.ingest.blocks import Block, Parsed
 from flywheel.ingest.columns import pseudonyms
 from flywheel.ingest.discover import Settled, find_files, settled, source_of
+from flywheel.ingest.drafts import Drafts, drafts_of
 from flywheel.ingest.formats import RAW, named, recognise
 from flywheel.ingest.intake import UNFIT, Intake, Judge
 from flywheel.ingest.left import LeftAlone, shown
 from flywheel.ingest.screening import Screening
 from flywheel.ingest.seen import Seen
 from flywheel.ingest.unit import Unit
-from flywheel.ingest.units import read_units
-from flywheel.lake import ensure, write_table
+from flywheel.ingest.units import read_blocks
+from flywheel.lake import ensure
 from flywheel.layout import Layout
 from flywheel.privacy import Policy, forget_originals
 
@@ -136,6 +136,7 @@ def _land(
     number = max((one.number for one in batches), default=0)
     landed = []
     seen = Seen(layout)
+    pseudonym = pseudonyms(layout.root)
     for file in new(find_files(paths, left)):
         before = known.get(file.sha256)
         if before and (not before.blocked or before in landed):
@@ -146,22 +147,25 @@ def _land(
             "source": source or source_of(file.path, layout.inbox),
             "landed_at": datetime.now(UTC).replace(tzinfo=None),
         }
-        screening = Screening.of(personal, str(facts["source"]), layout)
-        taking = partial(Intake, facts, pseudonyms(layout.root), judge, screening)
-        intake, told = _take_in(file, taking, format)
-        if not file.holds_still:
-            left(file.path, "it changed while it was read, and is left for the next time")
-            continue
-        batch = _manifest(file, facts, intake, told, number + 1, limit, seen)
-        if before and _is_same_judgement(batch, before):
-            batch = before
-        else:
-            if before:
-                _forget(layout, before)
-            number += 1
-            _publish(intake, batch, layout)
-            if not batch.blocked:
-                seen.add(intake.tables)
+        with drafts_of(layout, facts["source"], facts["batch_id"]) as drafts:
+            screening = Screening.of(personal, str(facts["source"]), layout)
+            taking = partial(Intake, facts, pseudonym, judge, drafts, screening)
+            intake, told = _take_in(file, taking, format)
+            if not file.holds_still:
+                left(file.path, "it changed while it was read, and is left for the next time")
+                continue
+            batch = _manifest(file, facts, intake, told, number + 1, limit, drafts, seen)
+            if before and _is_same_judgement(batch, before):
+                batch = before
+            else:
+                if before:
+                    _forget(layout, before)
+                number += 1
+                if screening:
+                    screening.save(layout, batch.batch_id, rows_landed=not batch.blocked)
+                drafts.publish(batch)
+                if not batch.blocked:
+                    seen.add(drafts.events)
         known[file.sha256] = batch
         landed.append(batch)
         log(
@@ -180,11 +184,11 @@ def _take_in(file: Settled, taking: Taking, format: str) -> tuple[Intake, Told]:
     """Read one file whole, or not at all: whatever is wrong with it is its own trouble."""
     seen = 0
 
-    def counted() -> Iterator[Unit]:
+    def counted() -> Iterator[Block]:
         nonlocal seen
-        for unit in read_units(file.path):
-            yield unit
-            seen += 1
+        for block in read_blocks(file.path):
+            yield block
+            seen += len(block)
 
     try:
         return _read(counted(), taking, format)
@@ -194,25 +198,26 @@ def _take_in(file: Settled, taking: Taking, format: str) -> tuple[Intake, Told]:
         reason = f"{type(error).__name__}: {error}; behind the first {seen} lines or rows of it"
     told = (RAW, 0.0, f"it could not be read: {reason}")
     intake = taking(RAW)
+    intake.discard()
     intake.is_unreadable = True
-    intake.take(Unit(1, 0, b"", file.stamp[2], fault=("unreadable_file", reason)))
+    intake.take(Parsed([Unit(1, 0, b"", file.stamp[2], fault=("unreadable_file", reason))]))
     intake.flush()
     return intake, told
 
 
-def _read(units: Iterator[Unit], taking: Taking, format: str) -> tuple[Intake, Told]:
-    first: list[Unit] = []
+def _read(blocks: Iterator[Block], taking: Taking, format: str) -> tuple[Intake, Told]:
+    first: list[Block] = []
     samples: list[dict[str, Any]] = []
-    for unit in units:
-        first.append(unit)
-        if unit.value is not None:
-            samples.append(unit.value)
+    for block in blocks:
+        first.append(block)
+        values = (unit.value for unit in block.units() if unit.value is not None)
+        samples.extend(itertools.islice(values, SNIFFED - len(samples)))
         if len(samples) == SNIFFED:
             break
     told = (format, 1.0, "asked for") if format != "auto" else _recognised(samples)
     intake = taking(told[0])
-    for unit in itertools.chain(first, units):
-        intake.take(unit)
+    for block in itertools.chain(first, blocks):
+        intake.take(block)
     intake.flush()
     if intake.lines != intake.rows + intake.quarantined + intake.blanks:
         raise IngestError(
@@ -234,11 +239,11 @@ def _manifest(
     told: Told,
     number: int,
     limit: float,
+    drafts: Drafts,
     seen: Seen,
 ) -> BatchManifest:
     filled = intake.lines - intake.blanks
     blocked = intake.is_unreadable or (bool(filled) and intake.quarantined / filled > limit)
-    counts = {kind: sum(t.num_rows for t in parts) for kind, parts in intake.tables.items()}
     return BatchManifest(
         number=number,
         batch_id=facts["batch_id"],
@@ -253,36 +258,13 @@ def _manifest(
         rows=intake.rows,
         quarantined=intake.quarantined,
         blanks=intake.blanks,
-        rows_by_kind={} if blocked else counts,
-        new_rows_by_kind={} if blocked else seen.count_new(intake.tables),
+        rows_by_kind={} if blocked else drafts.rows,
+        new_rows_by_kind={} if blocked else seen.count_new(drafts.rows, drafts.events),
         blocked=blocked,
         landed_at=facts["landed_at"].isoformat(),
-        personal_data=dict(screening.counts) if (screening := intake.screening) else {},
+        personal_data=intake.personal_data,
         expectations=intake.expectations,
     )
-
-
-def _publish(intake: Intake, batch: BatchManifest, layout: Layout) -> None:
-    """Put every table in place, then the manifest that makes them count; all or nothing."""
-    tables = {}
-    if batch.quarantined:
-        tables[layout.quarantine] = intake.quarantine()
-    for kind, parts in intake.tables.items() if not batch.blocked else ():
-        folder = layout.raw(batch.source) if kind == RAW else layout.landing(kind)
-        tables[folder] = pa.concat_tables(parts)
-    name = f"{batch.batch_id}.parquet"
-    try:
-        if intake.screening:
-            intake.screening.save(layout, batch.batch_id, rows_landed=not batch.blocked)
-        for folder, table in tables.items():
-            write_table(table, folder / name)
-        batch.save(layout)
-    except FlywheelError:
-        # the manifest first: one without its rows would make the file count as landed
-        (layout.batches / f"{batch.batch_id}.json").unlink(missing_ok=True)
-        for folder in tables:
-            (folder / name).unlink(missing_ok=True)
-        raise
 
 
 def _is_same_judgement(batch: BatchManifest, before: BatchManifest) -> bool:

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from flywheel.ingest.keys import opening_group, prompt_key, response_key
+from flywheel.ingest.keys import opening_key, prompt_key, response_key
 from flywheel.layout import Layout
 from flywheel.privacy import Policy, Pseudonyms, keep_originals, redact
 from flywheel.privacy.find import suspects, words_of
@@ -52,7 +52,7 @@ class Screened:
 
 
 class Screening:
-    """What becomes of the personal data of one batch.
+    """What becomes of the personal data of one batch, a table or some lines at a time.
 
     Attributes:
         counts: Values found so far, by kind.
@@ -81,10 +81,22 @@ class Screening:
         self._rows += done.originals
         return done.table, done.refused
 
-    def quarantine(self, table: pa.Table) -> pa.Table:
-        """Refused lines without what they hold of a person; call it once a batch."""
-        clean, self._lines = screen_quarantine(table, self._policy.kinds, self._pseudonyms)
-        return clean
+    def lines(self, refused: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows of quarantine with their bytes and reasons redacted."""
+        return [self._line(row) for row in refused]
+
+    def _line(self, row: dict[str, Any]) -> dict[str, Any]:
+        options = {"kinds": self._policy.kinds, "escaped": True}
+        raw = row["raw"].decode("latin-1")  # a byte a character: any bytes come back as they were
+        clean, counts = redact(raw, self._pseudonyms, **options)
+        if counts:
+            self._lines.append(_original(row, row["kind"], raw=row["raw"]))
+        reason = redact(row["reason"], self._pseudonyms, **options)[0]
+        return {**row, "raw": clean.encode("latin-1"), "reason": reason}
+
+    def discard(self) -> None:
+        """Forget all of it: the file is refused as a whole."""
+        self.counts, self._rows, self._lines = Counter(), [], []
 
     def save(self, layout: Layout, batch_id: str, *, rows_landed: bool) -> None:
         """Keep what was taken out of the lines and, where they landed, of the rows of a batch."""
@@ -127,22 +139,6 @@ def screen_rows(
         done.originals.append(_original(row, kind, fields=msgspec.json.encode(fields).decode()))
         changed[place] = _consistent(row | new, new.keys(), pseudonyms)
     return Screened(_replaced(table, changed), done.refused, done.originals, done.counts)
-
-
-def screen_quarantine(
-    table: pa.Table, kinds: Iterable[str], pseudonyms: Pseudonyms
-) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """Quarantined lines with their bytes and reasons redacted, and the bytes of those changed."""
-    originals, rows = [], []
-    for row in table.to_pylist():
-        raw = row["raw"].decode("latin-1")  # a byte a character: any bytes come back as they were
-        clean, counts = redact(raw, pseudonyms, escaped=True, kinds=kinds)
-        if counts:
-            originals.append(_original(row, row["kind"], raw=row["raw"]))
-            row["raw"] = clean.encode("latin-1")
-        row["reason"] = redact(row["reason"], pseudonyms, kinds=kinds)[0]
-        rows.append(row)
-    return pa.Table.from_pylist(rows, table.schema), originals
 
 
 def _original(row: dict[str, Any], kind: str | None, **held: Any) -> dict[str, Any]:
@@ -211,7 +207,7 @@ def _ask_again(row: dict[str, Any], prompt: Conversation) -> None:
     row["prompt_text"] = text_of(prompt)
     row["prompt_key"] = prompt_key(prompt, tools)
     if (row["group_hint"] or "").startswith("opening "):
-        row["group_hint"] = opening_group(prompt)
+        row["group_hint"] = f"opening {opening_key(prompt)}"
 
 
 def _replaced(table: pa.Table, rows: dict[int, dict[str, Any]]) -> pa.Table:

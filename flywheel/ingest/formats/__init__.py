@@ -13,6 +13,7 @@ from flywheel.ingest.formats import openai, own, question_answer, tau_bench, trl
 from flywheel.records import Record
 
 RAW = "raw"
+OWN = "flywheel"
 LEAST_SURE = 0.2  # of the first objects that must look like a format
 
 
@@ -29,7 +30,7 @@ class Format:
 FORMATS = {
     one.name: one
     for one in (
-        Format("flywheel", own.sniff, own.read, "a key `kind` that names one of ours"),
+        Format(OWN, own.sniff, own.read, "a key `kind` that names one of ours"),
         Format("tau_bench", tau_bench.sniff, tau_bench.read, "task_id, reward, info and traj"),
         Format("openai", openai.sniff, openai.read, "messages, or input and preferred_output"),
         Format("trl", trl.sniff, trl.read, "prompt, completion, chosen, rejected, label"),

@@ -51,9 +51,9 @@ class Home(dg.ConfigurableResource):
     `settings.toml` in that folder holds a team's choices, one table a stage (`[landing]`,
     `[personal_data]`, `[quality]`, `[deduplication]`, `[base]`, `[train]` for all training,
     `[sft]`, `[reward]`, `[step_reward]`, `[policy]` for the choice of recipe and a table of the
-    recipe's name for its settings, `[evaluate]`, `[gate]`, `[collect]`, `[automation]`), so that the UI, the schedule
-    and the command line all train alike. What it does not name keeps the default of the stage's
-    settings class.
+    recipe's name for its settings, `[evaluate]`, `[gate]`, `[collect]`, `[automation]`), so that
+    the UI, the schedule and the command line all train alike. What it does not name keeps the
+    default of the stage's settings class.
     """
 
     root: str = str(HOME)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.keys import STEP_REWARD_MODEL
+from assets.documentation import LANDED_LATELY
+from assets.keys import DBT_DOCS, STEP_REWARD_MODEL
 from assets.partitions import add, generations, name_after, ordered
 from assets.resources import Home
 from assets.storage import end_dead_runs
@@ -35,19 +36,28 @@ JUDGEMENTS = ("comparison", "ranking", "rating", "critique", "rubric_score", "in
 QUIET_SECONDS = 30.0  # nobody waits for what happens by itself, so slow writers get their time
 WHEN_QUIET = {"ops": {"landing": {"config": {"quiet_seconds": QUIET_SECONDS}}}}
 
+FRESHNESS = dg.AssetSelection.checks(*(spec.key for spec in LANDED_LATELY))
+
 land_inbox = dg.define_asset_job(
     "land_inbox",
-    selection=dg.AssetSelection.groups("landing"),
+    selection=dg.AssetSelection.groups("landing") - FRESHNESS,
     description="Take in whatever lies in the inbox.",
 )
 rebuild_warehouse = dg.define_asset_job(
     "rebuild_warehouse",
-    selection=dg.AssetSelection.groups("staging", "intermediate", "quality", "marts"),
-    description="dbt, deduplication, dbt: from what landed to the marts.",
+    selection=dg.AssetSelection.groups("staging", "intermediate", "quality", "marts") | FRESHNESS,
+    description="dbt, deduplication, dbt: from what landed to the marts, and their documentation.",
+)
+document_warehouse = dg.define_asset_job(
+    "document_warehouse",
+    selection=dg.AssetSelection.assets(DBT_DOCS),
+    description="dbt's pages of the warehouse.",
 )
 turn = dg.define_asset_job(
     "turn",
-    selection=dg.AssetSelection.all() - dg.AssetSelection.assets(STEP_REWARD_MODEL),
+    selection=dg.AssetSelection.all()
+    - dg.AssetSelection.assets(STEP_REWARD_MODEL, DBT_DOCS)
+    - FRESHNESS,
     description="One whole turn of the wheel: a new generation from landing to promotion.",
 )
 step_reward = dg.define_asset_job(

@@ -8,6 +8,7 @@ from assets import (
     automation,
     collection,
     datasets,
+    documentation,
     evaluation,
     labels,
     landing,
@@ -22,21 +23,15 @@ from assets.resources import Devices, Home
 assembled = dg.Definitions(
     assets=dg.load_assets_from_modules(
         [
-            landing,
-            transform,
-            quality,
-            labels,
-            datasets,
-            training,
-            evaluation,
-            promotion,
-            lineage,
-            collection,
+            *(landing, transform, quality, labels, documentation),
+            *(datasets, training, evaluation, promotion, lineage, collection),
         ]
     ),
+    asset_checks=[documentation.source_freshness],
     jobs=[
         automation.land_inbox,
         automation.rebuild_warehouse,
+        automation.document_warehouse,
         automation.turn,
         automation.step_reward,
         promotion.judge_challenger,

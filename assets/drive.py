@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
-from assets.automation import land_inbox, tell_of_failure, turn
+from assets.automation import document_warehouse, land_inbox, tell_of_failure, turn
 from assets.failures import reason_of
 from assets.partitions import add, name_after, ordered
 from assets.promotion import STARTED_AT
@@ -129,6 +129,16 @@ def land_now(
             resources=home,
             run_config={"ops": {"landing": {"config": config}}},
         )
+
+
+def document_now(home: Home, progress: Progress) -> None:
+    """Write dbt's pages of the warehouse.
+
+    Raises:
+        FlywheelError: dbt failed; the message says why.
+    """
+    with instance_of(home.layout) as instance:
+        _run(document_warehouse.name, instance, progress, resources=home, run_config={})
 
 
 def _run_config(

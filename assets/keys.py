@@ -30,6 +30,7 @@ CONTAMINATION = dg.AssetKey(["quality", "contamination"])
 PAIR_POSTERIORS = dg.AssetKey(["quality", "pair_posteriors"])
 ANNOTATOR_RELIABILITY = dg.AssetKey(["quality", "annotator_reliability"])
 LABEL_AGREEMENT = dg.AssetKey(["quality", "label_agreement"])
+PERSONAL_DATA = dg.AssetKey(["quality", "personal_data"])
 
 FCT_DEMONSTRATIONS = dg.AssetKey(["marts", "fct_demonstrations"])
 FCT_PREFERENCES = dg.AssetKey(["marts", "fct_preferences"])
@@ -39,6 +40,7 @@ FCT_STEP_RATINGS = dg.AssetKey(["marts", "fct_step_ratings"])
 FCT_EVALUATION_PROMPTS = dg.AssetKey(["marts", "fct_evaluation_prompts"])
 FCT_EXCLUDED = dg.AssetKey(["marts", "fct_excluded"])
 DIM_ANNOTATORS = dg.AssetKey(["marts", "dim_annotators"])
+DBT_DOCS = dg.AssetKey(["marts", "dbt_docs"])  # for people: outside the job `turn` as well
 
 # Outside the job `turn`: nothing of a turn reads it, and many a home has no step to learn from.
 STEP_REWARD_MODEL = dg.AssetKey(["training", "step_reward_model"])

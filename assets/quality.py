@@ -1,5 +1,6 @@
-"""Quality: which texts repeat, what overlaps with evaluation, and how far labels can be trusted."""
+"""Quality: what repeats, leaks or tells of a person, and how far labels can be trusted."""
 
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 import dagster as dg
@@ -13,11 +14,15 @@ from assets.keys import (
     LABEL_AGREEMENT,
     NEAR_DUPLICATES,
     PAIR_POSTERIORS,
+    PERSONAL_DATA,
     PROMPT_GROUPS,
 )
 from assets.resources import Home
 from flywheel.dedup import mark, positive_control
+from flywheel.ingest import read_batches
 from flywheel.labels import weigh_labels
+from flywheel.privacy import Policy, screen_texts
+from flywheel.warehouse import texts_to_screen
 
 CONTROL = dg.AssetCheckSpec(
     "positive_control_fires",
@@ -121,3 +126,35 @@ def label_weights(context: dg.AssetExecutionContext, home: Home) -> Iterator[dg.
         (LABEL_AGREEMENT, report.label_agreement),
     ):
         yield dg.MaterializeResult(asset_key=key, metadata=part)
+
+
+@dg.asset(
+    key=PERSONAL_DATA,
+    deps=[INT_TEXTS],
+    kinds={"parquet"},
+    group_name="quality",
+    pool="warehouse",
+    description="Every training text, looked through for e-mail addresses, card and phone numbers, "
+    "IBANs, IP addresses and secrets; marts leave out what holds one, but for sources whose policy "
+    "allows it. One row per text and role.",
+)
+def personal_data(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
+    """Mark texts that hold personal data, and count all that was found by source and kind."""
+    layout = home.layout
+    policy = Policy.of_settings(home.settings("personal_data"))
+    texts = texts_to_screen(layout.warehouse_copy)
+    found = screen_texts(texts, layout, policy, log=context.log.info)
+    taken: dict[str, Counter[str]] = defaultdict(Counter)
+    for batch in read_batches(layout):
+        taken[batch.source] += Counter(batch.personal_data)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": found.texts,
+            "texts_left_out": found.marked,
+            "texts_by_source_and_kind": dg.MetadataValue.json(found.by_source),
+            "taken_out_at_landing": dg.MetadataValue.json(
+                {source: dict(counts) for source, counts in taken.items() if counts}
+            ),
+            "policy": dg.MetadataValue.json({"policy": policy.policy, **policy.sources}),
+        }
+    )

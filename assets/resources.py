@@ -23,6 +23,13 @@ if str(BIN) not in os.environ.get("PATH", "").split(os.pathsep):  # called witho
 SETTINGS_FILE = "settings.toml"
 TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the stage knows them
     "landing": {"format": str, "source": str, "quarantine_limit": float, "quiet_seconds": float},
+    "personal_data": {"policy": str, "sources": dict, "kinds": list, "key_file": str},
+    "quality": {
+        "most_seconds": float,
+        "most_usd": float,
+        "tolerated": float,
+        "tolerated_by_rule": dict,
+    },
     "deduplication": {"threshold": float},
     "labels": {"strength": float, "domain_strength": float},
     "base": None,
@@ -45,9 +52,10 @@ class Home(dg.ConfigurableResource):
     """One root folder for data, models and decisions, and the settings that lie in it.
 
     `settings.toml` in that folder holds a team's choices, one table a stage (`[landing]`,
-    `[deduplication]`, `[labels]`, `[base]`, `[train]` for all training, `[sft]`, `[reward]`,
-    `[step_reward]`, `[policy]` for the choice of recipe and a table of the recipe's name for its
-    settings, `[evaluate]`, `[gate]`, `[licences]`, `[cost]`, `[collect]`, `[automation]`), so that
+    `[personal_data]`, `[quality]`, `[deduplication]`, `[labels]`, `[base]`, `[train]` for all
+    training, `[sft]`, `[reward]`, `[step_reward]`, `[policy]` for the choice of recipe and a table
+    of the recipe's name for its settings, `[evaluate]`, `[gate]`, `[licences]`, `[cost]`,
+    `[collect]`, `[automation]`), so that
     the UI, the schedule and the command line all train alike. What it does not name keeps the
     default of the stage's settings class.
     """

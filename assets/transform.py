@@ -35,6 +35,7 @@ from flywheel.warehouse import (
 )
 
 NOT_PARSED = ("target", "logs", ".user.yml", ".gitignore")  # below dbt_project; dbt writes there
+DOCS = Layout(HOME).dbt_docs.as_uri()  # there once the nightly build or `flywheel docs` wrote it
 AFTER_DEDUP = "tag:after_dedup"
 UNIT_TESTS = "test_type:unit"  # of SQL, not of data: for `dbt build` by hand, and `make test`
 
@@ -114,6 +115,8 @@ class LayerTranslator(DagsterDbtTranslator):
             group_name="quality" if is_marked else layer,  # so that groups read left to right
             description=node["description"] or None,
             kinds={"dbt", "duckdb", node["config"]["materialized"]},
+        ).merge_attributes(
+            metadata={"documentation": dg.MetadataValue.url(f"{DOCS}#!/model/{unique_id}")}
         )
 
 

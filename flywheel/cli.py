@@ -111,6 +111,8 @@ def parser() -> argparse.ArgumentParser:
     board = add("tensorboard", curves, "write the training curves for TensorBoard to show")
     board.add_argument("generation", nargs="?", help="e.g. g0002 (default: every one)")
 
+    add("docs", document, "write dbt's pages of every model and column, as one file")
+
     model = add("fetch-model", fetch, "write SmolLM2-135M-Instruct as a Hugging Face folder")
     model.add_argument("folder", type=Path, nargs="?", default=Path("var/models/smollm2"))
 
@@ -281,6 +283,20 @@ def curves(arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.json:
         print(f"{len(written)} runs written; tensorboard --logdir {layout.tensorboard}")
     return {"folder": str(layout.tensorboard), "runs": [str(folder) for folder in written]}
+
+
+def document(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write the pages of the warehouse, and say where."""
+    from flywheel import screen
+
+    with screen.progress(quiet=arguments.json) as progress:
+        from assets import drive
+
+        where = home()
+        drive.document_now(where, progress)
+    if not arguments.json:
+        print(f"open {where.layout.dbt_docs}")
+    return {"page": str(where.layout.dbt_docs)}
 
 
 def fetch(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -58,6 +58,11 @@ class Layout:
         """What deduplication remembers of texts that it compared; rebuildable at any time."""
         return self.root / "text_index"
 
+    @property
+    def restricted(self) -> Path:
+        """What redaction took out, and the key of its pseudonyms; for the owner's eyes alone."""
+        return self.root / "restricted"
+
     # ---- the warehouse --------------------------------------------------------------------
     @property
     def warehouse(self) -> Path:
@@ -130,6 +135,11 @@ class Layout:
     def label_quality(self) -> Path:
         """The page about annotators and their labels; written anew by each build."""
         return self.docs / "label_quality.html"
+
+    @property
+    def dbt_docs(self) -> Path:
+        """dbt's pages of the warehouse, one file."""
+        return self.docs / "dbt" / "index.html"
 
     @property
     def tensorboard(self) -> Path:

@@ -16,6 +16,7 @@ from assets.resources import Home
 from flywheel.dedup import mark
 from flywheel.labels import weigh_labels
 from flywheel.layout import Layout
+from flywheel.privacy import Policy, screen_texts
 from flywheel.records.message import Message, dump, prompt_of, text_of
 from flywheel.warehouse import (
     freeze,
@@ -23,6 +24,7 @@ from flywheel.warehouse import (
     newest_batch_number,
     publish_read_copy,
     read_table,
+    texts_to_screen,
 )
 from tests.small_lake import PROJECT, dbt, key, row, write_lake
 
@@ -133,9 +135,15 @@ def conclude(layout: Layout, but: Sequence[str] = ()) -> Layout:
     publish_read_copy(layout.warehouse, layout.warehouse_copy)
     mark(layout.warehouse_copy, layout, log=lambda _: None)
     weigh_labels(layout.warehouse_copy, layout, log=lambda _: None)
+    screen(layout)
     dbt(layout, "build", "--select", "tag:after_dedup", *(("--exclude", *but) if but else ()))
     publish_read_copy(layout.warehouse, layout.warehouse_copy)
     return layout
+
+
+def screen(layout: Layout, policy: str = "exclude", **sources: str) -> None:
+    texts = texts_to_screen(layout.warehouse_copy)
+    screen_texts(texts, layout, Policy(policy=policy, sources=sources), log=lambda _: None)
 
 
 def rows(layout: Layout, table: str, by: str) -> dict[str, dict[str, Any]]:
@@ -353,7 +361,7 @@ def answered(response: str) -> Mapping[str, Any]:
     return row("demonstration", response, prompt="why ?", response=response)
 
 
-def test_records_with_personal_data_are_left_out_by_kind_unless_switched_off(
+def test_records_with_personal_data_are_left_out_by_kind_unless_their_source_is_allowed(
     tmp_path: Path,
 ) -> None:
     secret = "it is jo@mail.desk"
@@ -381,9 +389,12 @@ def test_records_with_personal_data_are_left_out_by_kind_unless_switched_off(
         **{text: f"holds {what}" for text, what in TELLING.items()},
         **dict.fromkeys(["c", "r", "t"], "holds an e-mail address"),
     }
-    off = ("--vars", "{exclude_personal_data: false}", "--select", "int_texts_marked+")
-    dbt(layout, "run", *off)
+    screen(layout, desk="allow")
+    dbt(layout, "run", "--select", "int_texts_marked+")
     assert read_table(layout.warehouse, "marts.fct_excluded").num_rows == 0
+    screen(layout, elsewhere="allow")
+    dbt(layout, "run", "--select", "int_texts_marked+")
+    assert read_table(layout.warehouse, "marts.fct_excluded").num_rows == len(out)
 
 
 def test_what_lands_between_the_two_steps_waits_for_the_next_turn(
@@ -398,6 +409,7 @@ def test_what_lands_between_the_two_steps_waits_for_the_next_turn(
     dbt(home, "run", "--exclude", "tag:after_dedup")
     publish_read_copy(home.warehouse, home.warehouse_copy)
     mark(home.warehouse_copy, home, log=lambda _: None)
+    screen(home)
     write_lake(home.root, [*ROWS, *(one | {"batch_id": "b000003-z"} for one in late)], raw=[PAIR])
     dbt(home, "build", "--select", "tag:after_dedup", "--exclude", "test_type:unit")
     publish_read_copy(home.warehouse, home.warehouse_copy)

@@ -1,5 +1,9 @@
 """The suites: every kind has one, and each rule names the rows that break it."""
 
+import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -9,10 +13,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from flywheel.ingest import land
+from assets.plots import failures
+from flywheel.errors import SettingsError
+from flywheel.ingest import land, read_batches
 from flywheel.lake import SCHEMAS
 from flywheel.layout import Layout
-from flywheel.quality import build_data_docs, expectations, judge
+from flywheel.quality import Thresholds, build_data_docs, expectations, judge
+from flywheel.records.message import Message, ToolCall, dump
 
 NOW = datetime.now(UTC).replace(tzinfo=None)
 FINE: dict[str, dict[str, Any]] = {
@@ -24,14 +31,17 @@ FINE: dict[str, dict[str, Any]] = {
         "response_b_key": "2",
     },
     "ranking": {"ranks": [2, 1], "response_texts": ["a", "b"]},
-    "rating": {"response_text": "r"},
+    "rating": {"response_text": "r", "rating_min": 1.0, "rating_max": 5.0},
     "critique": {"response_text": "r", "critique": "too long"},
-    "rubric_score": {"response_text": "r"},
+    "rubric_score": {"response_text": "r", "criterion": "brief"},
     "trajectory": {"step_count": 1, "task_id": "t"},
-    "step_rating": {"steps_text": "s"},
+    "step_rating": {"steps_text": "s", "rating_min": 0.0, "rating_max": 1.0},
     "interaction": {"response_text": "r"},
     "evaluation_prompt": {"grader": "numeric_answer"},
 }
+CALLING = Message(role="assistant", tool_calls=(ToolCall(name="look", arguments={}, id="1"),))
+ANSWER = Message(role="tool", content="there", tool_call_id="1")
+SILENT = Message(role="assistant", content=" ")
 BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     *((kind, "prompt_says_something", {"prompt_text": " \n\t"}) for kind in FINE),
     ("rating", "seconds_within_a_day", {"seconds": 90_000.0}),
@@ -54,6 +64,13 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("interaction", "response_says_something", {"response_text": ""}),
     ("interaction", "edited_response_says_something", {"edited_response_text": " "}),
     ("evaluation_prompt", "grader_is_named", {"grader": " "}),
+    ("evaluation_prompt", "reference_says_something", {"reference": "\n"}),
+    ("rating", "scale_has_width", {"rating_max": 1.0}),
+    ("step_rating", "scale_has_width", {"rating_min": 1.0}),
+    ("rubric_score", "criterion_says_something", {"criterion": " "}),
+    ("interaction", "edit_changes_something", {"response_key": "1", "edited_response_key": "1"}),
+    ("trajectory", "no_step_is_empty", {"steps": dump((SILENT,))}),
+    ("trajectory", "results_name_their_call", {"steps": dump((ANSWER, CALLING))}),
 ]
 
 
@@ -102,6 +119,79 @@ def test_names_of_rules_are_unique_and_described() -> None:
         assert all(one.description.endswith(".") for one in expectations(kind))
 
 
+def test_an_answer_of_a_tool_may_name_any_earlier_call_or_none() -> None:
+    unnamed = Message(role="tool", content="there")
+    said = Message(role="assistant", content="so")
+    fine = dump((CALLING, ANSWER, said, ANSWER, unnamed))
+    assert all(one.passed for one in judge("trajectory", table("trajectory", {"steps": fine})))
+
+
+def test_what_is_plausible_is_a_setting() -> None:
+    strict = Thresholds(most_seconds=60.0, most_usd=2.0)
+    rows = table("rating", {"seconds": 61.0}, {"cost_usd": 3.0}, {"seconds": 60.0})
+    failed = {one.check: one.rows for one in judge("rating", rows, strict) if not one.passed}
+    assert failed == {"seconds_within_a_day": (0,), "cost_is_plausible": (1,)}
+    assert all(one.passed for one in judge("rating", rows))
+
+
+def test_shares_that_are_borne_are_settings() -> None:
+    made = Thresholds.of_settings({"tolerated": 0.1, "tolerated_by_rule": {"task_is_named": 1.0}})
+    assert (made.share_of("task_is_named"), made.share_of("has_steps")) == (1.0, 0.1)
+    for wrong in ({"tolerated": 2.0}, {"tolerated_by_rule": {"task_is_nmaed": 0.1}}):
+        with pytest.raises(SettingsError, match="quality"):
+            Thresholds.of_settings(wrong)
+
+
+def test_a_new_rule_is_the_one_line_of_the_document_and_quarantines(tmp_path: Path) -> None:
+    root = Path(__file__).parent.parent
+    (line,) = re.findall(
+        r"```text\n(.*?)```", (root / "docs" / "editing_the_warehouse.md").read_text(), re.S
+    )
+    assert line.count("\n") == 1
+    shutil.copytree(root / "flywheel", tmp_path / "flywheel")
+    suites = tmp_path / "flywheel" / "quality" / "suites.py"
+    before = '    "comparison": (\n'
+    assert before in suites.read_text()
+    suites.write_text(suites.read_text().replace(before, before + line))
+    sides = '"prompt":"p","response_a":"a","response_b":"b","choice":"a"'
+    said = [f'{{"kind":"comparison",{sides},"reason":"{"x" * size}"}}' for size in (500, 501)]
+    (tmp_path / "x.jsonl").write_text("\n".join(said))
+    program = """
+import json
+from pathlib import Path
+from flywheel.ingest import land, quarantine_reasons
+from flywheel.layout import Layout
+from flywheel.quality import judge
+home = Layout(Path("home"))
+(batch,) = land([Path("x.jsonl")], home, judge=judge, quarantine_limit=1.0, log=lambda _: None)
+ran = [one.name for one in batch.expectations]
+print(json.dumps([batch.rows, quarantine_reasons(home), "reason_is_brief" in ran]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [1, {"reason_is_brief": 1}, True]
+
+
+def test_the_share_of_failures_is_drawn_batch_by_batch(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.inbox.mkdir()
+    assert failures("demonstration", []).value == "no failures were measured"
+    for number, response in enumerate(("r", " ", "s")):
+        said = f'{{"kind":"demonstration","prompt":"p{number}","response":"{response}"}}'
+        (layout.inbox / f"{number}.jsonl").write_text(said)
+    land([layout.inbox], layout, judge=judge, quarantine_limit=1.0, log=lambda _: None)
+    drawn = str(failures("demonstration", read_batches(layout)).value)
+    assert drawn.startswith("![response_says_something](data:image/svg+xml;base64,")
+
+
 def test_pages_show_what_was_judged_without_anybodys_words(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     layout.inbox.mkdir()
@@ -130,7 +220,9 @@ def test_pages_of_earlier_landings_stay_when_another_process_lands(tmp_path: Pat
     code = """
 import sys
 from pathlib import Path
-from flywheel.ingest import land
+from assets.plots import failures
+from flywheel.ingest import land, read_batches
+from flywheel.errors import SettingsError
 from flywheel.layout import Layout
 from flywheel.quality import build_data_docs, judge
 home, prompt = Path(sys.argv[1]), sys.argv[2]

@@ -49,6 +49,7 @@ class BatchManifest:
         set_aside: Those of the quarantined that hold no label: no fault, so they block nothing.
         skipped: What stood beside labels and is none, by why: drafts, cancelled, predictions.
         sure: How sure the format is, from 0 to 1, with `why` in words.
+        personal_data: Values of persons that were taken out or refused, by kind.
     """
 
     number: int
@@ -68,6 +69,7 @@ class BatchManifest:
     new_rows_by_kind: dict[str, int]
     blocked: bool
     landed_at: str
+    personal_data: dict[str, int] = field(default_factory=dict)
     expectations: list[ExpectationResult] = field(default_factory=list)
     set_aside: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
@@ -242,7 +244,10 @@ def remove_orphans(layout: Layout, committed: set[str]) -> list[Path]:
         for path in folder.glob("*.parquet")
         if not path.name.startswith("_") and path.stem not in committed
     ]
+    originals = layout.restricted / "originals"
+    orphans += [path for path in originals.glob("b*") if path.stem not in committed]
     drafts = [path for folder in (*folders, layout.batches) for path in folder.glob(".*.draft")]
+    drafts += originals.glob(".*.draft")
     for path in (*orphans, *drafts):
         path.unlink(missing_ok=True)
     return orphans

@@ -7,7 +7,7 @@ lake's tables as soon as they are judged, and count once the whole file has come
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -22,23 +22,15 @@ from flywheel.ingest.formats import OWN, RAW, named
 from flywheel.ingest.formats.gathered import NO_LABEL, UNFIT
 from flywheel.ingest.formats.own_lines import read_lines
 from flywheel.ingest.gathering import Gathering
+from flywheel.ingest.refused import Bad, Refused, Row
+from flywheel.ingest.screening import REASON, Screening
 from flywheel.ingest.unit import Unit, json_unit
 from flywheel.lake import RAW as RAW_SCHEMA
 from flywheel.lake import SCHEMAS
-from flywheel.records import KINDS, Record
+from flywheel.records import Record
 
 JUDGED_ROWS = 50_000  # rows judged at a time: a judgement costs a tenth of a second, whatever for
 Judge = Callable[[str, pa.Table], Iterable[Any]]  # flywheel.quality.judge
-
-
-class Row(NamedTuple):
-    """What quarantine tells of a row that was made and refused."""
-
-    kind: str
-    record_uid: str
-
-
-Bad = dict[int, tuple[str, str, Row | None]]  # line -> kind of reason, reason, row
 
 
 class Intake:
@@ -46,7 +38,6 @@ class Intake:
 
     Attributes:
         lines: Units seen; always rows + quarantined + blanks.
-        set_aside: Those of the quarantined that are no fault: lines that hold no label.
         skipped: What lines hold besides labels, by why: drafts, cancelled ones, predictions.
         is_unreadable: The file as a whole cannot be read, whatever share of it might be lost.
     """
@@ -54,12 +45,13 @@ class Intake:
     def __init__(
         self,
         facts: dict[str, Any],
-        reader: str,
         pseudonym: Callable[[str], str],
         judge: Judge | None,
         drafts: Drafts,
+        screening: Screening | None,
+        reader: str,
     ) -> None:
-        self.lines = self.rows = self.blanks = self.quarantined = self.set_aside = 0
+        self.lines = self.rows = self.blanks = 0
         self.skipped: Counter[str] = Counter()
         self.is_unreadable = False
         self._facts, self._reader, self._pseudonym, self._judge = facts, reader, pseudonym, judge
@@ -67,17 +59,38 @@ class Intake:
         gather = named(reader).gather if reader != RAW else None
         self._gathering = Gathering(gather) if gather else None
         self._held: dict[int, Unit] = {}  # all units of a file of which several make one record
-        self._drafts = drafts
-        self._refused: list[dict[str, Any]] = []
+        self._drafts, self._screening = drafts, screening
+        self._refused = Refused(facts)
         self._blocks: list[Block] = []
         self._tables: dict[str, list[pa.Table]] = {}
         self._times: Counter[bytes] = Counter()
         self._results: dict[tuple[str, str], ExpectationResult] = {}
 
     @property
+    def quarantined(self) -> int:
+        """Units refused."""
+        return self._refused.count
+
+    @property
+    def set_aside(self) -> int:
+        """Those of the quarantined that are no fault: lines that hold no label."""
+        return self._refused.set_aside
+
+    @property
     def expectations(self) -> list[ExpectationResult]:
         """How each expectation fared on all rows together."""
         return list(self._results.values())
+
+    @property
+    def personal_data(self) -> dict[str, int]:
+        """Values of persons taken out or refused, by kind."""
+        return dict(self._screening.counts) if self._screening else {}
+
+    def discard(self) -> None:
+        """Leave nothing of what was written so far."""
+        self._drafts.discard()
+        if self._screening:
+            self._screening.discard()
 
     def take(self, block: Block) -> None:
         """Count the units of a block, and make rows of each or quarantine it."""
@@ -99,18 +112,20 @@ class Intake:
             self._gather(self._gathering)
         tables = {kind: pa.concat_tables(parts) for kind, parts in self._tables.items()}
         bad: Bad = {}
+        for kind, table in tables.items() if self._screening else ():
+            tables[kind] = self._screened(kind, table, bad)
         for kind, table in tables.items() if self._judge and self._read else ():
             self._judged(kind, table, bad)
         for line_no, why in sorted(bad.items()):
             block = self._blocks[bisect(self._blocks, line_no, key=lambda one: one.first) - 1]
-            self._refuse(block.unit(line_no), *why)
+            self._refused.add(block.unit(line_no), *why)
         self.rows -= len(bad)
         for kind, table in tables.items():
             if (table := _without(table, "line_no", list(bad))).num_rows:
                 self._drafts.add(kind, table)
-        if self._refused:
-            self._drafts.refuse(self._refused)
-        self._tables, self._blocks, self._refused = {}, [], []
+        if refused := self._refused.taken():
+            self._drafts.refuse(self._screening.lines(refused) if self._screening else refused)
+        self._tables, self._blocks = {}, []
 
     def _take_raw(self, block: Block) -> None:
         columns: dict[str, list[Any]] = {name: [] for name in RAW_SCHEMA.names}
@@ -127,7 +142,7 @@ class Intake:
         bad: Bad = {}
         tables = self._tabled(said, bad)
         for line_no, why in sorted(bad.items()):
-            self._refuse(block.unit(line_no), *why)
+            self._refused.add(block.unit(line_no), *why)
         self.rows -= len(bad)
         for kind, table in tables.items():
             self._tables.setdefault(kind, []).append(table)
@@ -140,19 +155,21 @@ class Intake:
         values = {number: unit.value for number, unit in self._held.items()}
         found, refused = gathering.records(values, self._facts["file"])
         for number, because in sorted(refused.items()):
-            self._refuse(self._held.pop(number), *because)
+            self._refused.add(self._held.pop(number), *because)
         said: dict[str, Said] = {}
         for number, records in sorted(found.items()):
             _add(said, number, self._held[number].offset, records)
         bad: Bad = {}
         tables = self._tabled(said, bad)
+        for kind, table in tables.items() if self._screening else ():
+            tables[kind] = self._screened(kind, table, bad)
         for kind, table in tables.items() if self._judge else ():
             self._judged(kind, table, bad)
         names, left = gathering.fallen(bad)
         for line, fault in left:
             bad.setdefault(line, ("unresolved", f"it belongs to the refused line {fault}", None))
         for line_no, why in sorted(bad.items()):
-            self._refuse(self._held.pop(line_no), *why)
+            self._refused.add(self._held.pop(line_no), *why)
         self.rows += len(self._held)
         fallen = [record_uid(self._facts["batch_id"], *name) for name in names]
         for kind, table in tables.items():
@@ -193,7 +210,7 @@ class Intake:
             try:
                 records = self._read(unit.value)
             except (*UNFIT, RecordError) as error:
-                self._refuse(unit, "invalid_record", self._told(error))
+                self._refused.add(unit, "invalid_record", self._told(error))
                 continue
             skipped: Mapping[str, int] = getattr(records, "skipped", {})
             self.skipped.update(skipped)
@@ -202,7 +219,7 @@ class Intake:
                 yield unit, records
             else:
                 told = ", ".join(f"{count} {why}" for why, count in sorted(skipped.items()))
-                self._refuse(unit, NO_LABEL, f"it holds no label: {told or 'nobody gave one'}")
+                self._refused.add(unit, NO_LABEL, f"it holds no label: {told or 'nobody gave one'}")
 
     def _fit_units(self, units: Iterable[Unit]) -> Iterator[Unit]:
         """The units that hold a value; blanks and faults are counted."""
@@ -210,7 +227,7 @@ class Intake:
             if unit.is_blank:
                 self.blanks += 1
             elif unit.fault:
-                self._refuse(unit, *unit.fault)
+                self._refused.add(unit, *unit.fault)
             else:
                 yield unit
 
@@ -218,26 +235,6 @@ class Intake:
         if isinstance(error, RecordError | msgspec.ValidationError):
             return str(error)
         return f"not a {self._reader} record: {type(error).__name__} {error}"
-
-    def _refuse(self, unit: Unit, kind: str, reason: str, row: Row | None = None) -> None:
-        """Quarantine a unit with its bytes."""
-        self.quarantined += 1
-        self.set_aside += kind == NO_LABEL
-        self._refused.append(
-            {
-                "batch_id": self._facts["batch_id"],
-                "file": self._facts["file"],
-                "kind": row.kind if row else _named_kind(unit.value),
-                "line_no": unit.number,
-                "byte_offset": unit.offset,
-                "byte_length": unit.length,
-                "raw": unit.raw,
-                "reason_kind": kind,
-                "reason": reason.encode("utf-8", "replace").decode()[:1000],
-                "record_uid": row.record_uid if row else None,
-                "seen_at": self._facts["landed_at"],
-            }
-        )
 
     def _fitting(self, said: Said, bad: Bad) -> tuple[Columns, pa.Table]:
         """The columns of records; one that they cannot hold (a number too large) is bad."""
@@ -256,6 +253,14 @@ class Intake:
                     told = str(error) if row else self._told(error)
                     bad.setdefault(line_no, ("invalid_record", told, row))
             return columns, SCHEMAS[said.kind].empty_table()
+
+    def _screened(self, kind: str, table: pa.Table, bad: Bad) -> pa.Table:
+        assert self._screening
+        table, refused = self._screening.rows(kind, table)
+        for place, reason in refused.items():
+            row = None if kind == RAW else Row(kind, table["record_uid"][place].as_py())
+            bad.setdefault(table["line_no"][place].as_py(), (REASON, reason, row))
+        return table
 
     def _judged(self, kind: str, table: pa.Table, bad: Bad) -> None:
         assert self._judge
@@ -288,9 +293,3 @@ def _without(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
         return table
     gone = pa.array(values, table.schema.field(column).type)
     return table.filter(pc.invert(pc.is_in(table[column], gone)))
-
-
-def _named_kind(value: Any) -> str | None:
-    """The kind that a refused line gives itself, where it can be read."""
-    kind = value.get("kind") if isinstance(value, dict) else None
-    return kind if isinstance(kind, str) and kind in KINDS else None

@@ -26,11 +26,13 @@ from flywheel.ingest.formats import RAW, named, recognise
 from flywheel.ingest.formats.gathered import UNFIT
 from flywheel.ingest.intake import Intake, Judge
 from flywheel.ingest.left import LeftAlone, shown
+from flywheel.ingest.screening import Screening
 from flywheel.ingest.seen import Seen
 from flywheel.ingest.unit import Unit
 from flywheel.ingest.units import read_blocks
 from flywheel.lake import ensure
 from flywheel.layout import Layout
+from flywheel.privacy import Policy, forget_originals
 
 SNIFFED = 100  # objects looked at to recognise a format
 Log = Callable[[str], object]
@@ -41,6 +43,7 @@ def land(
     layout: Layout,
     *,
     judge: Judge | None = None,
+    personal: Policy | None = None,
     format: str = "auto",
     source: str | None = None,
     quarantine_limit: float = 0.2,
@@ -53,6 +56,7 @@ def land(
         paths: Files and folders.
         layout: Where the lake lies.
         judge: Judges the rows of one kind; rows that fail a critical rule are quarantined.
+        personal: What becomes of personal data, by source; None lands them as they are.
         format: Name of a reader; "auto" looks inside.
         source: Name of the source; the folder's name where there is none.
         quarantine_limit: Largest share of a file's lines that may be quarantined, those that
@@ -78,7 +82,9 @@ def land(
         with alone(layout):
             left = LeftAlone(layout, log)
             new = partial(settled, left=left, quiet_seconds=quiet_seconds, named=set(wanted))
-            landed = _land(wanted, layout, judge, format, source, quarantine_limit, new, left, log)
+            landed = _land(
+                wanted, layout, judge, personal, format, source, quarantine_limit, new, left, log
+            )
             left.save()
             return landed
     except OSError as error:
@@ -116,6 +122,7 @@ def _land(
     paths: list[Path],
     layout: Layout,
     judge: Judge | None,
+    personal: Policy | None,
     format: str,
     source: str | None,
     limit: float,
@@ -143,7 +150,9 @@ def _land(
             "landed_at": datetime.now(UTC).replace(tzinfo=None),
         }
         with drafts_of(layout, facts["source"], facts["batch_id"]) as drafts:
-            intake, told = _take_in(file, facts, pseudonym, judge, format, drafts)
+            screening = Screening.of(personal, str(facts["source"]), layout)
+            taking = partial(Intake, facts, pseudonym, judge, drafts, screening)
+            intake, told = _take_in(file, taking, format)
             if not file.holds_still:
                 left(file.path, "it changed while it was read, and is left for the next time")
                 continue
@@ -154,6 +163,8 @@ def _land(
                 if before:
                     _forget(layout, before)
                 number += 1
+                if screening:
+                    screening.save(layout, batch.batch_id, rows_landed=not batch.blocked)
                 drafts.publish(batch)
                 if not batch.blocked:
                     seen.add(drafts.events)
@@ -168,16 +179,10 @@ def _land(
 
 
 Told = tuple[str, float, str]  # format, how sure, why
+Taking = Callable[[str], Intake]  # an empty intake for the reader of that name
 
 
-def _take_in(
-    file: Settled,
-    facts: dict[str, Any],
-    pseudonym: Callable[[str], str],
-    judge: Judge | None,
-    format: str,
-    drafts: Drafts,
-) -> tuple[Intake, Told]:
+def _take_in(file: Settled, taking: Taking, format: str) -> tuple[Intake, Told]:
     """Read one file whole, or not at all: whatever is wrong with it is its own trouble."""
     seen = 0
 
@@ -188,28 +193,21 @@ def _take_in(
             seen += len(block)
 
     try:
-        return _read(counted(), facts, pseudonym, judge, format, drafts)
+        return _read(counted(), taking, format)
     except IngestError as error:  # nothing of a torn file lands, and it is not passed over
         reason = str(error)
     except UNFIT as error:  # a defect of a reader, or values that Python cannot hold
         reason = f"{type(error).__name__}: {error}; behind the first {seen} lines or rows of it"
     told = (RAW, 0.0, f"it could not be read: {reason}")
-    drafts.discard()
-    intake = Intake(facts, RAW, pseudonym, None, drafts)
+    intake = taking(RAW)
+    intake.discard()
     intake.is_unreadable = True
     intake.take(Parsed([Unit(1, 0, b"", file.stamp[2], fault=("unreadable_file", reason))]))
     intake.flush()
     return intake, told
 
 
-def _read(
-    blocks: Iterator[Block],
-    facts: dict[str, Any],
-    pseudonym: Callable[[str], str],
-    judge: Judge | None,
-    format: str,
-    drafts: Drafts,
-) -> tuple[Intake, Told]:
+def _read(blocks: Iterator[Block], taking: Taking, format: str) -> tuple[Intake, Told]:
     first: list[Block] = []
     samples: list[dict[str, Any]] = []
     for block in blocks:
@@ -219,7 +217,7 @@ def _read(
         if len(samples) == SNIFFED:
             break
     told = (format, 1.0, "asked for") if format != "auto" else _recognised(samples)
-    intake = Intake(facts, told[0], pseudonym, judge, drafts)
+    intake = taking(told[0])
     for block in itertools.chain(first, blocks):
         intake.take(block)
     intake.flush()
@@ -267,6 +265,7 @@ def _manifest(
         new_rows_by_kind={} if blocked else seen.count_new(drafts.rows, drafts.events),
         blocked=blocked,
         landed_at=facts["landed_at"].isoformat(),
+        personal_data=intake.personal_data,
         expectations=intake.expectations,
         set_aside=intake.set_aside,
         skipped=dict(sorted(intake.skipped.items())),
@@ -283,3 +282,4 @@ def _forget(layout: Layout, batch: BatchManifest) -> None:
     """Take back a blocked batch: its file is judged anew."""
     (layout.batches / f"{batch.batch_id}.json").unlink()
     (layout.quarantine / f"{batch.batch_id}.parquet").unlink(missing_ok=True)
+    forget_originals(layout, batch.batch_id)

@@ -144,6 +144,7 @@ DERIVED: dict[str, pa.Schema] = {
             *_columns(pa.float64(), "agreement_frac", "alpha", "alpha_low", "alpha_high"),
         ]
     ),
+    "personal_data": pa.schema(_texts("text_key", "role", "personal_data")),
 }
 
 # Edges of the lineage: rebuilt from manifests and frozen files at any time.

@@ -2,6 +2,6 @@
 
 from flywheel.quality.docs import build_data_docs
 from flywheel.quality.gate import Outcome, judge
-from flywheel.quality.suites import Expectation, expectations
+from flywheel.quality.suites import Expectation, Thresholds, expectations
 
-__all__ = ["Expectation", "Outcome", "build_data_docs", "expectations", "judge"]
+__all__ = ["Expectation", "Outcome", "Thresholds", "build_data_docs", "expectations", "judge"]

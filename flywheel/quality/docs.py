@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.layout import Layout
-from flywheel.quality.gate import context, judged, validation
+from flywheel.quality.gate import DEFAULT, context, judged, validation
 from flywheel.quality.suites import OWN
 
 SITE = "flywheel"
@@ -60,7 +60,7 @@ def _build(made: Any, folder: Path) -> None:
         },
     )
     for kind in OWN:
-        validation(kind)
+        validation(kind, judged[-1] if judged else DEFAULT)
     shown, kept = made.validation_results_store, _kept(folder)
     for key in shown.list_keys():
         judgement = shown.get(key)

@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 
 from flywheel.errors import QualityError
 from flywheel.quality.attempts import FINDINGS, findings
-from flywheel.quality.suites import expectations
+from flywheel.quality.suites import Thresholds, expectations
+
+DEFAULT = Thresholds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class Outcome:
     rows: tuple[int, ...]
 
 
-def judge(kind: str, table: pa.Table) -> list[Outcome]:
+def judge(kind: str, table: pa.Table, thresholds: Thresholds = DEFAULT) -> list[Outcome]:
     """Run the suite of `kind` on `table`; an empty table has nothing to break.
 
     Raises:
@@ -44,9 +46,9 @@ def judge(kind: str, table: pa.Table) -> list[Outcome]:
     """
     if not table.num_rows:
         return []
-    rules = {one.name: one for one in expectations(kind)}
-    judged.append(kind)
-    results = validation(kind).run(
+    rules = {one.name: one for one in expectations(kind, thresholds)}
+    judged.append(thresholds)
+    results = validation(kind, thresholds).run(
         batch_parameters={"dataframe": _frame(kind, table)}, result_format="COMPLETE"
     )
     outcomes = []
@@ -75,7 +77,7 @@ def judge(kind: str, table: pa.Table) -> list[Outcome]:
     return outcomes
 
 
-judged: list[str] = []  # kinds, one a table that this process has judged
+judged: list[Thresholds] = []  # by which, one a table that this process has judged
 
 
 @functools.cache
@@ -91,15 +93,18 @@ def context() -> Any:
 
 
 @functools.cache
-def validation(kind: str) -> Any:
+def validation(kind: str, thresholds: Thresholds) -> Any:
     """The suite of a kind, ready to run on any frame."""
     import great_expectations as gx
 
     made = context()
-    asset = made.data_sources.add_pandas(kind).add_dataframe_asset(kind)
+    name = kind
+    if thresholds != DEFAULT:
+        name += f" within {thresholds.most_seconds:g} s and {thresholds.most_usd:g} USD"
+    asset = made.data_sources.add_pandas(name).add_dataframe_asset(name)
     suite = made.suites.add(
         gx.ExpectationSuite(
-            name=kind,
+            name=name,
             expectations=[
                 one.build(
                     gx.expectations,
@@ -108,13 +113,13 @@ def validation(kind: str) -> Any:
                         "severity": "critical" if one.critical else "warning",
                     },
                 )
-                for one in expectations(kind)
+                for one in expectations(kind, thresholds)
             ],
         )
     )
     return made.validation_definitions.add(
         gx.ValidationDefinition(
-            name=kind, data=asset.add_batch_definition_whole_dataframe("rows"), suite=suite
+            name=name, data=asset.add_batch_definition_whole_dataframe("rows"), suite=suite
         )
     )
 
@@ -122,7 +127,7 @@ def validation(kind: str) -> Any:
 @functools.cache
 def _asked(kind: str) -> frozenset[str]:
     """What the suite of a kind names: the columns it looks at are among these words."""
-    rules = (one.configuration.kwargs for one in validation(kind).suite.expectations)
+    rules = (one.configuration.kwargs for one in validation(kind, DEFAULT).suite.expectations)
     return frozenset(word for rule in rules for word in rule.values() if isinstance(word, str))
 
 
@@ -133,6 +138,12 @@ def _frame(kind: str, table: pa.Table) -> Any:
         "_days_ahead": lambda: _days_since(now, table["occurred_at"]),
         "_days_since_2000": lambda: _days_since(datetime(2000, 1, 1), table["occurred_at"]),
         "_sides_differ": lambda: _differ(table["response_a_key"], table["response_b_key"]),
+        "_scale_width": lambda: pc.subtract(table["rating_max"], table["rating_min"]).to_numpy(),
+        "_edit_changes": lambda: np.where(
+            table["edited_response_key"].is_null().to_numpy(),
+            np.nan,
+            _differ(table["response_key"], table["edited_response_key"]),
+        ),
         "_zero": lambda: np.zeros(table.num_rows, int),
         "_best_rank": lambda: [min(one) for one in table["ranks"].to_pylist()],
         "_worst_rank": lambda: [max(one) for one in table["ranks"].to_pylist()],
@@ -148,6 +159,7 @@ def _frame(kind: str, table: pa.Table) -> Any:
             worked_out[f"_{finding}"] = functools.partial(_counted, counts, finding)
     for name in table.column_names:
         worked_out[f"_{name}_speaks"] = functools.partial(_speaks, table, name)
+        worked_out[f"_{name}_length"] = functools.partial(_length, table, name)
     asked = _asked(kind)
     frame = table.select([one for one in table.column_names if one in asked]).to_pandas()
     for name in worked_out.keys() & asked:
@@ -157,6 +169,10 @@ def _frame(kind: str, table: pa.Table) -> Any:
 
 def _counted(counts: list[dict[str, int]], finding: str) -> list[int]:
     return [one[finding] for one in counts]
+
+
+def _length(table: pa.Table, name: str) -> Any:
+    return pc.utf8_length(table[name]).to_pandas()
 
 
 def _days_since(moment: datetime, times: pa.ChunkedArray) -> npt.NDArray[np.float64]:

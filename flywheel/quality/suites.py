@@ -7,13 +7,57 @@ rule that is not critical is told and takes nothing away. Expectations skip null
 meant here: what must not be null is refused when a line is parsed.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-MOST_SECONDS = 24 * 3600.0  # for one record: more is milliseconds, or a page left open for days
-MOST_USD = 1_000.0  # for one record: more is a price in cents
+from flywheel.errors import SettingsError
+
 VISIBLE = r"\S"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """`[quality]` of settings.toml: what is still plausible, and how much of the rest is borne.
+
+    Attributes:
+        most_seconds: On one record; more is milliseconds, or a page left open for days.
+        most_usd: For one record; more is usually a price in cents.
+        tolerated: Share of rows that may break a rule before its check fails.
+        tolerated_by_rule: The same of one rule, by its name.
+    """
+
+    most_seconds: float = 24 * 3600.0
+    most_usd: float = 1_000.0
+    tolerated: float = 0.0
+    tolerated_by_rule: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+    @classmethod
+    def of_settings(cls, table: Mapping[str, Any]) -> "Thresholds":
+        """The thresholds that a table of settings states.
+
+        Raises:
+            SettingsError: A share is none, or is that of a rule that there is not.
+        """
+        made = cls(**table)
+        shares = {"tolerated": made.tolerated, **made.tolerated_by_rule}
+        for name, share in shares.items():
+            if not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise SettingsError(
+                    f"{name} of [quality] in settings.toml is a share from 0 to 1, got {share!r}"
+                )
+        known = {one.name for kind in OWN for one in expectations(kind)}
+        if unknown := sorted(made.tolerated_by_rule.keys() - known):
+            raise SettingsError(
+                f"[quality.tolerated_by_rule] in settings.toml names {', '.join(unknown)}, which "
+                f"is no rule; there are {', '.join(sorted(known))}"
+            )
+        return made
+
+    def share_of(self, rule: str) -> float:
+        """Share of rows that may break a rule before its check fails."""
+        return self.tolerated_by_rule.get(rule, self.tolerated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +97,18 @@ def _says_something(column: str) -> Expectation:
     )
 
 
+def _shorter(column: str, most: int) -> Callable[[Any, dict[str, Any]], Any]:
+    return _between(f"_{column}_length", None, most)
+
+
+SCALE_HAS_WIDTH = Expectation(
+    "scale_has_width",
+    "The best and the worst rating of a scale differ; on another nothing can be told.",
+    _between("_scale_width", 1e-9, None),
+    critical=False,
+)
 COMMON = (
     _says_something("prompt_text"),
-    Expectation(
-        "seconds_within_a_day",
-        "At most a day was spent on a record; more is milliseconds, or a page left open for days.",
-        _between("seconds", 0, MOST_SECONDS),
-    ),
-    Expectation(
-        "cost_is_plausible",
-        f"A record cost at most {MOST_USD:.0f} USD; more is usually a price in cents.",
-        _between("cost_usd", 0, MOST_USD),
-    ),
     Expectation(
         "not_from_the_future",
         "It was said before tomorrow; clocks and time zones may be wrong, but not by more.",
@@ -109,13 +153,13 @@ OWN: dict[str, tuple[Expectation, ...]] = {
             critical=False,
         ),
     ),
-    "rating": (_says_something("response_text"),),
+    "rating": (_says_something("response_text"), SCALE_HAS_WIDTH),
     "critique": (
         _says_something("response_text"),
         _says_something("critique"),
         _says_something("corrected_response_text"),
     ),
-    "rubric_score": (_says_something("response_text"),),
+    "rubric_score": (_says_something("response_text"), _says_something("criterion")),
     "trajectory": (
         Expectation(
             "has_steps", "An attempt has at least one step.", _between("step_count", 1, None)
@@ -169,6 +213,7 @@ OWN: dict[str, tuple[Expectation, ...]] = {
         ),
     ),
     "step_rating": (
+        SCALE_HAS_WIDTH,
         Expectation(
             "steps_say_something",
             "The steps up to the rated one hold more than white space.",
@@ -178,6 +223,12 @@ OWN: dict[str, tuple[Expectation, ...]] = {
     "interaction": (
         _says_something("response_text"),
         _says_something("edited_response_text"),
+        Expectation(
+            "edit_changes_something",
+            "An edited response differs from the one served; where it does not, nobody edited.",
+            _between("_edit_changes", 1, 1),
+            critical=False,
+        ),
     ),
     "evaluation_prompt": (
         Expectation(
@@ -185,10 +236,32 @@ OWN: dict[str, tuple[Expectation, ...]] = {
             "A prompt names who grades a response to it.",
             _matches("grader", VISIBLE),
         ),
+        Expectation(
+            "reference_says_something",
+            "A right answer, where there is one, holds more than white space.",
+            _between("_reference_speaks", 1, 1),
+            critical=False,
+        ),
     ),
 }
 
 
-def expectations(kind: str) -> tuple[Expectation, ...]:
+@functools.cache
+def expectations(kind: str, thresholds: Thresholds | None = None) -> tuple[Expectation, ...]:
     """The suite of one kind."""
-    return (*COMMON, *OWN[kind])
+    limits = thresholds or Thresholds()
+    plausible = (
+        Expectation(
+            "seconds_within_a_day",
+            "At most a day, or most_seconds of [quality], was spent on a record; more is "
+            "milliseconds, or a page left open for days.",
+            _between("seconds", 0, limits.most_seconds),
+        ),
+        Expectation(
+            "cost_is_plausible",
+            "A record cost at most 1000 USD, or most_usd of [quality]; more is usually a price in "
+            "cents.",
+            _between("cost_usd", 0, limits.most_usd),
+        ),
+    )
+    return (*plausible, *COMMON, *OWN[kind])

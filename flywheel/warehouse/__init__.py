@@ -12,6 +12,7 @@ from flywheel.warehouse.read import (
     read_table,
     row_counts,
     set_aside_if_damaged,
+    texts_to_screen,
 )
 from flywheel.warehouse.snapshot import freeze, groups_in_two_splits
 
@@ -25,4 +26,5 @@ __all__ = [
     "read_table",
     "row_counts",
     "set_aside_if_damaged",
+    "texts_to_screen",
 ]

@@ -18,6 +18,7 @@ import pyarrow as pa
 from flywheel.errors import WarehouseError
 
 BATCHES = "intermediate.int_batches_staged"
+TEXTS = "intermediate.int_texts"
 DRAFT_SUFFIX = ".warehouse-draft"
 DAMAGED_SUFFIX = ".damaged"
 DAMAGE = re.compile(r"not a valid DuckDB|not read enough bytes|corrupt|while replaying", re.I)
@@ -94,6 +95,26 @@ def open_copy(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """
     with _connect(database, read_only=True) as connection:
         yield connection
+
+
+def texts_to_screen(database: Path, rows: int = 100_000) -> Iterator[pa.Table]:
+    """Every training text with its key, role and sources, so many at a time; of a trajectory what
+    its assistant says.
+
+    Raises:
+        WarehouseError: `int_texts` is not built, or the warehouse is missing or locked.
+    """
+    with open_copy(database) as connection:
+        require(connection, TEXTS, database)
+        found = connection.sql(
+            f"""
+            select text_key, role, sources,
+                coalesce(if(role = 'trajectory', spoken_text, text), '') as text
+            from {TEXTS} where not is_evaluation
+            """
+        )
+        for batch in found.to_arrow_reader(rows):
+            yield pa.Table.from_batches([batch])
 
 
 def row_counts(database: Path, relations: Collection[str]) -> dict[str, int]:

@@ -11,11 +11,7 @@ matched as (
         coalesce(prompts.overlap, steps.overlap) as overlap,
         coalesce(prompts.evaluation_prompt_key, steps.evaluation_prompt_key)
             as evaluation_prompt_key,
-        -- not of what tools answer: see int_trajectories_marked
-        coalesce(
-            prompts.personal_data,
-            {{ personal_data(turns_text('ratings.steps', ['assistant'])) }}
-        ) as personal_data,
+        coalesce(prompts.personal_data, steps.personal_data) as personal_data,
         row_number() over last_rating as rating_number,
         first_value(ratings.record_uid) over last_rating as kept_uid,
         first_value(ratings.score_frac) over last_rating as kept_score

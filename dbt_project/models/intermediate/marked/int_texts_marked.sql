@@ -1,5 +1,5 @@
--- What deduplication found about each training text, in one place. A text that came after its last
--- run is a group of its own and repeats nothing yet; only a prompt that an evaluation asks word for
+-- What deduplication and screening found about each training text, in one place. A text that came
+-- after their last run is a group of its own and repeats nothing yet; only a prompt that an evaluation asks word for
 -- word is known without it.
 
 with
@@ -47,14 +47,16 @@ select
     prompt_groups.group_id is not null as is_grouped,
     leaks.evaluation_prompt_key,
     leaks.overlap,
-    -- of a trajectory, what the assistant says counts: see int_trajectories_marked
-    if(texts.role != 'trajectory', {{ personal_data('texts.text') }}, null) as personal_data
+    screened.personal_data,
+    screened.text_key is not null as is_screened
 
 from {{ ref('int_texts') }} as texts
 left join {{ ref('stg_quality__near_duplicates') }} as repeats
     on texts.text_key = repeats.text_key and texts.role = repeats.role
 left join prompt_groups
     on texts.text_key = prompt_groups.prompt_key and texts.role = prompt_groups.role
+left join {{ ref('stg_quality__personal_data') }} as screened
+    on texts.text_key = screened.text_key and texts.role = screened.role
 left join leaks
     on texts.text_key = leaks.text_key and texts.role = leaks.role
 

@@ -12,11 +12,7 @@ matched as (
         coalesce(prompts.overlap, steps.overlap) as overlap,
         coalesce(prompts.evaluation_prompt_key, steps.evaluation_prompt_key)
             as evaluation_prompt_key,
-        -- not of what tools answer: file listings and customer records are full of names
-        coalesce(
-            prompts.personal_data,
-            {{ personal_data(turns_text('trajectories.steps', ['assistant'])) }}
-        ) as personal_data,
+        coalesce(prompts.personal_data, steps.personal_data) as personal_data,
         row_number() over same as same_number,
         first_value(trajectories.record_uid) over same as first_same
 

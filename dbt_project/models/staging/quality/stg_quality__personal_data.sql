@@ -1,0 +1,1 @@
+select * from {{ source('quality', 'personal_data') }}

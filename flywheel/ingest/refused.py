@@ -1,0 +1,62 @@
+"""Units that did not become rows: counted, and kept with their bytes and the reason."""
+
+from typing import Any, NamedTuple
+
+from flywheel.ingest.formats.gathered import NO_LABEL
+from flywheel.ingest.unit import Unit
+from flywheel.records import KINDS
+
+
+class Row(NamedTuple):
+    """What quarantine tells of a row that was made and refused."""
+
+    kind: str
+    record_uid: str
+
+
+Bad = dict[int, tuple[str, str, Row | None]]  # line -> kind of reason, reason, row
+
+
+class Refused:
+    """What one file was refused of.
+
+    Attributes:
+        count: Units refused.
+        set_aside: Those of them that are no fault: lines that hold no label.
+    """
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.count = self.set_aside = 0
+        self._facts = facts
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, unit: Unit, kind: str, reason: str, row: Row | None = None) -> None:
+        """Refuse a unit."""
+        self.count += 1
+        self.set_aside += kind == NO_LABEL
+        self._rows.append(
+            {
+                "batch_id": self._facts["batch_id"],
+                "file": self._facts["file"],
+                "kind": row.kind if row else _named_kind(unit.value),
+                "line_no": unit.number,
+                "byte_offset": unit.offset,
+                "byte_length": unit.length,
+                "raw": unit.raw,
+                "reason_kind": kind,
+                "reason": reason.encode("utf-8", "replace").decode()[:1000],
+                "record_uid": row.record_uid if row else None,
+                "seen_at": self._facts["landed_at"],
+            }
+        )
+
+    def taken(self) -> list[dict[str, Any]]:
+        """Rows of quarantine since it was asked last."""
+        rows, self._rows = self._rows, []
+        return rows
+
+
+def _named_kind(value: Any) -> str | None:
+    """The kind that a refused line gives itself, where it can be read."""
+    kind = value.get("kind") if isinstance(value, dict) else None
+    return kind if isinstance(kind, str) and kind in KINDS else None

@@ -309,6 +309,18 @@ def test_a_prompt_that_is_tested_on_comes_back_with_its_reference(target: str, r
         same_prompt(found, row)
 
 
+def test_calls_without_an_id_are_numbered_for_openai_and_answers_follow_them() -> None:
+    calls = tuple(ToolCall(name=name, arguments={}) for name in "fg")
+    prompt = (*prompt_of("q"), Message(role="assistant", tool_calls=calls))
+    prompt += (Message(role="tool", content="1"), Message(role="tool", content="2"))
+    row = {"prompt": dump(prompt), "response": dump(response_of("3"))}
+    ((line,), _) = exported("openai", "demonstration", [row])
+    _, called, first, second, _ = line["messages"]
+    assert [one["id"] for one in called["tool_calls"]] == ["call_0", "call_1"]
+    assert [one["tool_call_id"] for one in (first, second)] == ["call_0", "call_1"]
+    assert called["content"] is None and called["weight"] == 0
+
+
 # ---- Label Studio -----------------------------------------------------------------------------
 
 

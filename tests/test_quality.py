@@ -32,6 +32,9 @@ FINE: dict[str, dict[str, Any]] = {
     "interaction": {"response_text": "r"},
     "evaluation_prompt": {"grader": "numeric_answer"},
 }
+CALL = '{"role":"assistant","tool_calls":[{"name":"f","arguments":{},"id":"1"}]}'
+TOOL, SAID = '{"role":"tool","tool_call_id":"1"}', '{"role":"assistant","content":"5"}'
+TOOLS, RUNS_BACK = '{"tools":[{"name":"g"}]}', '{"time_runs_back":true}'
 BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     *((kind, "prompt_says_something", {"prompt_text": " \n\t"}) for kind in FINE),
     ("rating", "seconds_within_a_day", {"seconds": 90_000.0}),
@@ -50,6 +53,16 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("rubric_score", "response_says_something", {"response_text": ""}),
     ("trajectory", "has_steps", {"step_count": 0}),
     ("trajectory", "task_is_named", {"task_id": None}),
+    ("trajectory", "answers_name_a_call", {"steps": f"[{SAID},{TOOL},{SAID}]"}),
+    ("trajectory", "calls_are_answered", {"steps": f"[{CALL},{SAID}]"}),
+    ("trajectory", "ends_in_an_answer", {"steps": f"[{CALL},{TOOL}]"}),
+    ("trajectory", "turns_say_something", {"steps": '[{"role":"user"},' + SAID + "]"}),
+    (
+        "trajectory",
+        "tools_are_declared",
+        {"steps": f"[{CALL},{TOOL},{SAID}]"} | {"metadata": TOOLS},
+    ),
+    ("trajectory", "time_does_not_run_back", {"steps": f"[{SAID}]"} | {"metadata": RUNS_BACK}),
     ("step_rating", "steps_say_something", {"steps_text": " "}),
     ("interaction", "response_says_something", {"response_text": ""}),
     ("interaction", "edited_response_says_something", {"edited_response_text": " "}),

@@ -59,10 +59,9 @@ def land(
         personal: What becomes of personal data, by source; None lands them as they are.
         format: Name of a reader; "auto" looks inside.
         source: Name of the source; the folder's name where there is none.
-        quarantine_limit: Largest share of a file's lines that may be quarantined, those that
-            merely hold no label aside; beyond it, or where the file as a whole cannot be read or
-            the sum over its lines does not hold, it is blocked: nothing of it lands, and it is
-            judged again every time.
+        quarantine_limit: Largest share of a file's lines that may be quarantined, those without
+            a label aside; beyond it, or where the file as a whole cannot be read or the sum over
+            its lines does not hold, it is blocked: nothing of it lands, and it is judged anew.
         quiet_seconds: A file of a folder that changed less than this ago is left for the next
             time, as one that ends inside a line is for a minute; a file that is named is not.
         log: Told of each file, and of what was left alone.

@@ -117,14 +117,14 @@ def _judged_threads(spans: dict[Key, Span], evaluations: list[Event]) -> Iterato
             yield from attempt(thread.all_lines, thread.record, thread.calls[-1].id, extra)
         for key in keys:
             targets.setdefault(key, found[-1].target)
-    by_response = {spans[key].attributes.get("gen_ai.response.id"): key for key in calls}
+    by_response = {str(spans[key].attributes.get("gen_ai.response.id")): key for key in calls}
     unit = shares(_value(one) for one in evaluations if SCORE + "value" in one.attributes)
     for event in evaluations:
         if "error.type" in event.attributes:
             continue
         key = (event.trace, event.span)
         if key not in targets:
-            key = by_response.get(event.attributes.get("gen_ai.response.id"), key)
+            key = by_response.get(str(event.attributes.get("gen_ai.response.id", "")), key)
         if key in targets:
             lines = (event.line, *targets[key].lines)
             yield from attempt(lines, _evaluation, event, targets[key], unit)
@@ -147,7 +147,7 @@ def _groups(spans: dict[Key, Span]) -> dict[str, list[Key]]:
 
 
 def _is_agent(span: Span) -> bool:
-    return span.attributes.get("gen_ai.operation.name") in AGENTS
+    return str(span.attributes.get("gen_ai.operation.name")) in AGENTS
 
 
 def _call(span: Span) -> Call | None:

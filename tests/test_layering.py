@@ -16,6 +16,7 @@ HOMES = {
     "dagster_dbt": {"assets"},
     "deepspeed": {"flywheel.train"},
     "duckdb": {"flywheel.dedup", "flywheel.warehouse"},
+    "fsspec": {"flywheel.stores"},
     "great_expectations": {"flywheel.quality"},
     "tensorboardX": {"flywheel.process"},
     "torch": {"flywheel.train", "flywheel.rollout", "flywheel.models", "flywheel.process"},
@@ -33,6 +34,7 @@ MAY_IMPORT = {
     "flywheel.lake": GROUND,
     "flywheel.quality": GROUND | {"flywheel.records", "flywheel.lake"},
     "flywheel.ingest": GROUND | {"flywheel.records", "flywheel.lake"},
+    "flywheel.stores": GROUND | {"flywheel.lake", "flywheel.ingest"},  # what it fetches lands
     "flywheel.dedup": GROUND | {"flywheel.lake", "flywheel.warehouse"},
     "flywheel.datasets": GROUND | {"flywheel.records"},
     "flywheel.warehouse": GROUND | {"flywheel.datasets"},

@@ -136,7 +136,7 @@ def _land(
         facts = {
             "batch_id": f"b{number + 1:06d}-{file.sha256[:12]}",
             "file": shown(file.path, layout),
-            "source": source or source_of(file.path, layout.inbox),
+            "source": source or source_of(file.path, layout),
             "landed_at": datetime.now(UTC).replace(tzinfo=None),
         }
         intake, told = _take_in(file, facts, pseudonyms(layout.root), judge, format)

@@ -12,6 +12,7 @@ from assets import (
     landing,
     promotion,
     quality,
+    stores,
     training,
     transform,
 )
@@ -19,13 +20,14 @@ from assets.resources import Devices, Home
 
 assembled = dg.Definitions(
     assets=dg.load_assets_from_modules(
-        [landing, transform, quality, datasets, training, evaluation, promotion, collection]
+        [landing, stores, transform, quality, datasets, training, evaluation, promotion, collection]
     ),
     jobs=[
         automation.land_inbox,
         automation.rebuild_warehouse,
         automation.turn,
         automation.step_reward,
+        stores.upload_lake,
         promotion.judge_challenger,
         promotion.rollback_champion,
     ],
@@ -33,6 +35,7 @@ assembled = dg.Definitions(
         automation.new_files_in_the_inbox,
         automation.enough_new_feedback,
         automation.alert_on_failure,
+        stores.changes_not_in_the_store,
     ],
     schedules=[automation.nightly_build, automation.weekly_turn],
     resources={

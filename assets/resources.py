@@ -11,6 +11,8 @@ import dagster as dg
 from assets.storage import hold
 from flywheel.errors import SettingsError
 from flywheel.layout import Layout
+from flywheel.process.settings import build
+from flywheel.stores import StorageSettings
 from flywheel.train.config_policy import RECIPES
 
 PROJECT = Path(__file__).resolve().parent.parent  # a checkout, or where pip installed flywheel
@@ -34,6 +36,7 @@ TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the
     "evaluate": None,
     "gate": None,
     "collect": None,
+    "storage": None,
     "automation": {"min_new_judgements": int, "alert_webhook": str},
 }
 
@@ -44,9 +47,9 @@ class Home(dg.ConfigurableResource):
     `settings.toml` in that folder holds a team's choices, one table a stage (`[landing]`,
     `[deduplication]`, `[base]`, `[train]` for all training, `[sft]`, `[reward]`,
     `[step_reward]`, `[policy]` for the choice of recipe and a table of the recipe's name for its
-    settings, `[evaluate]`, `[gate]`, `[collect]`, `[automation]`), so that the UI, the schedule
-    and the command line all train alike. What it does not name keeps the default of the stage's
-    settings class.
+    settings, `[evaluate]`, `[gate]`, `[collect]`, `[storage]`, `[automation]`), so that the UI,
+    the schedule and the command line all train alike. What it does not name keeps the default of
+    the stage's settings class.
     """
 
     root: str = str(HOME)
@@ -61,6 +64,15 @@ class Home(dg.ConfigurableResource):
     def layout(self) -> Layout:
         """Every path below the root."""
         return Layout(Path(self.root))
+
+    @property
+    def storage(self) -> StorageSettings:
+        """The object stores of this home.
+
+        Raises:
+            SettingsError: As `settings`, or `[storage]` names what cannot be.
+        """
+        return build(StorageSettings, self.settings("storage"))
 
     def settings(self, stage: str) -> dict[str, Any]:
         """Return the table of one stage in `settings.toml`; empty where there is none.

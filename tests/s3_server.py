@@ -67,18 +67,17 @@ class Proxy:
                 content = answer.read()
                 server.close()
                 proxy.after(self.command, self.path)
-                headers = [
-                    one for one in answer.getheaders() if one[0].lower() not in NOT_PASSED_ON
-                ]
-                return self._answer(answer.status, headers, content)
+                return self._answer(answer.status, answer.getheaders(), content)
 
             def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
                 with suppress(ConnectionError):
                     self.send_response(status)
+                    own = {"Content-Length": str(len(body))} if self.command != "HEAD" else {}
                     for name, value in headers:
+                        if name.lower() not in NOT_PASSED_ON and name not in own:
+                            self.send_header(name, value)
+                    for name, value in own.items():
                         self.send_header(name, value)
-                    if self.command != "HEAD":
-                        self.send_header("Content-Length", str(len(body)))
                     self.end_headers()
                     if self.command != "HEAD":
                         self.wfile.write(body)

@@ -49,7 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def s3(server: str, request: pytest.FixtureRequest) -> S3FileSystem:
-    fs = S3FileSystem(endpoint_url=server, use_listings_cache=False, skip_instance_cache=True)
+    fs = S3FileSystem(endpoint_url=server, use_listings_cache=False)
     fs.mkdir(bucket_of(request))
     return fs
 
@@ -103,6 +103,11 @@ def contents(layout: Layout) -> dict[str, bytes]:
     }
 
 
+def share_salt(home: Layout, other: Layout) -> None:
+    other.root.mkdir(exist_ok=True)
+    (other.root / "annotators.salt").write_bytes((home.root / "annotators.salt").read_bytes())
+
+
 def quietly(line: str) -> None:
     """Log nothing."""
 
@@ -124,8 +129,7 @@ def test_a_home_comes_back_byte_for_byte_and_goes_on(
     assert done.uploaded_bytes == sum(map(len, contents(home).values()))
 
     other = Layout(tmp_path / "other")
-    other.root.mkdir()
-    (other.root / "annotators.salt").write_bytes((home.root / "annotators.salt").read_bytes())
+    share_salt(home, other)
     back = restore(other, settings, log=quietly)
     assert contents(other) == contents(home) and back.fetched == done.files
     assert landing_counts(other)["demonstration"] == 3
@@ -255,7 +259,7 @@ def test_a_stray_of_a_killed_upload_is_removed_when_its_file_is_gone(
     put(home, "a.jsonl", "one")
     land_inbox(home)
     upload(home, settings, log=quietly)
-    secret = home.raw("desk") / "notes.parquet"
+    secret = home.dataset("preference", "g0001") / "notes.parquet"
     secret.parent.mkdir(parents=True)
     secret.write_bytes(b"to be erased")
     with Proxy(server) as proxy:
@@ -281,7 +285,8 @@ def test_the_second_of_two_writers_is_told_and_overwrites_nothing(
     other = Layout(tmp_path / "other")
     with pytest.raises(StoreError, match=r"knows commit none.*flywheel restore"):
         check_writer(other, settings)
-    restore(other, settings, log=quietly, new_salt=True)
+    share_salt(home, other)
+    restore(other, settings, log=quietly)
     put(other, "b.jsonl", "two")
     land_inbox(other)
     upload(other, settings, log=quietly)
@@ -333,14 +338,14 @@ def test_a_home_that_is_behind_and_changed_nothing_is_brought_up(
     land_inbox(home)
     upload(home, settings, log=quietly)
     other = Layout(tmp_path / "other")
-    restore(other, settings, log=quietly, new_salt=True)
+    share_salt(home, other)
+    restore(other, settings, log=quietly)
     first, *_ = read_batches(other)
     for path in other.lake.rglob(f"{first.batch_id}*"):
         path.unlink()
     put(other, "d.jsonl", "four")
     land_inbox(other)
     upload(other, settings, log=quietly)
-    (home.root / "annotators.salt").write_bytes((other.root / "annotators.salt").read_bytes())
     done = restore(home, settings, log=quietly)
     assert (done.fetched, done.removed) == (3, 3) and contents(home) == contents(other)
     put(home, "e.jsonl", "five")
@@ -422,7 +427,7 @@ def test_a_torn_object_and_a_commit_that_leads_out_of_the_home_are_refused(
     s3.rm_file(name)
     with pytest.raises(StoreError, match="is gone"):
         restore(other, settings, log=quietly, new_salt=True)
-    assert read_batches(other) == [] and not list(other.root.rglob("*.parquet"))
+    assert read_batches(other) == [] and not list(other.landing("demonstration").iterdir())
     s3.pipe_file(name, whole)
 
     (commit,) = [one for one in s3.find(settings.lake) if "/commits/" in one]

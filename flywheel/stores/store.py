@@ -3,7 +3,8 @@
 fsspec speaks to each kind of store (S3 through s3fs, the Hugging Face hub through
 huggingface_hub, gs and az through packages of their own); what it raises becomes one of two errors
 here: `StoreUnreachable` where the same call may succeed later, `StoreError` where somebody has to
-act. Nothing is cached: what is listed is what is there.
+act. No listing is cached: what is listed is what is there. A client of S3, which takes most of a
+second to make, serves a process until access is refused.
 """
 
 import errno
@@ -142,6 +143,7 @@ class Store:
                 f"repository, or mend the address in [storage] of settings.toml"
             ) from error
         except PermissionError as error:
+            type(self._fs).clear_instance_cache()  # so that credentials are looked up again
             raise StoreError(
                 f"{self.address} cannot {what}: access is refused ({_one_line(error)}); mend the "
                 f"credentials in the environment or the profile, or have the bucket's owner permit "
@@ -172,9 +174,10 @@ def _open(address: str, settings: StorageSettings) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     protocol = address.split("://", 1)[0]
-    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
+    options: dict[str, Any] = {"skip_instance_cache": True}  # one that is new has cached nothing
     if protocol in ("s3", "s3a"):
-        options |= {
+        options = {
+            "use_listings_cache": False,
             "endpoint_url": settings.endpoint_url or None,
             "profile": settings.profile or None,
             "client_kwargs": {"region_name": settings.region} if settings.region else {},
@@ -185,7 +188,7 @@ def _open(address: str, settings: StorageSettings) -> tuple[Any, str]:
             },
         }
     elif protocol == "file":
-        options = {"auto_mkdir": True, "skip_instance_cache": True}
+        options |= {"auto_mkdir": True}
     try:
         fs, root = url_to_fs(address, **options)
     except (ImportError, ValueError) as error:

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +21,13 @@ from assets import automation, stores
 from assets.drive import land_now
 from assets.keys import DURABLE_COPY, QUARANTINE
 from assets.resources import Home
+from flywheel.cli import main
 from flywheel.errors import FlywheelError, SettingsError, StoreError
 from flywheel.ingest import left_alone, quarantine_reasons, read_batches, standing_batches
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
-from flywheel.stores import StorageSettings, land_all, new_objects
+from flywheel.stores import StorageSettings, land_all, new_objects, upload
 from tests.s3_server import KEYS, Proxy, s3_server
-
-ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -311,78 +308,80 @@ def test_a_blocked_file_does_not_keep_the_rest_from_being_copied(
     first.write_bytes(lines("first"))
     os.utime(first, (0, 0))
     where = Home(root=str(home.root))
-    with pytest.raises(FlywheelError, match=r"b\.jsonl: 1 of 1 lines"):
+    with pytest.raises(FlywheelError, match=r"b\.jsonl: it holds no object"):
         land_now(where, [])
     held = s3.find(f"{base[: -len('in box')]}lake")
     assert sum("lake/batches/" in name for name in held) == 3
 
 
 def command(
-    home: Layout, *arguments: str, **environment: str
-) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "flywheel.cli", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"FLYWHEEL_HOME": str(home.root)} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    home: Layout, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> tuple[int, str]:
+    """Status and output of one command, as `flywheel` would give them in this home."""
+    patch.setattr("flywheel.cli.home", lambda: Home(root=str(home.root)))
+    capsys.readouterr()
+    status = main(list(arguments))
+    said = capsys.readouterr()
+    return status, said.out if status == 0 else said.err
 
 
 def test_the_command_line_lands_an_address_uploads_restores_and_says_what_stands(
-    home: Layout, s3: S3FileSystem, base: str, server: str, tmp_path: Path
+    home: Layout,
+    s3: S3FileSystem,
+    base: str,
+    server: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    def call(layout: Layout, *arguments: str) -> tuple[int, str]:
+        return command(layout, monkeypatch, capsys, *arguments)
+
     lake = f"{base[: -len('in box')]}lake"
     s3.pipe_file(f"{base}/desk/a.jsonl", lines("one"))
-    assert "no store is set" in command(home, "upload").stderr
+    assert "no store is set" in call(home, "upload")[1]
     (home.root / "settings.toml").write_text(
         f'[storage]\nlake = "{lake}"\nendpoint_url = "{server}"\n'
     )
-    done = command(home, "land", f"{base}/desk", "--json")
-    assert done.returncode == 0, done.stderr
-    assert [one["file"] for one in json.loads(done.stdout)["batches"]] == [f"{base}/desk/a.jsonl"]
-    facts = json.loads(command(home, "status", "--json").stdout)["store"]
+    status, said = call(home, "land", f"{base}/desk", "--json")
+    assert [one["file"] for one in json.loads(said)["batches"]] == [f"{base}/desk/a.jsonl"]
+    facts = json.loads(call(home, "status", "--json")[1])["store"]
     assert (facts["address"], facts["commit"], facts["waiting"]) == (lake, 1, 0)
     home.derived("marks").write_bytes(b"new")
-    assert json.loads(command(home, "upload", "--json").stdout)["number"] == 2
+    assert json.loads(call(home, "upload", "--json")[1])["number"] == 2
     other = Layout(tmp_path / "other")
     other.root.mkdir()
     (other.root / "settings.toml").write_bytes((home.root / "settings.toml").read_bytes())
-    assert "--new-salt" in command(other, "restore").stderr
-    assert command(other, "restore", "--new-salt").returncode == 0
+    status, said = call(other, "restore")
+    assert status == 1 and "--new-salt" in said
+    assert call(other, "restore", "--new-salt")[0] == 0
     assert prompts(other) == ["one"]
-    told = command(other, "status").stdout
-    assert f"{lake}: " in " ".join(told.split())
+    assert f"{lake}: " in " ".join(call(other, "status")[1].split())
 
 
-def test_wrong_credentials_are_told_without_them(tmp_path: Path, server: str) -> None:
+def test_wrong_credentials_are_told_without_them(
+    home: Layout, tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A server of its own, which asks for signatures of keys that it knows; it knows none."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-tell")
     with s3_server(tmp_path, INITIAL_NO_AUTH_ACTION_COUNT="0") as strict:
-        settings = StorageSettings(inbox=["s3://bucket/in"], lake="s3://bucket/lake")
-        settings = StorageSettings(**{**vars_of(settings), "endpoint_url": strict})
-        home = Layout(tmp_path / "home")
-        home.inbox.mkdir(parents=True)
-        told = land_all([], home, settings, log=lambda line: None).troubles[0]
+        settings = StorageSettings(
+            inbox=["s3://bucket/in"], lake="s3://bucket/lake", endpoint_url=strict
+        )
+        (told,) = land_all([], home, settings, log=lambda line: None).troubles
         assert "access is refused" in told and "credentials" in told
-        assert KEYS["AWS_SECRET_ACCESS_KEY"] not in told.replace("test_", "")
-    (home.root / "settings.toml").write_text(
-        f'[storage]\nlake = "s3://bucket/lake"\nendpoint_url = "{server}"\nprofile = "nobody"\n'
-    )
-    assert "(nobody) could not be found" in command(home, "upload").stderr
-    (home.root / "settings.toml").write_text(
-        f'[storage]\nlake = "s3://bucket/lake"\nendpoint_url = "{server}"\n'
-    )
-    bare = {
-        "AWS_ACCESS_KEY_ID": "",
-        "AWS_SECRET_ACCESS_KEY": "",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
-    assert "there are no credentials" in command(home, "upload", **bare).stderr
-
-
-def vars_of(settings: StorageSettings) -> dict[str, Any]:
-    return {"inbox": settings.inbox, "lake": settings.lake}
+        with pytest.raises(StoreError, match="access is refused") as caught:
+            upload(home, settings, log=lambda line: None)
+        assert "do-not-tell" not in told + str(caught.value)
+    lake = {"lake": "s3://bucket/lake", "endpoint_url": server}
+    with pytest.raises(StoreError, match=r"\(nobody\) could not be found.*profile"):
+        upload(home, StorageSettings(**lake, profile="nobody"), log=lambda line: None)
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(StoreError, match="there are no credentials"):
+        upload(home, StorageSettings(**lake), log=lambda line: None)
 
 
 @pytest.mark.parametrize(

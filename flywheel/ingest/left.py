@@ -38,6 +38,7 @@ def keep_left(layout: Layout, files: list[dict[str, str]]) -> None:
     """Keep a list for `left_alone`: `file` as it is shown, and the `reason`."""
     path = _path(layout)
     draft = path.with_name(f".{path.name}.draft")
+    path.parent.mkdir(parents=True, exist_ok=True)
     draft.write_text(json.dumps(files, indent=1) + "\n")
     os.replace(draft, path)
 

@@ -113,7 +113,7 @@ def new_objects(layout: Layout, settings: StorageSettings) -> list[str]:
     return [
         f"{one.address} {one.found.mark} {one.found.size}"
         for address in settings.inbox
-        for one in _deliveries(address, Store(address, settings), layout)[0]
+        for one in _deliveries(Store(address, settings), layout)[0]
         if not (_is_known(one, index) and index[one.address][1] in seen)
     ]
 
@@ -130,8 +130,9 @@ def _land_address(
     address: str, layout: Layout, settings: StorageSettings, log: Log, how: dict[str, Any]
 ) -> tuple[list[BatchManifest], list[dict[str, str]]]:
     store = Store(address, settings)
-    found, left = _deliveries(address, store, layout)
-    index = _without_those_gone(layout, store, found)
+    found, left = _deliveries(store, layout)
+    is_folder = store.address == address.rstrip("/")
+    index = _without_those_gone(layout, store, found) if is_folder else read_index(layout)
     batches: list[BatchManifest] = []
     landed = _sha256_of_landed(layout)
     for portion in _portions(
@@ -154,12 +155,10 @@ def _land_address(
     return batches, left
 
 
-def _deliveries(
-    address: str, store: Store, layout: Layout
-) -> tuple[list[Delivery], list[dict[str, str]]]:
+def _deliveries(store: Store, layout: Layout) -> tuple[list[Delivery], list[dict[str, str]]]:
     """The objects that are data, and those that are left alone with the reason."""
     found, is_one = store.objects()
-    base = store.address.rpartition("/")[0] if is_one else store.address
+    base = store.address
     folder = layout.fetched / quote(base, safe="")
     taken, left = [], []
     for one in found:

@@ -55,13 +55,17 @@ class Store:
     def objects(self) -> tuple[list[Found], bool]:
         """Every object below the address by key, and whether the address is that of one object.
 
+        In that case the store is the folder of that object from then on.
+
         Raises:
             StoreError: The bucket is not there, or access is refused.
         """
         with self._told("be listed"):
             found = self._fs.find(self._root, detail=True)
-        if self._root in found:  # the address of an object: its key is its last name
-            return [_found(self._root.rpartition("/")[2], found[self._root])], True
+        if facts := found.get(self._root):
+            self._root, _, key = self._root.rpartition("/")
+            self.address = self.address.rpartition("/")[0]
+            return [_found(key, facts)], True
         cut = len(self._root) + 1
         return [_found(name[cut:], facts) for name, facts in sorted(found.items())], False
 
@@ -126,6 +130,12 @@ class Store:
                 return
 
     @property
+    def _where_to_look(self) -> str:
+        if self.address.startswith("hf:"):
+            return "mend the name or the revision; a repository that is not public needs HF_TOKEN"
+        return "create the bucket or folder, or mend the address in [storage] of settings.toml"
+
+    @property
     def _is_local(self) -> bool:
         return self.address.startswith("file:")
 
@@ -139,8 +149,7 @@ class Store:
             yield
         except FileNotFoundError as error:
             raise StoreError(
-                f"{self.address} cannot {what}: {_one_line(error)}; create the bucket or the "
-                f"repository, or mend the address in [storage] of settings.toml"
+                f"{self.address} cannot {what}: {_one_line(error)}; {self._where_to_look}"
             ) from error
         except PermissionError as error:
             type(self._fs).clear_instance_cache()  # so that credentials are looked up again
@@ -162,6 +171,11 @@ class Store:
                 raise StoreError(
                     f"{self.address} cannot {what}: there are no credentials; set "
                     f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or [storage] profile"
+                ) from error
+            if name in NO_PROFILE:
+                raise StoreError(
+                    f"{self.address} cannot {what}: {_one_line(error)}; mend [storage] profile, "
+                    f"or the shared AWS configuration"
                 ) from error
             raise StoreUnreachable(
                 f"{self.address} cannot {what} now: {name}: {_one_line(error)}; what waits is "
@@ -195,13 +209,6 @@ def _open(address: str, settings: StorageSettings) -> tuple[Any, str]:
         extra = EXTRA.get(protocol)
         remedy = f"pip install {extra}" if extra else "known are s3, gs, az, hf and file"
         raise SettingsError(f"{address} cannot be opened: {_one_line(error)}; {remedy}") from error
-    except Exception as error:
-        if type(error).__name__ not in NO_PROFILE:
-            raise
-        raise SettingsError(
-            f"{address} cannot be opened: {_one_line(error)}; mend [storage] profile or the "
-            f"shared AWS configuration"
-        ) from error
     if hasattr(fs, "retries"):
         fs.retries = TRIES
     return fs, str(root).rstrip("/")

@@ -262,7 +262,7 @@ def _watch(
 def _keep(home: Home) -> None:
     """Copy to the store what the run left waiting; where that fails, `flywheel status` says so."""
     facts = store_facts(home.layout)
-    just_tried = facts and time.time() - float(str(facts["trouble_at"])) < JUST_TRIED
+    just_tried = facts and time.time() - facts["trouble_at"] < JUST_TRIED
     if not facts or (facts["waiting"] and not just_tried):
         with suppress(StoreError):
             keep(home, log=lambda line: None)

@@ -103,6 +103,6 @@ def changes_not_in_the_store(
     if facts and facts["address"] == home.storage.lake:
         if not facts["waiting"]:
             return dg.SkipReason(f"all of it is in commit {facts['commit']}")
-        if time.time() - float(str(facts["trouble_at"])) < RETRY_SECONDS:
+        if time.time() - facts["trouble_at"] < RETRY_SECONDS:
             return dg.SkipReason(f"{facts['waiting']} files wait: {facts['trouble']}")
     return dg.RunRequest()

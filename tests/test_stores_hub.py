@@ -61,7 +61,8 @@ class Hub:
                 )
                 found = hub.answer(path) if allowed else None
                 status = hub.status or (200 if found is not None else 404)
-                body = found if isinstance(found, bytes) else json.dumps(found).encode()
+                told = found if found is not None else {"error": "Repository not found"}
+                body = told if isinstance(told, bytes) else json.dumps(told).encode()
                 self.send_response(status)
                 if status == 404:
                     self.send_header("X-Error-Code", "RepoNotFound")

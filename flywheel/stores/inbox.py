@@ -21,7 +21,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flywheel.errors import StoreError
+from flywheel.errors import StoreError, StoreUnreachable
 from flywheel.ingest import BatchManifest, keep_left, land, left_alone, read_batches
 from flywheel.ingest.discover import DRAFT, DRAFTS, FOREIGN, is_data
 from flywheel.lake import write_table
@@ -79,27 +79,29 @@ def land_all(
 
     Raises:
         FlywheelError: As `land`.
-        StoreError: A named address cannot be read.
+        StoreError: A named address cannot be read; StoreUnreachable where it may be later.
     """
     addresses = [path for path in paths if is_address(path)] if paths else settings.inbox
     files = [Path(path) for path in paths if not is_address(path)] if paths else [layout.inbox]
     batches = land(files, layout, log=log, **how) if files or not addresses else []
     left = left_alone(layout) if files else []
-    troubles: list[str] = []
+    errors: list[StoreError] = []
     for address in addresses:
         try:
             with _alone(layout):
                 more, others = _land_address(address, layout, settings, log, how)
         except StoreError as error:
             log(str(error))
-            troubles.append(str(error))
+            errors.append(error)
             left.append({"file": address, "reason": str(error)})
         else:
             batches, left = batches + more, left + others
     if addresses:
         keep_left(layout, left)
-    if paths and troubles:
-        raise StoreError("; ".join(troubles))
+    troubles = [str(error) for error in errors]
+    if paths and errors:
+        may_pass = all(isinstance(error, StoreUnreachable) for error in errors)
+        raise (StoreUnreachable if may_pass else StoreError)("; ".join(troubles))
     return Landed(batches, troubles)
 
 

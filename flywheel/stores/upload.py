@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flywheel.errors import StoreError
 from flywheel.layout import Layout
@@ -83,7 +83,7 @@ def upload(
     return done
 
 
-def store_facts(layout: Layout) -> dict[str, object] | None:
+def store_facts(layout: Layout) -> dict[str, Any] | None:
     """What this home knows of its durable copy, without asking the store; None without one."""
     state = load_state(layout)
     if state is None:

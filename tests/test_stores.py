@@ -524,24 +524,66 @@ def test_old_commits_go_and_the_newest_stay(home: Layout, settings: StorageSetti
     assert len(store.objects()[0]) == 21
 
 
+def test_a_commit_holds_a_home_that_stood_still(
+    home: Layout, settings: StorageSettings, server: str, tmp_path: Path
+) -> None:
+    """A decision that is taken during an upload is in its commit with both of its files, or not."""
+    home.registry.mkdir(parents=True)
+    ledger, head = home.registry / "ledger.jsonl", home.registry / "ledger.head.json"
+    ledger.write_text("first\n")
+    head.write_text("1")
+    with Proxy(server) as proxy:
+
+        def decide(method: str, path: str) -> None:
+            if method == "PUT" and "ledger" in path:
+                proxy.before = lambda method, path: None
+                with ledger.open("a") as file:
+                    file.write("second\n")
+                head.write_text("2")
+
+        proxy.before = decide
+        upload(home, StorageSettings(lake=settings.lake, endpoint_url=proxy.endpoint), log=quietly)
+    other = Layout(tmp_path / "other")
+    restore(other, settings, log=quietly)
+    assert (other.registry / head.name).read_text() == "2"
+    assert (other.registry / ledger.name).read_text() == "first\nsecond\n"
+
+
+def sql_of_the_documentation(lake: str) -> str:
+    text = (ROOT / "docs" / "object_stores.md").read_text()
+    block = text.split("```sql\n")[1].split("```")[0]
+    body = block[block.index("set variable") :].replace("s3://acme-flywheel/refunds", lake)
+    return body.replace("comparison", "demonstration")
+
+
 def test_people_read_the_newest_commit_with_duckdb(home: Layout, tmp_path: Path) -> None:
-    """The SQL of the README, on a store that is a folder; over S3 it needs DuckDB's httpfs."""
     folder = tmp_path / "mounted"
     folder.mkdir()
     settings = StorageSettings(lake=f"file://{folder}")
     for name in "ab":
-        put(home, f"{name}.jsonl", name)
+        put(home, f"desk/{name}.jsonl", name)
         land_inbox(home)
         upload(home, settings, log=quietly)
-    sql = f"""
-    set variable files = (
-      select list('{folder}/' || file.key)
-      from (select unnest(files) as file from read_json('{folder}/commits/*.json')
-            qualify dense_rank() over (order by number desc) = 1)
-      where file.path like 'lake/landing/demonstration/%');
-    select prompt_text from read_parquet(getvariable('files')) order by all;
-    """
-    assert [row[0] for row in duckdb.sql(sql).fetchall()] == ["a", "b"]
+    assert duckdb.sql(sql_of_the_documentation(str(folder))).fetchall() == [("desk", 2)]
     folder.rename(tmp_path / "gone")
     with pytest.raises(StoreError, match="not mounted"):
         upload(home, settings, log=quietly)
+
+
+def test_duckdb_reads_the_copy_over_s3(
+    home: Layout, settings: StorageSettings, server: str
+) -> None:
+    extension = pytest.importorskip("duckdb_extension_httpfs")
+    put(home, "desk/a.jsonl", "one")
+    land_inbox(home)
+    upload(home, settings, log=quietly)
+    (folder,) = extension.__path__
+    file = Path(folder, "extensions", f"v{duckdb.__version__}", "httpfs.duckdb_extension")
+    with duckdb.connect() as connection:
+        connection.execute(f"load '{file}'")
+        connection.execute(
+            f"create secret (type s3, key_id 'test', secret 'test', endpoint '{server[7:]}', "
+            f"url_style 'path', use_ssl false)"
+        )
+        found = connection.execute(sql_of_the_documentation(settings.lake)).fetchall()
+    assert found == [("desk", 1)]

@@ -436,6 +436,11 @@ def test_a_torn_object_and_a_commit_that_leads_out_of_the_home_are_refused(
         s3.pipe_file(commit, text.replace("lake/batches", f"{path}/x").encode())
         with pytest.raises(StoreError, match="torn or of another version"):
             restore(other, settings, log=quietly, new_salt=True)
+    facts = json.loads(text)
+    facts["files"][0]["key"] = facts["files"][1]["key"]
+    s3.pipe_file(commit, json.dumps(facts).encode())
+    with pytest.raises(StoreError, match="not named after its content"):
+        restore(other, settings, log=quietly, new_salt=True)
     s3.pipe_file(commit, text[: len(text) // 2].encode())
     with pytest.raises(StoreError, match="torn or of another version"):
         restore(other, settings, log=quietly, new_salt=True)
@@ -524,19 +529,21 @@ def test_old_commits_go_and_the_newest_stay(home: Layout, settings: StorageSetti
     assert len(store.objects()[0]) == 21
 
 
-def test_a_commit_holds_a_home_that_stood_still(
+def test_a_commit_holds_what_was_decided_while_it_was_put(
     home: Layout, settings: StorageSettings, server: str, tmp_path: Path
 ) -> None:
-    """A decision that is taken during an upload is in its commit with both of its files, or not."""
     home.registry.mkdir(parents=True)
     ledger, head = home.registry / "ledger.jsonl", home.registry / "ledger.head.json"
     ledger.write_text("first\n")
     head.write_text("1")
+    upload(home, settings, log=quietly)
+    frozen = home.dataset("preference", "g0001") / "train.parquet"
+    frozen.parent.mkdir(parents=True)
+    frozen.write_bytes(b"frozen")
     with Proxy(server) as proxy:
 
         def decide(method: str, path: str) -> None:
-            if method == "PUT" and "ledger" in path:
-                proxy.before = lambda method, path: None
+            if method == "PUT" and "train" in path:
                 with ledger.open("a") as file:
                     file.write("second\n")
                 head.write_text("2")
@@ -545,7 +552,7 @@ def test_a_commit_holds_a_home_that_stood_still(
         upload(home, StorageSettings(lake=settings.lake, endpoint_url=proxy.endpoint), log=quietly)
     other = Layout(tmp_path / "other")
     restore(other, settings, log=quietly)
-    assert (other.registry / head.name).read_text() == "2"
+    assert contents(other) == contents(home)
     assert (other.registry / ledger.name).read_text() == "first\nsecond\n"
 
 

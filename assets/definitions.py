@@ -9,7 +9,9 @@ from assets import (
     collection,
     datasets,
     evaluation,
+    labels,
     landing,
+    lineage,
     promotion,
     quality,
     stores,
@@ -20,7 +22,19 @@ from assets.resources import Devices, Home
 
 assembled = dg.Definitions(
     assets=dg.load_assets_from_modules(
-        [landing, stores, transform, quality, datasets, training, evaluation, promotion, collection]
+        [
+            landing,
+            stores,
+            transform,
+            quality,
+            labels,
+            datasets,
+            training,
+            evaluation,
+            promotion,
+            lineage,
+            collection,
+        ]
     ),
     jobs=[
         automation.land_inbox,

@@ -18,6 +18,7 @@ from flywheel.process.settings import build
 from flywheel.promotion import champion, title_holder
 from flywheel.train import config as recipes
 from flywheel.train.base import base_of
+from flywheel.turn import without_outcomes
 
 HELD_OUT = dg.AssetKey(["evaluation", "held_out_evaluation"])
 
@@ -97,13 +98,16 @@ def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         metadata={
             "reward_model_accuracy": reward["accuracy"],
+            "annotator_accuracy": reward["annotator_accuracy"],
+            "reward_model_accuracy_in_their_place": reward.get("accuracy_in_their_place"),
             "longest_wins": reward["longest_wins"],
             "shortest_wins": reward["shortest_wins"],
             "win_rate": policy["win_rate"],
             "win_rate_low": policy["ci"][0],
             "mean_response_tokens": policy["mean_response_tokens"],
             "reward_model": dg.MetadataValue.json(reward),
-            "policy": dg.MetadataValue.json(policy),
+            "broken_invariants": dg.MetadataValue.json(result["broken_invariants"]),
+            "policy": dg.MetadataValue.json(without_outcomes(policy)),
             "demonstrations": dg.MetadataValue.json(result["demonstrations"] or {}),
             "report": dg.MetadataValue.url((directory / "report.html").as_uri()),
         },

@@ -23,10 +23,15 @@ DURABLE_COPY = dg.AssetKey(["landing", "durable_copy"])
 
 INT_TEXTS = dg.AssetKey(["intermediate", "int_texts"])
 INT_BATCHES_STAGED = dg.AssetKey(["intermediate", "int_batches_staged"])
+INT_COMPARISONS = dg.AssetKey(["intermediate", "int_comparisons_deduplicated"])
+INT_RATINGS = dg.AssetKey(["intermediate", "int_ratings_unioned"])
 
 NEAR_DUPLICATES = dg.AssetKey(["quality", "near_duplicates"])
 PROMPT_GROUPS = dg.AssetKey(["quality", "prompt_groups"])
 CONTAMINATION = dg.AssetKey(["quality", "contamination"])
+PAIR_POSTERIORS = dg.AssetKey(["quality", "pair_posteriors"])
+ANNOTATOR_RELIABILITY = dg.AssetKey(["quality", "annotator_reliability"])
+LABEL_AGREEMENT = dg.AssetKey(["quality", "label_agreement"])
 
 FCT_DEMONSTRATIONS = dg.AssetKey(["marts", "fct_demonstrations"])
 FCT_PREFERENCES = dg.AssetKey(["marts", "fct_preferences"])
@@ -43,6 +48,8 @@ STEP_REWARD_MODEL = dg.AssetKey(["training", "step_reward_model"])
 DBT_KEYS = [
     INT_TEXTS,
     INT_BATCHES_STAGED,
+    INT_COMPARISONS,
+    INT_RATINGS,
     FCT_DEMONSTRATIONS,
     FCT_PREFERENCES,
     FCT_RATINGS,

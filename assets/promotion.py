@@ -13,6 +13,7 @@ from flywheel.process.settings import build
 from flywheel.promotion import (
     GateSettings,
     approve,
+    challenger_number,
     decide,
     decide_and_record,
     history,
@@ -45,7 +46,7 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
     decide_and_record(
         layout,
         generation,
-        decide(result, settings),
+        decide(result, settings, challenger_number(layout, result["policy_content_hash"])),
         content_hash=result["policy_content_hash"],
         compared_with=result.get("champion_content_hash", ""),
         human_approval=settings.human_approval,
@@ -66,7 +67,11 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
 
 @dg.asset(
     key=TURN_RESULT,
-    deps=[GATE_DECISION, dg.AssetKey(["collection", "annotation_queue"])],
+    deps=[
+        GATE_DECISION,
+        dg.AssetKey(["promotion", "model_card"]),
+        dg.AssetKey(["collection", "annotation_queue"]),
+    ],
     partitions_def=generations,
     group_name="promotion",
     kinds={"json"},

@@ -1,12 +1,23 @@
-"""Quality: which texts repeat, which prompts belong together, what overlaps with evaluation."""
+"""Quality: which texts repeat, what overlaps with evaluation, and how far labels can be trusted."""
 
 from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.keys import CONTAMINATION, INT_TEXTS, NEAR_DUPLICATES, PROMPT_GROUPS
+from assets.keys import (
+    ANNOTATOR_RELIABILITY,
+    CONTAMINATION,
+    INT_COMPARISONS,
+    INT_RATINGS,
+    INT_TEXTS,
+    LABEL_AGREEMENT,
+    NEAR_DUPLICATES,
+    PAIR_POSTERIORS,
+    PROMPT_GROUPS,
+)
 from assets.resources import Home
 from flywheel.dedup import mark, positive_control
+from flywheel.labels import weigh_labels
 
 CONTROL = dg.AssetCheckSpec(
     "positive_control_fires",
@@ -68,3 +79,45 @@ def duplicates(context: dg.AssetExecutionContext, home: Home) -> Iterator[dg.Mat
             )
         ],
     )
+
+
+@dg.multi_asset(
+    name="label_weights",
+    specs=[
+        dg.AssetSpec(
+            PAIR_POSTERIORS,
+            deps=[INT_COMPARISONS],
+            kinds={"numpy", "parquet"},
+            description="What the votes on a pair of responses come to, every annotator weighed by "
+            "his errors (Dawid and Skene). One row per pair.",
+        ),
+        dg.AssetSpec(
+            ANNOTATOR_RELIABILITY,
+            deps=[INT_COMPARISONS],
+            kinds={"numpy", "parquet"},
+            description="How often annotators are right, on gold pairs and by all votes, and "
+            "whether they lean to length. One row per annotator, overall and per domain.",
+        ),
+        dg.AssetSpec(
+            LABEL_AGREEMENT,
+            deps=[INT_COMPARISONS, INT_RATINGS],
+            kinds={"numpy", "parquet"},
+            description="How far annotators agree beyond chance (Krippendorff's alpha). One row "
+            "per kind of label, domain and version of the guidelines.",
+        ),
+    ],
+    group_name="quality",
+    pool="warehouse",
+)
+def label_weights(context: dg.AssetExecutionContext, home: Home) -> Iterator[dg.MaterializeResult]:
+    """Weigh all votes; marks only, the marts take them over."""
+    layout = home.layout
+    report = weigh_labels(
+        layout.warehouse_copy, layout, log=context.log.info, **home.settings("labels")
+    )
+    for key, part in (
+        (PAIR_POSTERIORS, report.pair_posteriors),
+        (ANNOTATOR_RELIABILITY, report.annotator_reliability),
+        (LABEL_AGREEMENT, report.label_agreement),
+    ):
+        yield dg.MaterializeResult(asset_key=key, metadata=part)

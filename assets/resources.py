@@ -26,6 +26,7 @@ SETTINGS_FILE = "settings.toml"
 TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the stage knows them
     "landing": {"format": str, "source": str, "quarantine_limit": float, "quiet_seconds": float},
     "deduplication": {"threshold": float},
+    "labels": {"strength": float, "domain_strength": float},
     "base": None,
     "train": None,  # what base, sft, reward and the policy's recipe share
     "sft": None,
@@ -35,6 +36,8 @@ TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the
     **dict.fromkeys(RECIPES),
     "evaluate": None,
     "gate": None,
+    "licences": {"permitted": list},
+    "cost": {"usd_per_hour": float},
     "collect": None,
     "storage": None,
     "automation": {"min_new_judgements": int, "alert_webhook": str},
@@ -45,11 +48,11 @@ class Home(dg.ConfigurableResource):
     """One root folder for data, models and decisions, and the settings that lie in it.
 
     `settings.toml` in that folder holds a team's choices, one table a stage (`[landing]`,
-    `[deduplication]`, `[base]`, `[train]` for all training, `[sft]`, `[reward]`,
+    `[deduplication]`, `[labels]`, `[base]`, `[train]` for all training, `[sft]`, `[reward]`,
     `[step_reward]`, `[policy]` for the choice of recipe and a table of the recipe's name for its
-    settings, `[evaluate]`, `[gate]`, `[collect]`, `[storage]`, `[automation]`), so that the UI,
-    the schedule and the command line all train alike. What it does not name keeps the default of
-    the stage's settings class.
+    settings, `[evaluate]`, `[gate]`, `[licences]`, `[cost]`, `[collect]`, `[storage]`,
+    `[automation]`), so that the UI, the schedule and the command line all train alike. What it
+    does not name keeps the default of the stage's settings class.
     """
 
     root: str = str(HOME)

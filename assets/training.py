@@ -88,7 +88,10 @@ def beats_chance(result: dict[str, Any]) -> dg.AssetCheckResult:
         passed=has_none or accuracy > 0.5,
         severity=dg.AssetCheckSeverity.WARN if has_none else dg.AssetCheckSeverity.ERROR,
         description="no held-out pair in validation" if has_none else None,
-        metadata={"validation_accuracy_frac": accuracy},
+        metadata={
+            "validation_accuracy_frac": accuracy,
+            "validation_annotator_accuracy_frac": result.get("validation_annotator_accuracy_frac"),
+        },
     )
 
 

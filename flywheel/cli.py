@@ -74,6 +74,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--format", default="auto", help="name of a reader (default: look inside)")
     one.add_argument("--source", help="name of the source (default: the folder's name)")
 
+    out = add("export", export, "write a frozen dataset for another tool, with a manifest")
+    out.add_argument("dataset", help="e.g. preference (frozen last) or preference/g0002")
+    out.add_argument("--to", required=True, help="trl, openai, openrlhf or label_studio")
+    out.add_argument("--out", required=True, type=Path, help="folder for the files")
+    out.add_argument("--cut-off", type=float, default=0.5, help="share of marks that is a thumb up")
+
     turn = add("turn", take_turn, "take one turn of the wheel on what has landed")
     turn.add_argument("--base-model", help="Hugging Face folder or hub name, or 'sample'")
     turn.add_argument("--generation", help="e.g. g0002 (default: the next, or the one cut off)")
@@ -98,6 +104,13 @@ def parser() -> argparse.ArgumentParser:
     back = add("rollback", roll_back, "make the previous champion the champion again")
     back.add_argument("--by", help="who decides (default: the user)")
     back.add_argument("--reason", required=True, help="why")
+
+    one = add("trace", trace_back, "where something came from, or what it went into")
+    one.add_argument(
+        "name",
+        help="a generation, checkpoint, dataset, answer (g0001/<prompt_key>), record, annotator, "
+        "source, licence, guideline or batch; 'source:ukp' where the name alone is not enough",
+    )
 
     board = add("tensorboard", curves, "write the training curves for TensorBoard to show")
     board.add_argument("generation", nargs="?", help="e.g. g0002 (default: every one)")
@@ -195,6 +208,18 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def export(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write a dataset for another tool, and say what it cost."""
+    from flywheel import screen
+    from flywheel.export import find_dataset, write_export
+
+    directory = find_dataset(home().layout, arguments.dataset)
+    facts = write_export(directory, arguments.to, arguments.out, cut_off=arguments.cut_off)
+    if not arguments.json:
+        screen.show_export(facts, arguments.out)
+    return facts
+
+
 def status(arguments: argparse.Namespace) -> dict[str, Any]:
     """Say what is there, from the files alone."""
     from flywheel import screen
@@ -242,6 +267,17 @@ def _said(arguments: argparse.Namespace, entry: Any) -> dict[str, Any]:
     if not arguments.json:
         print(f"champion is now {facts['champion'] or 'nobody'}")
     return facts
+
+
+def trace_back(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Ask the lineage, from either side."""
+    from flywheel import screen
+    from flywheel.lineage import trace
+
+    found = trace(home().layout, arguments.name)
+    if not arguments.json:
+        screen.show_trace(found)
+    return found
 
 
 def curves(arguments: argparse.Namespace) -> dict[str, Any]:

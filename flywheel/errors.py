@@ -89,3 +89,7 @@ class PromotionError(FlywheelError):
 
 class LedgerError(PromotionError):
     """The ledger of decisions was edited, or entries of it are gone."""
+
+
+class LineageError(FlywheelError):
+    """What is to be traced is not known here, or its name is that of several things."""

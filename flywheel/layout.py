@@ -64,6 +64,15 @@ class Layout:
         """One Parquet file of inferred marks, e.g. `duplicates`; rebuildable at any time."""
         return self.lake / "derived" / f"{name}.parquet"
 
+    def lineage(self, name: str) -> Path:
+        """Folder of edges between records and datasets, or checkpoints: one file of each."""
+        return self.lake / "derived" / "lineage" / name
+
+    @property
+    def text_index(self) -> Path:
+        """What deduplication remembers of texts that it compared; rebuildable at any time."""
+        return self.root / "text_index"
+
     # ---- the warehouse --------------------------------------------------------------------
     @property
     def warehouse(self) -> Path:
@@ -127,6 +136,15 @@ class Layout:
     def docs(self) -> Path:
         """Generated pages: Great Expectations Data Docs, reports."""
         return self.root / "docs"
+
+    def card(self, kind: str, checkpoint_id: str) -> Path:
+        """The model card of a checkpoint; not in its folder, because it says what came of it."""
+        return self.artifacts / "cards" / f"{kind}-{checkpoint_id}.md"
+
+    @property
+    def label_quality(self) -> Path:
+        """The page about annotators and their labels; written anew by each build."""
+        return self.docs / "label_quality.html"
 
     @property
     def tensorboard(self) -> Path:

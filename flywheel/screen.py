@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -101,7 +102,8 @@ def _turn_facts(turn: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
             f"{reward['shortest_wins']:.0%}, ahead of the better by "
             f"{_share(lead['difference'], lead['ci'])}"
             + (f"; with the plurality of votes {plurality:.0%}" if plurality is not None else "")
-            + (f"; two annotators agree {ceiling:.0%}" if ceiling is not None else ""),
+            + (f"; two annotators agree {ceiling:.0%}" if ceiling is not None else "")
+            + _beside_annotators(reward),
         )
     if policy:
         yield (
@@ -138,6 +140,14 @@ def plural(kind: str) -> str:
     return f"{name[:-1]}ies" if name.endswith("y") else f"{name}s"
 
 
+def _beside_annotators(reward: dict[str, Any]) -> str:
+    """What annotators reach themselves, against the weighted vote of the others, and the model."""
+    if reward.get("annotator_accuracy") is None:
+        return ""
+    people, model = (reward[name] for name in ("annotator_accuracy", "accuracy_in_their_place"))
+    return f"; an annotator against the others {people:.0%}, the model in his place {model:.0%}"
+
+
 def _share(value: float, interval: Sequence[float]) -> str:
     return f"{value:.0%} ({interval[0]:.0%} to {interval[1]:.0%})"
 
@@ -153,8 +163,10 @@ def _facts(console: Console, facts: Iterator[tuple[str, str | Text]]) -> None:
 
 def batch_facts(batch: BatchManifest) -> dict[str, Any]:
     """What became of one file, as plain data."""
-    names = ("batch_id", "file", "format", "lines", "rows", "quarantined", "blanks", "blocked")
-    return {name: getattr(batch, name) for name in names} | {"rows_by_kind": batch.rows_by_kind}
+    names = "batch_id file format sure why lines rows quarantined blanks set_aside skipped blocked"
+    return {name: getattr(batch, name) for name in names.split()} | {
+        "rows_by_kind": batch.rows_by_kind
+    }
 
 
 def show_landing(
@@ -183,6 +195,27 @@ def _show_batches(console: Console, batches: Sequence[BatchManifest]) -> None:
         blocked = Text("blocked" if one.blocked else "", "red")
         table.add_row(one.file, one.format, *map(str, numbers), blocked)
     console.print(table)
+    for one in batches:
+        if not one.sure:  # it could not be read, which is told below
+            continue
+        skipped = ", ".join(f"{count} {why}" for why, count in one.skipped.items())
+        beside = f"; beside its labels {skipped}" if skipped else ""
+        waiting = f"; {one.set_aside} lines hold no label" if one.set_aside else ""
+        told = Text(f"{one.file}: {one.format}, {one.sure:.0%} sure: {one.why}{waiting}{beside}")
+        console.print(told)
+
+
+def show_export(facts: dict[str, Any], folder: Path) -> None:
+    """What was written for another tool, and what the tool has no place for."""
+    lines = ", ".join(f"{one['lines']} lines in {name}" for name, one in facts["files"].items())
+    lost = ", ".join(f"{n} {why.replace('_', ' ')}" for why, n in facts["lossy"].items())
+    rows: list[tuple[str, str | Text]] = [
+        ("folder", str(folder)),
+        ("written", lines),
+        ("rows", f"{facts['rows_written']} written, {facts['rows_dropped']} dropped"),
+        ("lossy", lost or "nothing"),
+    ]
+    _facts(screen(), iter(rows))
 
 
 def show_status(facts: dict[str, Any]) -> None:
@@ -213,3 +246,22 @@ def show_status(facts: dict[str, Any]) -> None:
                 yield "", Text(store["trouble"], "red")
 
     _facts(console, lines())
+
+
+def show_trace(found: dict[str, Any]) -> None:
+    """Print what a trace found: facts first, then a table for each list."""
+    console = Console()
+    plain = {key: one for key, one in found.items() if not isinstance(one, list | dict)}
+    console.print("\n".join(f"{key.replace('_', ' ')}: {one}" for key, one in plain.items()))
+    for key, rows in found.items():
+        if not isinstance(rows, list) or not rows:
+            continue
+        if not isinstance(rows[0], dict):
+            console.print(f"{key.replace('_', ' ')}: {', '.join(map(str, rows))}")
+            continue
+        table = Table(*rows[0], title=key.replace("_", " "), title_justify="left")
+        for row in rows:
+            table.add_row(*(str(one) for one in row.values()))
+        console.print(table)
+    if "from" in found:
+        show_trace(found["from"])

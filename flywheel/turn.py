@@ -7,13 +7,16 @@
   `unknown` where the line was not read as a record; `excluded`: rows by reason;
 * `datasets`: rows by split of each frozen dataset;
 * `reward_model`: {accuracy, ci, pairs, groups, undecided, too_long, longest_wins, shortest_wins,
-  over_length, annotator_ceiling, agreement_with_one_annotator,
-  plurality_agreement, ...}: accuracy on held-out pairs
+  over_length, annotator_accuracy, accuracy_in_their_place, over_annotators, annotator_ceiling,
+  agreement_with_one_annotator, plurality_agreement, ...}: accuracy on held-out pairs
   whose label is decided, and what the two rules of length get on them; `over_length` is the
-  model's paired lead on the better rule, {baseline, difference, ci}; the ceiling is how often
-  two annotators agree, evenly split pairs included, and beside it how often the model agrees with
-  one of them on the same pairs; the plurality is the plain count of votes;
-* `policy`: {opponent, win_rate, ci, prompts, groups, mean_response_tokens, versus, ...};
+  model's paired lead on the better rule, {baseline, difference, ci}; an annotator's accuracy is
+  how often he sides with the weighted vote of the others on a pair, beside it the model's in his
+  place and its paired lead, null where no pair has votes enough; the ceiling is how often two
+  annotators agree, evenly split pairs included, and beside it how often the model agrees with one
+  of them on the same pairs; the plurality is the plain count of votes;
+* `policy`: {opponent, win_rate, ci, prompts, groups, mean_response_tokens, versus, slices, ...};
+* `broken_invariants`: what must hold of any challenger and does not: name to what broke it;
 * `demonstrations`: {base, sft, policy}: nats per token of held-out demonstrations, all losses
   over all tokens; {sft, policy}_minus_base; each with its `_ci`; rows, tokens, groups;
   null where there are none;
@@ -101,7 +104,8 @@ def summarize(
         "excluded": excluded_counts(layout),
         "datasets": _datasets(layout, generation),
         "reward_model": evaluation.get("reward_model"),
-        "policy": evaluation.get("policy"),
+        "policy": without_outcomes(evaluation.get("policy")),
+        "broken_invariants": evaluation.get("broken_invariants", {}),
         "demonstrations": evaluation.get("demonstrations"),
         "gate": latest_decision(layout, generation),
         "champion": holder.generation if holder else None,
@@ -113,6 +117,13 @@ def summarize(
         },
         "orchestration_frac": round(1 - working / total_seconds, 3) if total_seconds else None,
     }
+
+
+def without_outcomes(told: Any) -> Any:
+    """What an evaluation tells, without the outcomes of each group, which only the gate reads."""
+    if isinstance(told, dict):
+        return {key: without_outcomes(one) for key, one in told.items() if key != "outcomes"}
+    return [without_outcomes(one) for one in told] if isinstance(told, list) else told
 
 
 def status_of(layout: Layout) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import base64
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -5,10 +6,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
 
+from assets.labels import label_quality
+from assets.quality import label_weights
+from assets.resources import Home
 from flywheel.dedup import mark
+from flywheel.labels import weigh_labels
 from flywheel.layout import Layout
 from flywheel.records.message import Message, dump, prompt_of, text_of
 from flywheel.warehouse import (
@@ -22,6 +28,7 @@ from tests.small_lake import PROJECT, dbt, key, row, write_lake
 
 ASKED = "please tell me in a few plain words why the old lamp on my desk went dark"
 NOON = datetime(2026, 1, 1, 12)
+WEIGHED = ("pair_posteriors", "annotator_reliability", "label_agreement")
 LONG = "the lamp went dark because the wire in its foot broke when the desk was moved"
 
 
@@ -52,7 +59,7 @@ ROWS = [
     row("evaluation_prompt", "e1", prompt=ASKED, evaluation_set="desk-v1", grader="g"),
     row("evaluation_prompt", "e2", prompt=ASKED, evaluation_set="desk-v1", grader="g"),
     judged("c1", "ann", "a", model_a="m1", occurred_at=NOON, cost_usd=1.0),
-    judged("c2", "bob", "b", response_a="bad", response_b="good", model_b="m1"),
+    judged("c2", "bob", "b", response_a="bad", response_b="good", model_b="m1", reason="<b>so</b>"),
     judged("c3", "cem", "b"),
     judged("c4", "cem", "b"),
     judged("c5", "ann", "a", response_b="good"),
@@ -125,6 +132,7 @@ def conclude(layout: Layout, but: Sequence[str] = ()) -> Layout:
     dbt(layout, "build", "--exclude", "tag:after_dedup", *but)
     publish_read_copy(layout.warehouse, layout.warehouse_copy)
     mark(layout.warehouse_copy, layout, log=lambda _: None)
+    weigh_labels(layout.warehouse_copy, layout, log=lambda _: None)
     dbt(layout, "build", "--select", "tag:after_dedup", *(("--exclude", *but) if but else ()))
     publish_read_copy(layout.warehouse, layout.warehouse_copy)
     return layout
@@ -248,6 +256,50 @@ def test_annotators_are_trusted_by_their_agreement_and_costs_are_counted_once(
     assert costs["desk:demonstration"]["cost_per_label_usd"] == 2.0
 
 
+def test_annotators_are_known_by_domain_and_what_a_label_of_theirs_is_worth(built: Layout) -> None:
+    found = rows(built, "marts.dim_annotators", "annotator_id")
+    assert found["ann"]["effective_label_count"] < found["ann"]["label_count"]
+    assert found["ann"]["tested_votes"] == 1 and found["ann"]["agreement_with_others_frac"] == 1.0
+    assert found["cem"]["agreement_with_others_frac"] == 0.0
+    by_domain = rows(built, "marts.dim_annotators_by_domain", "annotator_domain_id").values()
+    whole = {name: one["label_count"] for name, one in found.items()}
+    for name, count in whole.items():
+        parts = [one["label_count"] for one in by_domain if one["annotator_id"] == name]
+        assert sum(parts) == count, name
+    overall = rows(built, "marts.fct_label_agreement", "label_agreement_id")["comparison:all:all"]
+    assert (overall["item_count"], overall["label_count"]) == (2, 7)  # good/bad, and UKP's pair
+
+
+def test_the_weights_of_labels_are_the_same_as_an_asset(built: Layout) -> None:
+    before = {name: built.derived(name).read_bytes() for name in WEIGHED}
+    done = dg.materialize([label_weights], resources={"home": Home(root=str(built.root))})
+    told = {
+        event.asset_key.path[-1]: event.materialization.metadata
+        for event in done.get_asset_materialization_events()
+    }
+    assert told.keys() == set(WEIGHED)
+    assert told["annotator_reliability"]["annotators"].value == 9
+    assert {name: built.derived(name).read_bytes() for name in WEIGHED} == before
+
+
+def test_the_page_of_label_quality_shows_the_disagreement_with_its_text(built: Layout) -> None:
+    done = dg.materialize([label_quality], resources={"home": Home(root=str(built.root))})
+    (event,) = done.get_asset_materialization_events()
+    told = event.materialization.metadata
+    assert told["worst_disagreements"].value == 2, "a pair with votes for one side is none"
+    assert told["alpha"].value == pytest.approx(
+        rows(built, "marts.fct_label_agreement", "label_agreement_id")["comparison:all:all"][
+            "alpha"
+        ]
+    )
+    picture = base64.b64decode(str(told["plot_accuracy"].value).split("base64,")[1].rstrip(")"))
+    assert b"cem" in picture and picture.startswith(b"<svg")
+    page = built.label_quality.read_text()
+    assert "Worst disagreements" in page and "which ?" in page and "&lt;b&gt;so&lt;/b&gt;" in page
+    assert "<b>so</b>" not in page
+    assert "gold questions" not in page, "a column that is empty throughout is left out"
+
+
 def test_a_delivery_that_comes_again_through_other_files_changes_no_mart(
     built: Layout, tmp_path: Path
 ) -> None:
@@ -265,6 +317,8 @@ def test_a_delivery_that_comes_again_through_other_files_changes_no_mart(
         "fct_step_ratings": "step_rating_id",
         "fct_evaluation_prompts": "evaluation_prompt_id",
         "dim_annotators": "annotator_id",
+        "dim_annotators_by_domain": "annotator_domain_id",
+        "fct_label_agreement": "label_agreement_id",
         "fct_label_costs": "label_cost_id",
     }
     for mart, by in marts.items():

@@ -4,6 +4,7 @@ from itertools import combinations
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,13 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.dedup import Report, mark, positive_control
-from flywheel.dedup.join import similar_pairs, words_of
-from flywheel.dedup.marks import TEXTS
+from flywheel.dedup.join import similar_pairs
 from flywheel.dedup.overlap import EvaluationRuns
+from flywheel.dedup.sets import words_of
+from flywheel.dedup.texts import TEXTS
 from flywheel.errors import SettingsError, WarehouseError
-from flywheel.lake import DERIVED
+from flywheel.lake import DERIVED, write_table
 from flywheel.layout import Layout
 from flywheel.records.message import Message, dump, text_of
+from tests.benchmarks.dedup_corpus import corpus
 from tests.small_lake import dbt, row, write_lake
 
 SENTENCE = "the shop pays back the price of a broken lamp within nine days of the call"
@@ -70,7 +73,7 @@ def test_the_pairs_are_the_same_in_blocks_of_any_size(monkeypatch: pytest.Monkey
     rng = random.Random(3)
     texts = [SENTENCE.replace(rng.choice(SENTENCE.split()), "lamp") for _ in range(60)]
     whole = pairs(texts, 0.7)
-    monkeypatch.setattr("flywheel.dedup.join.BLOCK", 7)
+    monkeypatch.setattr("flywheel.dedup.sets.BLOCK", 7)
     assert len(whole) > 100
     assert pairs(texts, 0.7) == whole
 
@@ -249,7 +252,7 @@ def test_the_positive_control_catches_all_it_plants(tmp_path: Path, evaluation: 
     rows = [said(f"e{i}", text, evaluation_set="s") for i, text in enumerate(evaluation)]
     path, _ = warehouse(tmp_path, [*rows, said("a", "a prompt")])
     caught, planted = positive_control(path)
-    assert caught == planted == 6
+    assert caught == planted == 8
 
 
 def test_the_positive_control_notices_a_net_with_a_hole(
@@ -257,10 +260,58 @@ def test_the_positive_control_notices_a_net_with_a_hole(
 ) -> None:
     path, _ = warehouse(tmp_path, [said("e", SENTENCE, evaluation_set="s")])
     with monkeypatch.context() as broken:
-        broken.setattr("flywheel.dedup.marks._edges", lambda rows, threshold: [])
-        assert positive_control(path) == (2, 3)
+        nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+        broken.setattr("flywheel.dedup.control.similar_pairs", lambda texts, threshold: nothing)
+        assert positive_control(path) == (3, 4)
     monkeypatch.setattr(EvaluationRuns, "find", lambda self, texts: [])
-    assert positive_control(path) == (2, 3)
+    assert positive_control(path) == (2, 4)
+
+
+DERIVED_FILES = ("near_duplicates", "prompt_groups", "contamination", "evaluation_overlaps")
+
+
+def test_marks_of_many_nights_are_those_of_one_run_over_everything(tmp_path: Path) -> None:
+    rng = random.Random(9)
+    texts = corpus(240, seed=21)
+    rows = [
+        said(f"k{n}", text, rng.choice(["prompt", "response", "trajectory"]), hints=[f"h{n % 90}"])
+        for n, text in enumerate(texts)
+    ]
+    tests = [said(f"e{n}", texts[n], evaluation_set="s") for n in (3, 50, 120)]
+    rows += [said("inside", f"so : {texts[3]} .", "response")]
+    rows.append(said("half", " ".join(texts[50].split()[:60]), "response"))
+    nights = [rows[:100], [*rows[:180], *tests[:1]], [*rows[40:], *tests], [*rows, *tests[1:]]]
+    for number, night in enumerate(nights):
+        (tmp_path / f"fresh{number}").mkdir()
+        path, fresh = warehouse(tmp_path / f"fresh{number}", night)
+        quiet_mark(path, fresh)
+        grown = Layout(tmp_path / "grown")
+        report = quiet_mark(path, grown)
+        for name in DERIVED_FILES:
+            assert grown.derived(name).read_bytes() == fresh.derived(name).read_bytes(), name
+    assert all(derived(grown, name) for name in DERIVED_FILES)
+    assert report.near_duplicates["newly_compared"] <= 41
+    assert quiet_mark(path, grown).near_duplicates["newly_compared"] == 0
+
+
+def test_what_covers_half_of_a_prompt_is_shown_and_excludes_nothing(tmp_path: Path) -> None:
+    words = [f"w{n}" for n in range(40)]
+    rows = [
+        said("e", " ".join(words), evaluation_set="s"),
+        said("most", " ".join(["before", *words[:30], "other", "words"]), "response"),
+        said("pieces", " ".join([*words[:10], "x", *words[12:22], "y", *words[25:]]), "trajectory"),
+        said("phrase", " ".join([*words[:12], "and so on"]), "response"),
+    ]
+    path, layout = warehouse(tmp_path, rows)
+    quiet_mark(path, layout)
+    shown = {row["text_key"]: row for row in derived(layout, "evaluation_overlaps")}
+    assert shown.keys() == {"most", "pieces"}
+    assert shown["most"]["covered_8_frac"] == shown["most"]["covered_13_frac"] == 30 / 40
+    assert shown["most"]["span"] == " ".join(words[:30])
+    assert shown["pieces"]["covered_8_frac"] == 35 / 40
+    assert shown["pieces"]["covered_13_frac"] == 15 / 40
+    assert shown["pieces"]["span"] == " ".join(words[25:])
+    assert derived(layout, "contamination") == []
 
 
 def test_a_threshold_out_of_range_and_a_missing_warehouse_are_refused(tmp_path: Path) -> None:
@@ -269,3 +320,42 @@ def test_a_threshold_out_of_range_and_a_missing_warehouse_are_refused(tmp_path: 
         mark(tmp_path / "warehouse.duckdb", layout, threshold=0.2)
     with pytest.raises(WarehouseError, match="materialize"):
         mark(tmp_path / "warehouse.duckdb", layout)
+
+
+def talk(kind: str, uid: str, *turns: tuple[str, str], **values: object) -> dict[str, object]:
+    """A landed row whose prompt is a conversation of several turns."""
+    messages = tuple(Message(role=role, content=content) for role, content in turns)
+    prompt = {"prompt": dump(messages), "prompt_text": text_of(messages), "prompt_key": uid}
+    return row(kind, uid, **values) | prompt
+
+
+def test_what_continues_a_conversation_shares_its_split_whatever_group_was_given(
+    tmp_path: Path,
+) -> None:
+    first, answer = ("user", QUESTIONS["lamp"]), ("assistant", "it has a worn plug")
+    then, rules = ("user", QUESTIONS["tent"]), ("system", RULES)
+    steps = (
+        Message(role="user", content=QUESTIONS["bike"]),
+        Message(role="assistant", content="9"),
+    )
+    delivered = [
+        talk("demonstration", "start", first, response="r1", group_hint="desk"),
+        talk("demonstration", "later", first, answer, then, response="r2", group_hint="other"),
+        talk("demonstration", "apart", rules, then, response="r3"),
+        talk("demonstration", "asked", rules, ("user", QUESTIONS["bike"]), response="r4"),
+        talk("trajectory", "path", rules, outcome="passed", task_id="t")
+        | {"steps": dump(steps), "steps_text": text_of(steps), "steps_key": "s", "step_count": 2},
+    ]
+    layout = write_lake(tmp_path, delivered)
+    dbt(layout, "run", "--exclude", "tag:after_dedup")
+    quiet_mark(layout.warehouse, layout)
+    groups = {row["prompt_key"]: row["group_id"] for row in derived(layout, "prompt_groups")}
+    assert groups["later"] == groups["start"], "one is the beginning of the other"
+    assert groups["path"] == groups["asked"], "the user speaks in the first step"
+    assert len(set(groups.values())) == 3
+    torn = [{"prompt_key": key, "group_id": f"g{n}"} for n, key in enumerate(groups)]
+    write_table(
+        pa.Table.from_pylist(torn, DERIVED["prompt_groups"]), layout.derived("prompt_groups")
+    )
+    with pytest.raises(AssertionError, match="assert_no_root_in_two_splits"):
+        dbt(layout, "build", "--select", "tag:after_dedup", "--exclude", "test_type:unit")

@@ -97,11 +97,15 @@ def datasets(folder: Path, **changes: Any) -> dict[str, str]:
             "votes_a": 2,
             "votes_b": 0,
             "ties": 0,
+            "tested_votes": 2,
+            "tested_votes_right": 2,
+            "tested_votes_for_a": 2,
             "domain": None,
         }
         for one in COLOURS
     ]
-    pairs.append({**pairs[0], "probability_a": 0.5, "votes_a": 1, "votes_b": 1})
+    torn = {"votes_a": 1, "votes_b": 1, "tested_votes_right": 0, "tested_votes_for_a": 1}
+    pairs.append({**pairs[0], "probability_a": 0.5, **torn})
     demonstrations = [
         {
             "prompt": dump(prompt_of(f"say {one}")),
@@ -150,6 +154,8 @@ def test_one_evaluation_from_datasets_to_report(tmp_path: Path) -> None:
     assert reward["annotator_ceiling"] == 4 / 5  # four pairs 2:0, one 1:1
     assert reward["annotator_ceiling_pairs"] == 5
     assert reward["agreement_with_one_annotator"] == (reward["accuracy"] * 4 + 0.5) / 5
+    assert (reward["annotator_accuracy"], reward["annotator_accuracy_votes"]) == (4 / 5, 10)
+    assert reward["accuracy_in_their_place"] == (reward["accuracy"] * 4 + 0.5) / 5
     assert (reward["undecided"], reward["too_long"]) == (1, 0)
     assert (reward["plurality_pairs"], reward["plurality_undecided"]) == (4, 1)
     assert reward["plurality_agreement"] == reward["accuracy"]
@@ -160,6 +166,8 @@ def test_one_evaluation_from_datasets_to_report(tmp_path: Path) -> None:
     page = (tmp_path / "run" / "report.html").read_text()
     assert "&lt;script&gt;alert" in page and "<script>" not in page
     assert "agrees with the plurality of votes" in page
+    assert "an annotator is right 80.0% of the time" in page
+    assert "an annotator sides with the weighted vote of the others" in page
     assert "split evenly" in page and "one agrees with another 80.0%" in page
     assert "Held-out demonstrations" in page and "simulated" not in page
     assert (tmp_path / "run" / "samples.parquet").exists()
@@ -281,8 +289,41 @@ def test_the_plurality_of_votes_and_the_slices_by_domain_by_hand() -> None:
     assert desk["ci"][0] < 0.75 < desk["ci"][1]
 
 
+def test_an_annotator_and_the_model_are_set_against_the_same_votes_of_the_others() -> None:
+    """Three votes for a, a, b: without one a the others are split, which tests nobody."""
+    from flywheel.evaluate.reward import Judged, _others
+
+    options: dict[str, Any] = {"resamples": 200, "seed": 0}
+
+    def judged(name: str, tested: int | None, right: int, for_a: int, scored: float) -> Judged:
+        votes = {"tested_votes": tested, "tested_votes_right": right, "tested_votes_for_a": for_a}
+        return Judged({"group_id": name} | votes, scored, 0.0)
+
+    alone = [judged("lone", 0, 0, 0, 1.0), judged("new", None, 0, 0, 1.0), Judged({}, 1.0, 0.0)]
+    told = [judged("torn", 1, 0, 1, 1.0), judged("one", 3, 3, 3, 0.0), judged("half", 2, 1, 1, 0.5)]
+    found = _others([*alone, *told], options)
+    assert found["annotator_accuracy"] == (0 + 1 + 0.5) / 3
+    assert found["accuracy_in_their_place"] == (1 + 0 + 0.5) / 3
+    assert found["over_annotators"] == pytest.approx(0)
+    assert (found["annotator_accuracy_pairs"], found["annotator_accuracy_votes"]) == (3, 6)
+    assert found["over_annotators_ci"][0] < 0 < found["over_annotators_ci"][1]
+    assert _others(alone, options)["annotator_accuracy"] is None
+
+
+def test_the_ceiling_of_a_split_counts_its_tested_votes(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    from flywheel.datasets.ceiling import annotator_ceiling
+
+    rows = [{"tested_votes": 3, "tested_votes_right": 2}, {"tested_votes": None}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "validation.parquet")
+    pq.write_table(pa.table({"votes_a": [1]}), tmp_path / "test.parquet")  # an older dataset
+    assert annotator_ceiling(tmp_path, "validation") == (2 / 3, 3)
+    assert annotator_ceiling(tmp_path, "test") == annotator_ceiling(tmp_path, "train") == (None, 0)
+
+
 def test_near_repeats_of_one_prompt_count_as_one_prompt() -> None:
-    from flywheel.evaluate.policies import Answers, compare
+    from flywheel.evaluate.versus import Answers, compare
 
     def compared(prompts: int, repeats: int) -> dict[str, Any]:
         prompt = prompt_of("?")

@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
+from transformers import LlamaConfig
 
-from flywheel.train.footprint import bytes_per_process, choose_stage
+from flywheel.train.footprint import bytes_per_process, cache_bytes, choose_stage
 
 B7 = 7_000_000_000
 H100 = 80e9
@@ -52,3 +53,20 @@ def test_what_fits_at_no_stage_is_told_with_the_remedy() -> None:
     stage, reason = choice()
     assert stage == 2 and "117.3 GiB of 74.5 GiB" in reason and "offload = true" in reason
     assert "offload" not in choice(offload=True, parameters=100 * B7)[1]
+
+
+def test_what_is_held_beside_the_module_is_counted_and_told() -> None:
+    asked: dict[str, Any] = {"processes": 8, "parameters": B7, "trainable": B7}
+    assert choice(**asked)[0] == 2  # 14 + 112 / 8 GB
+    stage, reason = choice(**asked, beside_bytes=30e9)  # 28 + 30 GB do not leave room for it
+    assert stage == 3 and "27.9 GiB of it beside the module" in reason
+    assert "beside the module" not in choice(**asked)[1]
+
+
+def test_keys_and_values_are_those_of_the_key_heads() -> None:
+    config = LlamaConfig(
+        hidden_size=64, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=2
+    )
+    one = cache_bytes(config, rows=1, tokens=1, is_bf16=True)
+    assert one == 2 * 3 * 2 * 8 * 2  # both, layers, heads, numbers, bytes
+    assert cache_bytes(config, rows=4, tokens=5, is_bf16=False) == 4 * 5 * 2 * one

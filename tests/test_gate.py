@@ -1,25 +1,48 @@
 """The gate: what it promotes, holds and rejects, and the numbers that it gives."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from flywheel.evaluate.stats import rate
-from flywheel.promotion import GateSettings, decide
+from flywheel.errors import PromotionError, SettingsError
+from flywheel.layout import Layout
+from flywheel.promotion import GateSettings, challenger_number, decide, decide_and_record
+
+UNIT = [0.0, 1.0]
 
 
-def result(**changes: Any) -> dict[str, Any]:
+def told(win_rate: float, groups: int = 300, scale: list[float] = UNIT) -> dict[str, Any]:
+    """What `versus.against` tells: that share of groups won, the others lost."""
+    won = round(win_rate * groups)
+    return {
+        "win_rate": win_rate,
+        "ci": [win_rate - 0.05, win_rate + 0.05],
+        "outcomes": [1.0] * won + [0.0] * (groups - won),
+        "scale": scale,
+        "prompts": groups,
+        "groups": groups,
+    }
+
+
+def part(name: str, win_rate: float, groups: int = 100) -> dict[str, Any]:
+    return {"axis": "domain", "name": name, **told(win_rate, groups)}
+
+
+def result(win_rate: float = 0.65, groups: int = 300, **changes: Any) -> dict[str, Any]:
     policy = {
         "opponent": "champion",
-        "win_rate": 0.6,
-        "ci": [0.55, 0.65],
-        "prompts": 300,
-        "groups": 300,
+        **told(win_rate, groups),
         "mean_response_tokens": 20.0,
         "opponent_response_tokens": 20.0,
         "ended_frac": 1.0,
+        "distinct_frac": {"policy": 0.9, "champion": 0.9},
         "grader": "refund_desk",
-        "versus": {"sft": {"win_rate": 0.55, "ci": [0.5, 0.6]}},
+        "versus": {"sft": told(0.55)},
+        "proxy": told(0.52),
+        "slices": [part("chat", 0.65), part("mail", 0.6)],
     }
     return {"policy": {**policy, **changes}, "reward_model": ahead(0.08, 0.05, 0.11)}
 
@@ -32,27 +55,41 @@ def ahead(difference: float, low: float, high: float, groups: int = 300) -> dict
 @pytest.mark.parametrize(
     ("changes", "decision", "reason"),
     [
-        ({}, "PROMOTE", "lower bound 0.550 is above 0.5"),
-        ({"win_rate": 0.4, "ci": [0.35, 0.45]}, "REJECT", "worse than champion"),
-        ({"versus": {"sft": {"win_rate": 0.4, "ci": [0.3, 0.49]}}}, "HOLD", "SFT policy"),
-        ({"versus": {"sft": {"win_rate": 0.5, "ci": [0.4, 0.5]}}}, "PROMOTE", "lower bound"),
-        ({"win_rate": 0.55, "ci": [0.5, 0.6]}, "HOLD", "0.500 is not above 0.5"),
-        ({"win_rate": 0.45, "ci": [0.4, 0.5]}, "HOLD", "undecided against champion"),
-        ({"win_rate": 0.9, "ci": [0.8, 0.95], "ended_frac": 0.79}, "REJECT", "79% of answers"),
+        ({}, "PROMOTE", "the lower bound is above 0.5"),
+        ({"win_rate": 0.38}, "REJECT", "worse than champion: win rate 0.380"),
+        ({"versus": {"sft": told(0.35)}}, "HOLD", "worse than the SFT policy it came from"),
+        ({"versus": {"sft": told(0.48)}}, "PROMOTE", "lower bound"),
+        ({"versus": {}}, "PROMOTE", "lower bound"),
+        ({"win_rate": 0.5}, "HOLD", "undecided: win rate 0.500"),
+        ({"win_rate": 0.45}, "HOLD", "undecided: win rate 0.450"),
+        ({"win_rate": 0.9, "ended_frac": 0.79}, "REJECT", "79% of answers"),
         ({"ended_frac": 0.8, "mean_response_tokens": 30.0}, "PROMOTE", "lower bound"),
         ({"ended_frac": 0.5}, "REJECT", "50% of answers end"),
         ({"mean_response_tokens": 31.0}, "REJECT", "1.5 times"),
-        ({"win_rate": 0.52, "ci": [0.48, 0.56]}, "HOLD", "about 1200 prompts would settle it"),
-        ({"win_rate": 0.5, "ci": [0.45, 0.55]}, "HOLD", "undecided against champion"),
+        ({"distinct_frac": {"policy": 0.45, "champion": 0.9}}, "PROMOTE", "lower bound"),
+        ({"distinct_frac": {"policy": 0.44, "champion": 0.9}}, "REJECT", "modes collapse"),
+        ({"win_rate": 0.56}, "HOLD", "more groups of prompts like these would settle it"),
         ({"groups": 29}, "HOLD", "29 groups of prompts decide nothing"),
-        ({"groups": 29, "win_rate": 0.1, "ci": [0, 0.2]}, "HOLD", "29 groups of prompts"),
+        ({"groups": 29, "win_rate": 0.1}, "HOLD", "29 groups of prompts"),
         ({"groups": 3, "ended_frac": 0.1}, "HOLD", "3 groups of prompts"),
         ({"groups": 3, "mean_response_tokens": 99.0}, "HOLD", "3 groups of prompts"),
+        ({"slices": [part("chat", 0.8), part("mail", 0.2)]}, "REJECT", "worse on domain 'mail'"),
+        ({"slices": [part("chat", 0.8), part("mail", 0.35)]}, "HOLD", "'mail' may be worse"),
+        ({"slices": [part("mail", 0.35, groups=29)]}, "PROMOTE", "lower bound"),
+        ({"slices": [part("mail", 0.0, groups=29)]}, "REJECT", "worse on domain 'mail'"),
+        ({"versus": {"sft": told(0.35)}, "proxy": told(0.9)}, "REJECT", "past the turn"),
+        ({"turn": {"root_nats": 2.0, "peak_ci": [0.5, 1.9]}}, "REJECT", "gold turns at 0.50 to"),
+        ({"turn": {"root_nats": 1.0, "peak_ci": [0.5, 1.9]}}, "HOLD", "perhaps past the turn"),
+        ({"turn": {"root_nats": 9.0, "peak_ci": [0.5, None]}}, "HOLD", "to no end"),
+        ({"turn": {"root_nats": 0.4, "peak_ci": [0.5, 1.9]}}, "PROMOTE", "lower bound"),
+        ({"versus": {"sft": told(0.35)}, "proxy": None}, "HOLD", "worse than the SFT policy"),
+        ({"win_rate": 0.55, "scale": [-1.0, 2.0]}, "HOLD", "undecided"),
+        ({"win_rate": 0.7, "scale": [-1.0, 2.0]}, "PROMOTE", "lower bound"),
     ],
 )
 def test_the_gate_gives_its_numbers(changes: dict, decision: str, reason: str) -> None:
     found = decide(result(**changes), GateSettings())
-    assert found.decision == decision
+    assert found.decision == decision, found.reasons
     assert any(reason in one for one in found.reasons), found.reasons
 
 
@@ -75,14 +112,90 @@ def test_a_reward_model_must_beat_the_better_rule_of_length(
     assert found.decision == decision and reason in found.reasons[0]
 
 
+def test_a_broken_invariant_rejects_whatever_else_was_measured() -> None:
+    broken = {"broken_invariants": {"trained on the test": "3 of 40 evaluation prompts"}}
+    for groups in (3, 300):
+        found = decide(result(win_rate=0.9, groups=groups) | broken, GateSettings())
+        assert found.decision == "REJECT"
+        assert found.reasons[0] == "trained on the test: 3 of 40 evaluation prompts"
+
+
 def test_a_hold_gives_every_reason() -> None:
-    facts = result(win_rate=0.5, ci=[0.45, 0.55], versus={"sft": {"win_rate": 0, "ci": [0, 0]}})
+    facts = result(win_rate=0.5, versus={"sft": told(0.3)}, slices=[part("mail", 0.35)])
     found = decide(facts | {"reward_model": ahead(0.0, -0.1, 0.1)}, GateSettings())
-    assert found.decision == "HOLD" and len(found.reasons) == 3
+    assert found.decision == "HOLD" and len(found.reasons) == 4
 
 
 def test_three_wins_of_three_promote_nobody() -> None:
     for count, decision in ((3, "HOLD"), (12, "PROMOTE")):
-        won = rate([1.0] * count, range(count))
-        facts = result(win_rate=won.value, ci=won.ci, prompts=count, groups=count)
+        facts = result(win_rate=1.0, groups=count, slices=[])
         assert decide(facts, GateSettings(least_prompts=1)).decision == decision
+
+
+def test_each_further_challenger_needs_more_evidence() -> None:
+    facts = result(win_rate=0.61)
+    said = [decide(facts, GateSettings(), number).decision for number in (1, 3, 30)]
+    assert said == ["PROMOTE", "PROMOTE", "HOLD"]
+
+
+def test_an_older_evaluation_is_to_be_made_again() -> None:
+    facts = result()
+    del facts["policy"]["outcomes"]
+    with pytest.raises(PromotionError, match="materialize held_out_evaluation again"):
+        decide(facts, GateSettings())
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for bad in ({"level": 0.0}, {"level": 1.0}, {"slice_margin": 0.0}, {"slice_margin": 0.5}):
+        with pytest.raises(SettingsError, match="slice_margin"):
+            GateSettings(**bad)
+
+
+def test_the_number_of_a_challenger_counts_weights_and_begins_anew_with_a_champion(
+    tmp_path: Path,
+) -> None:
+    layout = Layout(tmp_path)
+
+    def judged(generation: str, content_hash: str, win_rate: float) -> int:
+        folder = layout.evaluation(generation)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "result.json").write_text(json.dumps([generation, content_hash, win_rate]))
+        checkpoint = layout.checkpoint("policy", generation)
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        (checkpoint / "manifest.json").write_text(json.dumps({"content_hash": content_hash}))
+        number = challenger_number(layout, content_hash)
+        decide_and_record(
+            layout,
+            generation,
+            decide(result(win_rate=win_rate), GateSettings(), number),
+            content_hash=content_hash,
+            compared_with=champion_hash[-1],
+            human_approval=False,
+        )
+        return number
+
+    champion_hash = [""]
+    assert judged("g0001", "a", 0.8) == 1  # promoted: a reign begins
+    champion_hash.append("a")
+    assert judged("g0002", "b", 0.5) == 1
+    assert judged("g0002", "b", 0.52) == 1  # looked at again
+    assert judged("g0003", "c", 0.4) == 2
+    assert judged("g0002", "b", 0.51) == 1
+    assert judged("g0004", "d", 0.8) == 3  # promoted
+    champion_hash.append("d")
+    assert judged("g0005", "e", 0.5) == 1
+
+
+def test_the_gate_itself_promotes_no_equal_more_often_than_its_level() -> None:
+    """Twenty looks at each of 400 challengers that are no better, slices and all."""
+    rng = np.random.default_rng(0)
+    promoted = 0
+    for _ in range(400):
+        drawn = rng.choice([0.0, 0.5, 1.0], size=600, p=[0.4, 0.2, 0.4])
+        for look in range(30, 601, 30):
+            facts = result(groups=look, slices=[])
+            facts["policy"] |= {"outcomes": drawn[:look].tolist(), "groups": look}
+            if decide(facts, GateSettings()).decision == "PROMOTE":
+                promoted += 1
+                break
+    assert promoted / 400 <= 0.05 + 2 * (0.05 * 0.95 / 400) ** 0.5

@@ -515,7 +515,8 @@ def test_whatever_a_file_holds_every_line_is_accounted_for(
     path = put(layout, name, content)
     os.utime(path, (0, 0))  # old, so that landing need not wait whether it holds still
     (batch,) = land_all(layout, quarantine_limit=1)
-    if name.startswith("x.jsonl"):
+    is_mixed = "match equally well" in batch.why  # refused as a whole, by no fault of a line
+    if name.startswith("x.jsonl") and not is_mixed:
         assert batch.lines == content.count(b"\n") + bool(content and content[-1:] != b"\n")
     kept = _rows(layout.lake.glob("landing/*/b*.parquet")) | _rows(layout.lake.glob("raw/*/b*"))
     refused = _rows(layout.quarantine.glob("b*.parquet"))

@@ -121,13 +121,6 @@ USER, GOOD, BAD = (
         ({"prompt": "The sky is", "chosen": " blue.", "rejected": " green."}, Comparison),
         ({"prompt": USER, "chosen": GOOD, "rejected": BAD}, Comparison),
         ({"chosen": USER + GOOD, "rejected": USER + BAD}, Comparison),
-        (
-            {
-                "chosen": "\n\nHuman: The sky is\n\nAssistant: blue.",
-                "rejected": "\n\nHuman: The sky is\n\nAssistant: green.",
-            },
-            Comparison,
-        ),
         ({"prompt": "The sky is", "completion": " blue.", "label": True}, Interaction),
         ({"prompt": "The sky is", "completion": " blue.", "label": "False"}, Interaction),
         ({"messages": USER + GOOD, "label": False}, Interaction),
@@ -156,7 +149,7 @@ def test_spaces_that_lead_a_completion_are_kept() -> None:
         ("openai", {"messages": USER}, "no assistant turn"),
         ("openai", {"messages": [{"content": "x"}]}, "needs a role"),
         ("trl", {"chosen": GOOD, "rejected": BAD}, "share no beginning"),
-        ("trl", {"chosen": "a", "rejected": "b"}, "must begin with"),
+        ("trl", {"chosen": "a", "rejected": "b"}, "no border where it ends"),
         ("trl", {"prompt": "p", "completion": "c", "label": 1}, "true or false"),
         ("tau_bench", {"task_id": 1, "reward": True, "info": {}, "traj": USER + GOOD}, "number"),
         ("tau_bench", {"task_id": 1, "reward": 1, "info": {}, "traj": GOOD}, "the user's turn"),
@@ -198,7 +191,16 @@ def test_a_misspelt_field_of_our_own_format_is_refused() -> None:
         read("flywheel", {"kind": "rating", "prompt": "p", "seconds": "12", "rating": 1})
 
 
-@pytest.mark.parametrize("value", [{"prompt": "p"}, {"text": "t"}, {"conversations": []}, {}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"prompt": "p"},
+        {"text": "t"},
+        {"conversations": []},
+        {"transcript": "\n\nHuman: x", "rating": 4.0, "red_team_member_id": 7},
+        {},
+    ],
+)
 def test_an_unknown_shape_is_a_raw_source(value: dict[str, Any]) -> None:
     assert recognise([value])[0] == "raw"
 
@@ -285,8 +287,8 @@ def test_gsm8k_lands_as_demonstrations_with_its_numbers(tmp_path: Path) -> None:
         ("mbpp/mbpp.jsonl", "raw", "raw"),
         ("pandalm/testset-v1.json", "raw", "raw"),
         ("trl_samples/kto_en_demo.json", "trl", "interaction"),
-        ("trl_samples/dpo_en_demo.json", "raw", "raw"),
-        ("open_assistant/en_100_tree.jsonl", "raw", "raw"),
+        ("trl_samples/dpo_en_demo.json", "sharegpt", "comparison"),
+        ("trl_samples/glaive_toolcall_en_demo.json", "sharegpt", "demonstration"),
     ],
 )
 def test_real_files_are_recognised_by_their_keys(

@@ -10,9 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from flywheel.ingest import BatchManifest, land
+from flywheel.ingest.columns import SALT_FILE
 from flywheel.ingest.formats import FORMATS
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
+from tests.format_samples import SAMPLES
 
 ASKED = [{"role": "user", "content": "q"}]
 CALL = {"id": "1", "function": {"name": "f", "arguments": '{"a":null}'}}
@@ -28,6 +30,34 @@ def run(reward: float | None, reward_info: Any, **more: Any) -> dict[str, Any]:
     return {"task_id": 1, "trial": None, "reward": reward, "info": info, "traj": traj} | more
 
 
+def said(who: str, value: str) -> dict[str, Any]:
+    return {"from": who, "value": value}
+
+
+def labelled(region: dict[str, Any]) -> dict[str, Any]:
+    value = {"selected": None, "text": None} | region["value"]
+    annotation = {"id": 1, "completed_by": 7, "was_cancelled": None, "last_action": None}
+    annotation |= {"result": [region | {"value": value}], "lead_time": None}
+    data = {"prompt": "q", "left": "x", "right": "y"}
+    return {"id": 1, "data": data, "annotations": [annotation], "drafts": [], "predictions": None}
+
+
+def assessed(**told: Any) -> dict[str, Any]:
+    source = {"source_type": "HUMAN", "source_id": "u"}
+    names = {"assessment_name": "helpful", "source": source, "rationale": None, "metadata": None}
+    return {"request": "q", "response": "a", "assessment_id": "1"} | names | told
+
+
+def reply(role: str, text: str, ranks: list[int | None]) -> dict[str, Any]:
+    below = [
+        {"message_id": f"{text}{n}", "role": "assistant", "text": f"a{n}", "rank": rank}
+        | {"deleted": None, "synthetic": None, "review_result": None}
+        for n, rank in enumerate(ranks)
+    ]
+    return {"message_id": text, "role": role, "text": text, "replies": below, "rank": None}
+
+
+ASKS = "\n\nHuman: q\n\nAssistant: "
 ROWS: dict[str, list[dict[str, Any]]] = {
     "flywheel": [
         {"kind": "demonstration", "prompt": "p", "response": "r", "choice": None, "group": None},
@@ -55,6 +85,47 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"prompt": "p", "chosen": "a", "rejected": "b", "completion": None, "note": None},
         {"prompt": None, "completion": "c", "label": True},
     ],
+    "openrlhf": [
+        {"input": "q", "output": "a", "label": None, "datasource": None},
+        {"input": "q", "output": None, "label": "5", "datasource": "sums"},
+        {"input": None, "output": "a", "label": None, "datasource": None},
+    ],
+    "sharegpt": [
+        {"conversations": [said("human", "q"), said("gpt", "a")], "chosen": None, "system": None},
+        {"conversations": [said("human", "q")], "chosen": said("gpt", "a")}
+        | {"rejected": said("gpt", "b"), "kto_tag": None, "system": "s"},
+        {"conversations": [said("human", "q")], "chosen": None, "rejected": None},
+    ],
+    "label_studio": [
+        labelled({"from_name": "cmp", "type": "pairwise", "value": {"selected": "left"}}),
+        labelled({"from_name": "why", "type": "textarea", "value": {"text": ["because"]}}),
+        labelled({"from_name": "cmp", "type": "pairwise", "value": {"selected": None}}),
+    ],
+    "argilla": [
+        {"prompt": "q", "a": "x", "b": "y", "better.responses": ["a"], "better.suggestion": None}
+        | {"better.responses.users": ["u"], "better.responses.status": ["submitted"]},
+        {"prompt": "q", "a": "x", "b": "y", "better.responses": None, "better.suggestion": "a"},
+        {"prompt": None, "a": "x", "b": "y", "better.responses": ["a"]}
+        | {"better.responses.users": ["u"], "better.responses.status": ["submitted"]},
+    ],
+    "mlflow": [
+        assessed(feedback={"value": True, "error": None}, expectation=None),
+        assessed(feedback=None, expectation={"value": "better"}),
+        assessed(feedback={"value": None, "error": "timeout"}),
+        assessed(feedback=None, expectation=None),
+    ],
+    "oasst": [
+        {
+            "message_tree_id": "t",
+            "tree_state": None,
+            "prompt": reply("prompter", "q", [0, 1, None]),
+        },
+        {"message_tree_id": "u", "tree_state": None, "prompt": reply("prompter", "q", [])},
+    ],
+    "hh_rlhf": [
+        {"chosen": f"{ASKS}yes", "rejected": f"{ASKS}no", "note": None},
+        {"chosen": f"{ASKS}yes", "rejected": None, "note": None},
+    ],
     "question_answer": [
         {"question": "q", "answer": "a #### 4", "hint": None},
         {"question": "q", "answer": None, "hint": "h"},
@@ -65,8 +136,21 @@ TAKEN = {
     "tau_bench": (3, 2),
     "openai": (3, 1),
     "trl": (3, 2),
+    "openrlhf": (2, 1),
+    "sharegpt": (2, 1),
+    "label_studio": (1, 2),
+    "argilla": (1, 2),
+    "mlflow": (2, 2),
+    "oasst": (1, 1),
+    "hh_rlhf": (1, 1),
     "question_answer": (1, 1),
 }
+AGENTS = ("atif", "art", "nvidia", "swe_agent", "langfuse", "otel", "tensorzero")
+ROWS |= {name: SAMPLES[name] for name in AGENTS}
+# what one column of Arrow can hold
+ROWS |= {"atif": SAMPLES["atif"][1:], "swe_agent": SAMPLES["swe_agent"][:1]}
+ROWS["tensorzero"] = [row | {"snapshot_hash": None} for row in SAMPLES["tensorzero"][:2]]
+TAKEN |= {name: (len(ROWS[name]), 0) for name in AGENTS}
 OUTSIDE = {"batch_id", "file", "record_uid", "byte_offset", "landed_at", "seen_at", "raw"}
 
 
@@ -78,6 +162,8 @@ def filled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def landed(home: Path, path: Path) -> tuple[BatchManifest, list[dict[str, Any]]]:
     layout = Layout(home)
+    home.mkdir(parents=True, exist_ok=True)
+    (home / SALT_FILE).write_text("one salt for every home")  # so that pseudonyms are alike
     (batch,) = land([path], layout, quarantine_limit=0.9, source="s", log=lambda _: None)
     folders = [layout.landing(kind) for kind in batch.rows_by_kind if kind != "raw"]
     tables = [*map(read_folder, folders), read_folder(layout.quarantine)]

@@ -12,10 +12,11 @@ ROOT = Path(__file__).parent.parent
 
 # Heavy third-party package -> the only places that may import it.
 HOMES = {
+    "daft": {"flywheel.dedup"},
     "dagster": {"assets"},
     "dagster_dbt": {"assets"},
     "deepspeed": {"flywheel.train"},
-    "duckdb": {"flywheel.dedup", "flywheel.warehouse"},
+    "duckdb": {"flywheel.dedup", "flywheel.lineage", "flywheel.warehouse"},
     "fsspec": {"flywheel.stores"},
     "great_expectations": {"flywheel.quality"},
     "tensorboardX": {"flywheel.process"},
@@ -36,8 +37,10 @@ MAY_IMPORT = {
     "flywheel.ingest": GROUND | {"flywheel.records", "flywheel.lake"},
     "flywheel.stores": GROUND | {"flywheel.lake", "flywheel.ingest"},  # what it fetches lands
     "flywheel.dedup": GROUND | {"flywheel.lake", "flywheel.warehouse"},
+    "flywheel.labels": GROUND | {"flywheel.records", "flywheel.lake", "flywheel.warehouse"},
     "flywheel.datasets": GROUND | {"flywheel.records"},
     "flywheel.warehouse": GROUND | {"flywheel.datasets"},
+    "flywheel.export": GROUND | {"flywheel.records", "flywheel.datasets"},
     "flywheel.models": GROUND | {"flywheel.records", "flywheel.datasets"},
     "flywheel.rollout": GROUND | {"flywheel.records", "flywheel.datasets", "flywheel.models"},
     "flywheel.train": GROUND
@@ -45,10 +48,12 @@ MAY_IMPORT = {
     | {"flywheel.rollout"},  # reinforcement learns from what the policy samples
     "flywheel.evaluate": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process"}
-    | {"flywheel.rollout", "flywheel.sample"},
+    | {"flywheel.rollout", "flywheel.sample", "flywheel.models", "flywheel.dedup"},
     "flywheel.collect": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process", "flywheel.rollout"},
-    "flywheel.promotion": GROUND | {"flywheel.lake"},
+    "flywheel.promotion": GROUND | {"flywheel.lake", "flywheel.evaluate"},  # evidence, no models
+    "flywheel.lineage": GROUND
+    | {"flywheel.lake", "flywheel.ingest", "flywheel.datasets", "flywheel.promotion"},
     "assets": None,  # the outermost room: it may import all of flywheel
 }
 

@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from flywheel.errors import TrainingError
-from flywheel.sample.reinforce import curve_of, limits_of
+from flywheel.evaluate.overoptimisation import fitted, turn_of
+from flywheel.sample.reinforce import CAUTION, curve_of, limit_of
 
 
 def measured(gains: dict[float, float], start: float = 0.6) -> list[dict[str, float]]:
@@ -35,10 +36,52 @@ def test_gold_that_only_rises_has_no_peak() -> None:
     assert curve_of(measured({})).peak is None
 
 
-def test_a_limit_is_chosen_without_the_run_that_it_ends() -> None:
-    assert limits_of([1.0, 2.0, 3.0]) == [2.5**2, 2.0**2, 1.5**2]
-    assert limits_of([None, 2.0, 3.0])[1:] == [9.0, 4.0]
-    with pytest.raises(TrainingError, match="at least two seeds"):
-        limits_of([1.0])
-    with pytest.raises(TrainingError, match="none of them has one"):
-        limits_of([1.0, None])
+def test_a_run_is_to_end_before_the_peak_and_without_one_not_at_all() -> None:
+    assert 0 < limit_of(2.0) < 2.0**2
+    assert limit_of(2.0) == (CAUTION * 2.0) ** 2
+    assert limit_of(None) == 0.0  # GrpoSettings: no limit
+
+
+def test_best_of_n_has_a_form_and_a_peak_of_its_own() -> None:
+    points = [(0.0, 0.0, 0.5), *((d, d, 0.5 + d * (0.2 - 0.05 * d)) for d in (0.5, 1, 1.5, 2, 3))]
+    curve = fitted(points, "best_of_n")
+    assert (curve.alpha, curve.beta, curve.peak) == pytest.approx((0.2, 0.05, 2.0))
+    assert curve.gained(2.0, "best_of_n") == pytest.approx(0.2)
+
+
+def noisy(noise: float, seed: int, points: int = 20) -> list[tuple[float, float, float]]:
+    """A curve with its peak at exp(.11 / .08 - 1) = 1.455, measured with this much noise."""
+    rng = np.random.default_rng(seed)
+    roots = np.linspace(0.2, 4, points)
+    gold = 0.6 + roots * (0.11 - 0.08 * np.log(roots)) + rng.normal(0, noise, points)
+    return [(0.0, 0.0, 0.6), *zip(roots, roots, gold, strict=True)]
+
+
+def test_the_interval_of_the_turn_holds_it_about_as_often_as_it_says() -> None:
+    held = [fitted(noisy(0.01, seed), seed=seed).peak_ci for seed in range(60)]
+    inside = np.mean([low <= math.exp(0.11 / 0.08 - 1) <= high for low, high in held])
+    assert inside >= 0.83  # .95 less what drawing twenty points anew is known to miss
+    assert np.median([high - low for low, high in held]) < 0.6
+
+
+def test_too_few_points_place_no_peak() -> None:
+    assert fitted(noisy(0.0, 0)[:4]).peak_ci == (0.0, math.inf)
+
+
+def test_a_turn_is_told_only_where_a_gold_was_measured_that_taught_nothing() -> None:
+    told = [
+        {"held_out_kl_root": d, "held_out_reward_model_mean": p, "held_out_verifier_mean": g}
+        for d, p, g in noisy(0.001, 0)
+    ]
+    settings = {"reward_model": "rm", "verifier": "m:f", "verifier_weight": 0.0}
+    found = turn_of({"settings": settings, "result": {"held_out": told}})
+    assert found is not None and found["root_nats"] == 4
+    low, high = found["peak_ci"]
+    assert low < 1.455 < high < 4 and found["peak"] == pytest.approx(1.455, abs=0.05)
+    assert turn_of({"settings": settings, "result": {"held_out": told[:5]}}) is None
+    taught = settings | {"verifier_weight": 1.0}
+    assert turn_of({"settings": taught, "result": {"held_out": told}}) is None
+    assert (
+        turn_of({"settings": settings | {"reward_model": ""}, "result": {"held_out": told}}) is None
+    )
+    assert turn_of({}) is None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,12 @@ PARTS = ("flywheel", "assets", "dbt_project", "pyproject.toml", "README.md", "LI
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package as pip installs it, from a copy, since a build writes beside its source."""
-    root = tmp_path_factory.mktemp("installed")
+    """The package as pip installs it."""
+    return install(tmp_path_factory.mktemp("installed"))
+
+
+def install(root: Path, **environment: str) -> Path:
+    """Install from a copy, since a build writes beside its source."""
     source = root / "source"
     tracked = ["git", "-C", str(PROJECT), "ls-files", "-z", "--", *PARTS]
     listed = subprocess.run(tracked, capture_output=True, text=True)
@@ -27,9 +32,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             (source / name).write_bytes((PROJECT / name).read_bytes())
     flags = ["--quiet", "--no-deps", "--no-build-isolation", "--target", str(root / "site")]
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", *flags, str(source)], check=True, timeout=240
-    )
+    command = [sys.executable, "-m", "pip", "install", *flags, str(source)]
+    subprocess.run(command, check=True, timeout=240, env={**os.environ, **environment})
     return root / "site"
 
 
@@ -72,3 +76,22 @@ print(json.dumps([definitions.__file__, str(layout.root), models]))
 def test_the_command_line_of_an_installed_package_works(installed: Path, tmp_path: Path) -> None:
     code = "import sys; from flywheel.cli import main; sys.exit(main(['status', '--json']))"
     assert json.loads(call(installed, tmp_path, code))["home"] == str(tmp_path / "var")
+
+
+KERNEL = "from flywheel.dedup import kernel; print(kernel.state())"
+
+
+@pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler here")
+def test_an_installation_with_a_compiler_has_the_kernel(installed: Path, tmp_path: Path) -> None:
+    assert call(installed, tmp_path, KERNEL) == "C kernel\n"
+
+
+@pytest.mark.slow
+def test_an_installation_without_a_compiler_works_in_numpy_and_says_so(tmp_path: Path) -> None:
+    bare = install(tmp_path, CC=str(tmp_path / "no-such-compiler"))
+    count = (
+        "from flywheel.dedup.join import similar_pairs; print(len(similar_pairs(['a', 'a'], 1)[0]))"
+    )
+    said = call(bare, tmp_path, f"{KERNEL}\n{count}")
+    assert "install a C compiler" in said
+    assert said.endswith("\n1\n")

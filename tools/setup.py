@@ -5,8 +5,8 @@ standard library only and any Python from 3.8 on can read it well enough to be t
 too old. It is safe to repeat and to interrupt:
 
 * `.venv/.flywheel-stamp` is written last and holds a hash of what was installed (the packaging
-  sections of pyproject.toml, constraints.txt, the Python version). Where it fits, nothing is
-  touched and no network is needed.
+  sections of pyproject.toml, constraints.txt, the kernel in C, the Python version). Where it
+  fits, nothing is touched and no network is needed.
 * Without it the installation goes on where it stopped; packages that the interruption left
   half written are found by pip's own lists of files and installed again.
 * A second set-up waits for the first. pip inherits the lock, so it is held even when the
@@ -44,7 +44,9 @@ LOG = ROOT / "var" / "setup.log"
 
 SUPPORTED = ((3, 11), (3, 12), (3, 13))  # in the order in which they are looked for
 FREE_GB = 6.0  # public torch wheels for Linux bring CUDA along: 5 GB unpacked, 1 GB for the rest
-PACKAGING = ("[build-system]", "[project", "[tool.setuptools")  # what pip reads of pyproject
+# what pip reads of pyproject
+PACKAGING = ("[build-system]", "[project", "[tool.setuptools", "[[tool.setuptools")
+COMPILED = ROOT / "flywheel" / "dedup" / "kernel.c"  # pip builds it; a change is built again
 
 # Printed by the interpreter in question: version, and what it lacks to make an environment.
 PROBE = """
@@ -86,6 +88,7 @@ def is_current() -> bool:
 def fingerprint(version: str) -> str:
     """Return the hash of everything that decides what gets installed, and where."""
     wanted = [str(ROOT), version, (ROOT / "constraints.txt").read_text()]
+    wanted.append(COMPILED.read_text() if COMPILED.exists() else "")
     is_packaging = False
     for line in (ROOT / "pyproject.toml").read_text().splitlines():
         if line.startswith("["):

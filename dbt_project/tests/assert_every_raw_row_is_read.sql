@@ -7,7 +7,8 @@
 -- column, a list that is null. A warning, so that one odd row stops nothing.
 
 {% set readers = [
-    ('ukp_convarg1', 'stg_ukp__comparisons')
+    ('ukp_convarg1', 'stg_ukp__comparisons'),
+    ('trajectory_outcomes', 'stg_outcomes__trajectories')
 ] %}
 
 with

@@ -1,26 +1,36 @@
-"""Evaluation prompts found inside other texts: all of their runs of 13 words, in one piece.
+"""Evaluation prompts inside other texts: which stand there in one piece, and how much of others.
 
-An evaluation prompt counts as contained in a text where every run of `RUN_WORDS` words of it stands
-there, each at its place: one word changed makes another prompt of the same template, and no leak.
-Runs that many evaluation prompts have in common (a system prompt, a form letter) say nothing about
-any one of them and need not be there. A prompt shorter than a run is one run; under `LEAST_WORDS`
-words it is too common to look for. What is nearly the whole of a prompt is found by its Jaccard
-similarity instead (`join.py`); a part quoted in a longer text is not found.
+*Contained*: every run of `RUN_WORDS` words of the prompt stands in the text, each at its place: one
+word changed makes another prompt of the same template, and no leak. Numbers count as words. Runs
+that many evaluation prompts have in common (a system prompt, a form letter) say nothing about any
+one of them and need not be there. A prompt shorter than a run is one run; under `LEAST_WORDS` words
+it is too common to look for. What is nearly the whole of a prompt is found by its Jaccard
+similarity instead (`join.py`).
+
+*Covered*: the share of a prompt's words that lie in runs of 8 (and of 13) words which the text has
+anywhere. It is shown, with the longest piece, and excludes nothing: prompts of one template cover
+most of each other. Tulu 3 (arXiv 2411.15124) takes a prompt for hit above half by 8-grams.
+
+Both come out of one pass over the texts. Runs are met by 64-bit hashes; what is contained is then
+compared word by word.
 """
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
-import numpy.typing as npt
 
-from flywheel.dedup.join import words_of
+from flywheel.dedup import arrays
+from flywheel.dedup.engine import engine
+from flywheel.dedup.sets import Floats, Hashes, Ints, blocks, distinct, spread, words_of
 
 RUN_WORDS = 13  # the longest of the usual 8 to 13; shorter ones meet in fixed phrases
+SHORT_RUN_WORDS = 8
 LEAST_WORDS = 5  # "thank you very much" is no leak
 FEW_PROMPTS = 2  # a run in more prompts than this, and than a tenth of them, is boilerplate
+SHOWN_FRAC = 0.5  # of a prompt's words: less is a phrase
+LONGEST_SPAN = 300  # letters
+LETTERS_AT_ONCE = 60_000_000  # what they meet is in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,74 +42,203 @@ class Overlap:
     span: str
 
 
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """Of all evaluation prompts, `item` is the one that text `text` covers most of."""
+
+    text: int
+    item: int
+    covered_8_frac: float
+    covered_13_frac: float
+    span: str  # the longest piece in common, cut to 300 letters
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What one pass over texts found, ordered by text and evaluation prompt."""
+
+    contained: list[Overlap]
+    covered: list[Cover]
+
+
 class EvaluationRuns:
     """The runs of a set of evaluation prompts, to look for in any number of texts."""
 
     def __init__(self, prompts: Sequence[str]) -> None:
-        self._words = [words_of(prompt) for prompt in prompts]
-        places: dict[tuple[str, ...], list[tuple[int, int]]] = defaultdict(list)
-        for item, words in enumerate(self._words):
-            size = min(RUN_WORDS, len(words))
-            for start in range(len(words) - size + 1 if size >= LEAST_WORDS else 0):
-                places[tuple(words[start : start + size])].append((item, start))
+        self._prompts = prompts
+        words, self._counts = engine().hash_words(prompts)
         limit = max(FEW_PROMPTS, len(prompts) // 10)
-        self._places = {
-            run: found for run, found in places.items() if len({i for i, _ in found}) <= limit
-        }
-        self._telling: dict[int, set[int]] = defaultdict(set)  # where an item's own runs begin
-        for found in self._places.values():
-            for item, start in found:
-                self._telling[item].add(start)
+        self._long = _Runs(words, self._counts, RUN_WORDS, limit)
+        self._short = _Runs(words, self._counts, SHORT_RUN_WORDS, limit)
+        self._wanted = distinct(np.concatenate([self._long.hash, self._short.hash]))
+        self._long_group = self._long.group_of(self._wanted)
+        self._short_group = self._short.group_of(self._wanted)
+        self._sizes = sorted(self._long.sizes | self._short.sizes)
 
     def find(self, texts: Sequence[str]) -> list[Overlap]:
         """Return each text and evaluation prompt that it holds, ordered by both."""
-        lists = [words_of(text) for text in texts]
+        return self.scan(texts).contained
+
+    def scan(self, texts: Sequence[str]) -> Scan:
+        """Look for all runs in all texts, once."""
+        found = Scan([], [])
+        letters = np.array([len(text) for text in texts], np.int64)
+        for block in blocks(letters, LETTERS_AT_ONCE):
+            here = texts[block]
+            text, place, index = engine().find_runs(here, self._sizes, self._wanted)
+            long, short = (
+                _Met.of(runs, text, place, group[index])
+                for runs, group in (
+                    (self._long, self._long_group),
+                    (self._short, self._short_group),
+                )
+            )
+            found.contained.extend(self._contained(here, long, block.start))
+            found.covered.extend(self._covered(short, long, block.start))
+        return found
+
+    def _contained(self, texts: Sequence[str], met: "_Met", first: int) -> list[Overlap]:
         # runs met where the prompt would begin at the same word of the text
-        met: dict[tuple[int, int, int], set[int]] = defaultdict(set)
-        for text, start, size in self._hits(lists):
-            run = tuple(lists[text][start : start + size])
-            for item, place in self._places.get(run, ()):  # () where only the hash agreed
-                met[text, item, start - place].add(place)
-        whole = {
-            (text, item) for (text, item, _), places in met.items() if places == self._telling[item]
-        }
-        return [Overlap(text, item, self._span(item)) for text, item in sorted(whole)]
+        order = np.lexsort((met.begin, met.item, met.text))
+        met = met.take(order)
+        new = _changes(met.text, met.item, met.begin)
+        count = np.diff(np.append(np.flatnonzero(new), len(order)))
+        whole = met.take(np.flatnonzero(new)[count == self._long.telling[met.item[new]]])
+        found = {}
+        for text, item, begin in zip(
+            whole.text.tolist(), whole.item.tolist(), whole.begin.tolist(), strict=True
+        ):
+            if (text, item) not in found and self._stands(words_of(texts[text]), item, begin):
+                found[text, item] = Overlap(first + text, item, self._span(item))
+        return list(found.values())
+
+    def _stands(self, words: list[str], item: int, begin: int) -> bool:
+        """Whether an item's own runs are in the text word by word, and not by hash alone."""
+        own, size, starts = words_of(self._prompts[item]), *self._long.runs_of(item)
+        gaps = np.flatnonzero(np.diff(starts) > size) + 1  # between runs in one piece
+        first, last = np.append(0, gaps), np.append(gaps, len(starts)) - 1
+        pieces = zip(starts[first].tolist(), (starts[last] + size).tolist(), strict=True)
+        return all(words[begin + start : begin + end] == own[start:end] for start, end in pieces)
 
     def _span(self, item: int) -> str:
-        words, first = self._words[item], min(self._telling[item])
-        return " ".join(words[first : max(self._telling[item]) + RUN_WORDS])[:300]
+        size, starts = self._long.runs_of(item)
+        return self._piece(item, int(starts.min()), int(starts.max()) + size)
 
-    def _hits(self, lists: Sequence[list[str]]) -> list[tuple[int, int, int]]:
-        """Text, start and size of runs whose hash is that of an evaluation run."""
-        numbers: dict[str, int] = {}
-        flat = np.fromiter(
-            (numbers.setdefault(word, len(numbers)) for word in chain.from_iterable(lists)),
-            np.int64,
-            sum(map(len, lists)),
+    def _covered(self, short: "_Met", long: "_Met", first: int) -> list[Cover]:
+        """The most covered prompt of each text, where it is covered enough to be shown."""
+        texts, items, shares, spans = self._shares(short, self._short)
+        order = np.lexsort((items, -shares, texts))
+        best = order[_changes(texts[order])]
+        best = best[shares[best] >= SHOWN_FRAC]
+        key, wanted = long.text * len(self._prompts) + long.item, texts * len(self._prompts) + items
+        long = long.take(np.flatnonzero(np.isin(key, wanted[best])))
+        text, item, share, _ = self._shares(long, self._long)
+        by_13 = dict(
+            zip(zip(text.tolist(), item.tolist(), strict=True), share.tolist(), strict=True)
         )
-        ends = np.cumsum([len(words) for words in lists])
-        owner = np.repeat(np.arange(len(lists)), [len(words) for words in lists])
-        known: dict[int, list[list[int]]] = defaultdict(list)
-        for run in self._places:
-            if all(word in numbers for word in run):
-                known[len(run)].append([numbers[word] for word in run])
-        hits = []
-        for size, runs in known.items():
-            wanted = np.unique(_hash_runs(np.array(runs, np.int64).ravel(), size)[::size])
-            here = np.flatnonzero(np.isin(_hash_runs(flat, size), wanted))
-            whole = here[here + size <= ends[owner[here]]]
-            for place in whole.tolist():
-                text = int(owner[place])
-                hits.append((text, place - int(ends[text]) + len(lists[text]), size))
-        return hits
+        return [
+            Cover(
+                first + text,
+                item,
+                float(shares[one]),
+                by_13.get((text, item), 0.0),
+                self._piece(item, int(spans[one, 0]), int(spans[one, 1])),
+            )
+            for one, text, item in zip(
+                best.tolist(), texts[best].tolist(), items[best].tolist(), strict=True
+            )
+        ]
+
+    def _piece(self, item: int, start: int, end: int) -> str:
+        return " ".join(words_of(self._prompts[item])[start:end])[:LONGEST_SPAN]
+
+    def _shares(self, met: "_Met", runs: "_Runs") -> tuple[Ints, Ints, Floats, Ints]:
+        """Text, item, share of the item's words covered, and longest piece of it, [P] each."""
+        order = np.lexsort((met.start, met.item, met.text))
+        met = met.take(order)
+        met = met.take(np.flatnonzero(_changes(met.text, met.item, met.start)))
+        new = _changes(met.text, met.item)
+        size = runs.run_sizes[met.item]
+        step = np.diff(met.start, prepend=0)  # from the run before of the same pair
+        joins = ~new & (step <= size)  # it overlaps or touches that run
+        covered = np.where(joins, step, size)
+        piece = np.cumsum(~joins) - 1
+        begin, length = met.start[~joins], np.bincount(piece, covered).astype(np.int64)
+        pair = (np.cumsum(new) - 1)[~joins]  # of each piece
+        total = np.bincount(pair, length)
+        longest = np.lexsort((begin, -length, pair))
+        longest = longest[_changes(pair[longest])]
+        text, item = met.text[new], met.item[new]
+        spans = np.stack([begin[longest], begin[longest] + length[longest]], axis=1)
+        return text, item, total / self._counts[item], spans
 
 
-def _hash_runs(numbers: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.uint64]:
-    """64-bit hash of the `size` numbers from each place on, as far as a whole run fits."""
-    count = max(len(numbers) - size + 1, 0)
-    result = np.zeros(count, np.uint64)
-    mixed = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    mixed ^= mixed >> np.uint64(29)
-    for step in range(size):
-        result = result * np.uint64(0xBF58476D1CE4E5B9) + mixed[step : step + count]
-    return result
+class _Runs:
+    """Runs of up to n words of evaluation prompts, without boilerplate, ordered by hash."""
+
+    def __init__(self, words: Hashes, counts: Ints, n: int, limit: int) -> None:
+        self.run_sizes = np.minimum(counts, n)
+        owner, start = spread(counts)
+        fits = start + self.run_sizes[owner] <= counts[owner]
+        fits &= self.run_sizes[owner] >= LEAST_WORDS
+        self.sizes = set(self.run_sizes[self.run_sizes >= LEAST_WORDS].tolist())
+        hash = np.zeros(len(words), np.uint64)
+        for size in self.sizes:
+            here = np.flatnonzero(fits & (self.run_sizes[owner] == size))
+            hash[here] = arrays.hash_runs(words, size)[here]
+        owner, start, hash = owner[fits], start[fits], hash[fits]
+        order = np.argsort(hash, kind="stable")  # owners and places ascend as they were
+        owner, start, hash = owner[order], start[order], hash[order]
+        group = np.cumsum(_changes(hash)) - 1
+        prompts = np.bincount(group, _changes(hash, owner))  # that have the run
+        kept = prompts[group] <= limit if len(group) else np.zeros(0, bool)
+        self.item, self.start, self._all = owner[kept], start[kept], hash[kept]
+        first = _changes(self._all)
+        self.hash = self._all[first]
+        self.begin = np.append(np.flatnonzero(first), len(self._all))
+        self.telling = np.bincount(self.item, minlength=len(counts))
+        self._by_item = np.argsort(self.item, kind="stable")
+        self._item_begin = np.cumsum(self.telling) - self.telling
+
+    def group_of(self, hash: Hashes) -> Ints:
+        """Place in `self.hash` of each hash, -1 where it is none of them."""
+        if not len(self.hash):
+            return np.full(len(hash), -1)
+        near = np.minimum(np.searchsorted(self.hash, hash), len(self.hash) - 1)
+        return np.where(self.hash[near] == hash, near, -1)
+
+    def runs_of(self, item: int) -> tuple[int, Ints]:
+        """Words in a run of a prompt, and where those begin that are its own."""
+        begin = self._item_begin[item]
+        own = self._by_item[begin : begin + self.telling[item]]
+        return int(self.run_sizes[item]), np.sort(self.start[own])
+
+
+@dataclass(frozen=True, slots=True)
+class _Met:
+    """Runs met in texts: which text, which item, the run's place in it, where it would begin."""
+
+    text: Ints
+    item: Ints
+    start: Ints
+    begin: Ints
+
+    @classmethod
+    def of(cls, runs: _Runs, text: Ints, place: Ints, group: Ints) -> "_Met":
+        here = np.flatnonzero(group >= 0)
+        group = group[here]
+        hit, step = spread(runs.begin[group + 1] - runs.begin[group])
+        one = runs.begin[group][hit] + step
+        start = runs.start[one]
+        return cls(text[here][hit], runs.item[one], start, place[here][hit] - start)
+
+    def take(self, chosen: Ints) -> "_Met":
+        return _Met(self.text[chosen], self.item[chosen], self.start[chosen], self.begin[chosen])
+
+
+def _changes(*columns: Ints | Hashes) -> np.ndarray:
+    """Whether each row differs from the one before, in any column; the first one does."""
+    new = np.ones(len(columns[0]), bool)
+    if len(new):
+        new[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
+    return new

@@ -26,6 +26,8 @@ class Asked:
         grader: Name of who scores a response.
         reference: The right answer, where the grader needs one.
         domain: Slice it belongs to; empty where none was given.
+        source: Where it was landed from; another slice.
+        record_uids: Landed records behind it, which nothing may have been trained on.
     """
 
     key: str
@@ -34,6 +36,8 @@ class Asked:
     grader: str
     reference: str | None
     domain: str
+    source: str = ""
+    record_uids: tuple[str, ...] = ()
 
 
 def refund_desk(asked: Asked, response: Response) -> float:
@@ -69,7 +73,6 @@ def score_all(
     asked: Sequence[Asked],
     responses: Sequence[Response],
     reward: RewardModel,
-    *,
     max_tokens: int = 1024,
 ) -> list[float]:
     """Score each answer by its prompt's grader.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.evaluate.graders import Asked
-from flywheel.evaluate.policies import Answers
+from flywheel.evaluate.versus import Answers
 
 SHOWN = 20  # pairs of answers at each end
 STYLE = """
@@ -29,6 +29,11 @@ def write_report(
         for name, one in policy["versus"].items()
     ]
     rates += [
+        (f"at equal length, over {name}", one["win_rate"], one["ci"], 0.5)
+        for name, two in policy["versus"].items()
+        if (one := two["length_controlled"])
+    ]
+    rates += [
         (f"greedy: challenger preferred over {name}", one["win_rate"], one["ci"], 0.5)
         for name, one in policy["greedy"]["versus"].items()
     ]
@@ -36,9 +41,12 @@ def write_report(
         (name, reward[field], reward[f"{field}_ci" if field != "accuracy" else "ci"], 0.5)
         for name, field in (
             ("reward model orders held-out pairs as annotators do", "accuracy"),
+            ("an annotator sides with the weighted vote of the others", "annotator_accuracy"),
+            ("the reward model in his place", "accuracy_in_their_place"),
             ("the longer response is preferred", "longest_wins"),
             ("the shorter response is preferred", "shortest_wins"),
         )
+        if reward.get(field) is not None
     ]
     simulated = (
         "<p class=note>The annotators of this world are simulated, and what scores the answers is "
@@ -60,7 +68,7 @@ the line is one half.</p>
 {_means("score", policy["mean_score"])}{_means("greedy score", policy["greedy"]["mean_score"])}
 {_means("tokens", policy["mean_tokens"])}</table>
 {_demonstrations(result["demonstrations"])}
-{_slices("Slices of the win rate", policy["by_domain"], "win_rate", "prompts")}
+{_slices("Slices of the win rate", _named(policy["slices"]), "win_rate", "prompts")}
 {_slices("Reward model by domain", reward["by_domain"], "accuracy", "pairs", "longest_wins")}
 {_slices("Reward model by length", reward["by_length"], "accuracy", "pairs")}
 {_sides(asked, answers, opponent)}
@@ -85,6 +93,14 @@ def _pairs(reward: dict[str, Any]) -> str:
             f" It agrees with the plurality of votes on {reward['plurality_agreement']:.1%} "
             f"({low:.1%} to {high:.1%}) of the {reward['plurality_pairs']} pairs that have one; "
             f"{reward['plurality_undecided']} with votes have none."
+        )
+    if reward.get("annotator_accuracy") is not None:
+        low, high = reward["over_annotators_ci"]
+        told += (
+            f" Set against the weighted vote of the others on {reward['annotator_accuracy_pairs']} "
+            f"pairs, an annotator is right {reward['annotator_accuracy']:.1%} of the time and the "
+            f"reward model in his place {reward['accuracy_in_their_place']:.1%} (a difference of "
+            f"{reward['over_annotators']:+.3f}, {low:+.3f} to {high:+.3f}): his is the ceiling."
         )
     if ceiling is None:
         return f"{told} No pair was judged by two annotators, so their ceiling is not known."
@@ -141,6 +157,10 @@ def _slices(title: str, found: dict[str, Any], value: str, count: str, *beside: 
         rows += f"<tr><td>{escape(name)}</td>{''.join(map(_cell, cells))}</tr>"
     heads = "".join(f"<th>{head}</th>" for head in ("", value, count, *beside))
     return f"<h2>{title}</h2><table><tr>{heads}</tr>{rows}</table>"
+
+
+def _named(slices: list[dict[str, Any]]) -> dict[str, Any]:
+    return {f"{one['axis']}: {one['name']}": one for one in slices}
 
 
 def _sides(asked: list[Asked], answers: dict[str, Answers], opponent: str) -> str:

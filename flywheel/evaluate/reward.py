@@ -1,10 +1,12 @@
 """How good the reward model is on pairs it never saw, beside what anybody could do.
 
-Accuracy is measured on decided pairs, the crowd's label being right. The annotators' ceiling is
-how often two of them agree; pairs on which they are split count there as what they are,
-disagreement, so beside it stands how often the reward model agrees with one annotator on the very
-same pairs. The crowd's label weighs annotators; the plurality is the plain count of votes, and
-pairs without one are left out there and counted. What a rule that looks at length alone would get
+Accuracy is measured on decided pairs, the crowd's label being right. Two ceilings of annotators
+stand beside it, each with what the reward model gets in their place. *The others*: each vote is
+left out in its turn and held against the weighted vote of all others on its pair, and so is the
+model, so that nobody is held against a label that he made himself. *Two annotators*: how often one
+agrees with another; pairs on which they are split count there as what they are, disagreement. The
+crowd's label weighs annotators; the plurality is the plain count of votes, and pairs without one
+are left out there and counted. What a rule that looks at length alone would get
 is measured on the decided pairs too.
 """
 
@@ -76,6 +78,7 @@ def measure_reward(
         "too_long": scored - len(judged),
         "without_time": len(rows) - scored,
         **_length_rules(hits, longer, groups, options),
+        **_others(judged, options),
         **_ceiling(judged, options),
         **_plurality(judged, options),
         "by_domain": _by_domain(decided, options),
@@ -111,6 +114,34 @@ def _length_rules(
         **{name: one.value for name, one in found.items()},
         **{f"{name}_ci": one.ci for name, one in found.items()},
         "over_length": {"baseline": better, "difference": lead.value, "ci": lead.ci},
+    }
+
+
+def _others(judged: list[Judged], options: dict[str, Any]) -> dict[str, Any]:
+    """How often a vote left out sides with the weighted vote of the others, and the model with it.
+
+    A dataset that was frozen before votes were tested has none of them.
+    """
+    votes = [(one, one.row.get("tested_votes") or 0) for one in judged]
+    tested = [(one, count) for one, count in votes if count]
+    if not tested:
+        return {"annotator_accuracy": None, "annotator_accuracy_pairs": 0}
+    groups = [one.row["group_id"] for one, _ in tested]
+    people = [one.row["tested_votes_right"] / count for one, count in tested]
+    for_a = [one.row["tested_votes_for_a"] / count for one, count in tested]
+    model = [
+        share * one.scored + (1 - share) * (1 - one.scored)
+        for share, (one, _) in zip(for_a, tested, strict=True)
+    ]
+    ahead = [mine - theirs for mine, theirs in zip(model, people, strict=True)]
+    found = {"annotator_accuracy": rate(people, groups, **options)}
+    found["accuracy_in_their_place"] = rate(model, groups, **options)
+    found["over_annotators"] = rate(ahead, groups, scale=(-1, 1), **options)
+    return {
+        **{name: one.value for name, one in found.items()},
+        **{f"{name}_ci": one.ci for name, one in found.items()},
+        "annotator_accuracy_pairs": len(tested),
+        "annotator_accuracy_votes": sum(count for _, count in tested),
     }
 
 

@@ -6,6 +6,7 @@ names every model by its content hash, so that nothing is decided on other weigh
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ import pyarrow.parquet as pq
 
 from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.graders import BY_REWARD, Asked
-from flywheel.evaluate.policies import Answers, answer_all, compare
+from flywheel.evaluate.graders import BY_REWARD, Asked, score_all
+from flywheel.evaluate.invariants import broken_invariants, manifest_of, verify_weights
+from flywheel.evaluate.overoptimisation import turn_of
+from flywheel.evaluate.policies import answer_all
 from flywheel.evaluate.report import write_report
 from flywheel.evaluate.reward import measure_reward
 from flywheel.evaluate.settings import DEMONSTRATIONS_FRAC, EvaluateSettings
-from flywheel.evaluate.stats import ratio
+from flywheel.evaluate.stats import outcomes, ratio
+from flywheel.evaluate.versus import Answers, compare, plainly
 from flywheel.process.clock import pieces
 from flywheel.process.content import model_hash
 from flywheel.process.worker import start, use_threads
@@ -35,7 +39,9 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
 
     Raises:
         EvaluationError: There is nothing to evaluate, or a model was replaced meanwhile.
+        ManifestError: A checkpoint's files are not what its manifest says.
     """
+    verify_weights(settings)
     hashes = model_hashes(settings)
     reward = RewardModel.load(settings.reward_model)
     use_threads(reward.module.backbone.num_parameters(), settings.threads)
@@ -57,9 +63,13 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     policy = compare(answers, used, settings)
     policy["grader"] = asked[0].grader if len({one.grader for one in asked}) == 1 else "several"
     policy["greedy"] = compare(greedy, greedy_used, settings)
+    policy["proxy"] = proxy_of(answers, used, reward, settings)
+    policy["turn"] = turn_of(manifest_of(settings.policy))
     result |= {
         "policy": policy,
+        "broken_invariants": broken_invariants(settings, asked, answers["policy"]),
         "demonstrations": demonstration_loss(settings),
+        "seed": settings.seed,
         "simulated": any(source.startswith(SIMULATED) for source in sources),
         "generation": settings.generation,
         **hashes,
@@ -110,10 +120,35 @@ def prompts_of(settings: EvaluateSettings) -> tuple[list[Asked], set[str]]:
             grader=grader or row["grader"],
             reference=row.get("reference"),
             domain=row.get("domain") or "",
+            source=row.get("source") or "",
+            record_uids=tuple(row.get("record_uids") or ()),
         )
         for row in sorted(rows, key=lambda row: row["prompt_key"])
     ]
     return asked[: settings.prompt_limit], {row["source"] or "" for row in rows}
+
+
+def proxy_of(
+    answers: dict[str, Answers],
+    asked: Sequence[Asked],
+    reward: RewardModel,
+    settings: EvaluateSettings,
+) -> dict[str, Any] | None:
+    """How often the reward model itself prefers the challenger over the SFT policy.
+
+    It goes on rising where what it stands for has begun to fall. None where the reward model is
+    the grader, so that there is nothing to hold it against.
+    """
+    if all(one.grader == BY_REWARD for one in asked):
+        return None
+    by_reward = [replace(one, grader=BY_REWARD) for one in asked]
+    mine, start = (
+        score_all(by_reward, answers[name].responses, reward, settings.max_tokens)
+        for name in ("policy", "sft")
+    )
+    return plainly(outcomes(mine, start), [one.group for one in asked], settings) | {
+        "mean_score": {"policy": sum(mine) / len(mine), "sft": sum(start) / len(start)}
+    }
 
 
 def demonstration_loss(settings: EvaluateSettings) -> dict[str, Any] | None:

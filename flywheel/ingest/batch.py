@@ -47,6 +47,8 @@ class BatchManifest:
             that grew, or came again in another form, only what is new. Raw rows are all new.
         blocked: More than the limit was quarantined, or the file as a whole could not be read,
             so nothing of it landed.
+        set_aside: Those of the quarantined that hold no label: no fault, so they block nothing.
+        skipped: What stood beside labels and is none, by why: drafts, cancelled, predictions.
         sure: How sure the format is, from 0 to 1, with `why` in words.
     """
 
@@ -68,14 +70,17 @@ class BatchManifest:
     blocked: bool
     landed_at: str
     expectations: list[ExpectationResult] = field(default_factory=list)
+    set_aside: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
 
     @property
     def blocked_because(self) -> str:
         """Why the file is blocked, for people; empty where it is not."""
         if not self.blocked:
             return ""
-        filled = self.lines - self.blanks
-        share = f"{self.quarantined} of {filled} lines were quarantined, more than the limit"
+        said = self.lines - self.blanks - self.set_aside
+        faulty = self.quarantined - self.set_aside
+        share = f"{faulty} of {said} lines were quarantined, more than the limit"
         return share if self.sure else self.why
 
     def save(self, layout: Layout) -> None:

@@ -53,13 +53,12 @@ def row_of(
         times: How often each anonymous event was seen in the file; counted on here.
     """
     kind = str(record.__struct_config__.tag)
-    uid = f"{batch['batch_id']}:{place.line_no}:{place.index}"
     row = {
         **dict.fromkeys(SCHEMAS[kind].names),
         **{name: getattr(record, name) for name in _AS_GIVEN[kind]},
         **batch,
         "source": record.source or batch["source"],
-        "record_uid": hashlib.blake2b(uid.encode(), digest_size=16).hexdigest(),
+        "record_uid": record_uid(batch["batch_id"], place.line_no, place.index),
         "kind": kind,
         "line_no": place.line_no,
         "byte_offset": place.byte_offset,
@@ -89,6 +88,12 @@ def row_of(
     row["content_sha256"] = content_sha256(row, record.id, times)
     row["record_id"] = record.id or row["content_sha256"][:32]
     return row
+
+
+def record_uid(batch_id: str, line_no: int, index: int) -> str:
+    """What the row of a record is called: a function of where the record was read."""
+    uid = f"{batch_id}:{line_no}:{index}"
+    return hashlib.blake2b(uid.encode(), digest_size=16).hexdigest()
 
 
 def table_of(kind: str, rows: list[dict[str, Any]]) -> pa.Table:

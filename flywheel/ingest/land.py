@@ -23,7 +23,8 @@ from flywheel.ingest.batch import BatchManifest, alone, read_batches, remove_orp
 from flywheel.ingest.columns import pseudonyms
 from flywheel.ingest.discover import Settled, find_files, settled, source_of
 from flywheel.ingest.formats import RAW, named, recognise
-from flywheel.ingest.intake import UNFIT, Intake, Judge
+from flywheel.ingest.formats.gathered import UNFIT
+from flywheel.ingest.intake import Intake, Judge
 from flywheel.ingest.left import LeftAlone, shown
 from flywheel.ingest.seen import Seen
 from flywheel.ingest.unit import Unit
@@ -31,7 +32,7 @@ from flywheel.ingest.units import read_units
 from flywheel.lake import ensure, write_table
 from flywheel.layout import Layout
 
-SNIFFED = 50  # objects looked at to recognise a format
+SNIFFED = 100  # objects looked at to recognise a format
 Log = Callable[[str], object]
 
 
@@ -54,9 +55,10 @@ def land(
         judge: Judges the rows of one kind; rows that fail a critical rule are quarantined.
         format: Name of a reader; "auto" looks inside.
         source: Name of the source; the folder's name where there is none.
-        quarantine_limit: Largest share of a file's lines that may be quarantined; beyond it, or
-            where the file as a whole cannot be read or the sum over its lines does not hold, it
-            is blocked: nothing of it lands, and it is judged again every time.
+        quarantine_limit: Largest share of a file's lines that may be quarantined, those that
+            merely hold no label aside; beyond it, or where the file as a whole cannot be read or
+            the sum over its lines does not hold, it is blocked: nothing of it lands, and it is
+            judged again every time.
         quiet_seconds: A file of a folder that changed less than this ago is left for the next
             time, as one that ends inside a line is for a minute; a file that is named is not.
         log: Told of each file, and of what was left alone.
@@ -238,8 +240,9 @@ def _manifest(
     limit: float,
     seen: Seen,
 ) -> BatchManifest:
-    filled = intake.lines - intake.blanks
-    blocked = intake.is_unreadable or (bool(filled) and intake.quarantined / filled > limit)
+    said = intake.lines - intake.blanks - intake.set_aside
+    faulty = intake.quarantined - intake.set_aside
+    blocked = intake.is_unreadable or (bool(said) and faulty / said > limit)
     counts = {kind: sum(t.num_rows for t in parts) for kind, parts in intake.tables.items()}
     return BatchManifest(
         number=number,
@@ -260,6 +263,8 @@ def _manifest(
         blocked=blocked,
         landed_at=facts["landed_at"].isoformat(),
         expectations=intake.expectations,
+        set_aside=intake.set_aside,
+        skipped=dict(sorted(intake.skipped.items())),
     )
 
 

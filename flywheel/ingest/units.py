@@ -38,7 +38,7 @@ def read_units(path: Path) -> Iterator[Unit]:
         with _opened(path) as stream:
             if name.endswith((".csv", ".tsv")):
                 yield from csv_units(stream, "\t" if name.endswith(".tsv") else ",")
-            elif name.endswith(".json"):
+            elif name.endswith((".json", ".traj")):
                 yield from _document(stream)
             else:
                 yield from _lines(stream)
@@ -59,7 +59,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _document(stream: IO[bytes]) -> Iterator[Unit]:
-    """A .json file: one array, one object over many lines, or lines all the same.
+    """A .json or .traj file: one array, one object over many lines, or lines all the same.
 
     It is held in memory as a whole, and an array's elements beside it: two to three times the
     size of the file. What is larger than that belongs into JSONL, which is read line by line.

@@ -12,14 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flywheel.errors import LakeError
-from flywheel.lake.schema import DERIVED, QUARANTINE, RAW, SCHEMAS
+from flywheel.lake.schema import DERIVED, LINEAGE, QUARANTINE, RAW, SCHEMAS
 from flywheel.layout import Layout
 
 EMPTY = "_empty.parquet"
 
 
-def write_table(table: pa.Table, path: Path) -> None:
+def write_table(table: pa.Table, path: Path, *, row_group: int | None = None) -> None:
     """Write a table durably, in one step for whoever reads `path`.
+
+    Rows are read in groups; of a sorted table, a small `row_group` lets who looks for few rows
+    read few.
 
     Raises:
         LakeError: The file could not be written; nothing is left of it.
@@ -27,7 +30,7 @@ def write_table(table: pa.Table, path: Path) -> None:
     draft = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.draft")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, draft, compression="zstd")
+        pq.write_table(table, draft, row_group, compression="zstd")
         sync(draft)
         os.replace(draft, path)
         sync(path.parent)
@@ -65,6 +68,7 @@ def ensure(layout: Layout) -> None:
     wanted[layout.quarantine / EMPTY] = QUARANTINE
     wanted[layout.raw("_none") / EMPTY] = RAW
     wanted |= {layout.derived(name): schema for name, schema in DERIVED.items()}
+    wanted |= {layout.lineage(name) / EMPTY: schema for name, schema in LINEAGE.items()}
     for path, schema in wanted.items():
         if not path.exists():
             write_table(schema.empty_table(), path)

@@ -111,6 +111,47 @@ DERIVED: dict[str, pa.Schema] = {
             *_texts("span"),
         ]
     ),
+    "evaluation_overlaps": pa.schema(  # shown, and excludes nothing
+        [
+            *_texts("text_key", "role", "evaluation_set", "evaluation_prompt_key"),
+            *_columns(pa.float64(), "covered_8_frac", "covered_13_frac"),
+            *_texts("span"),
+        ]
+    ),
+    "pair_posteriors": pa.schema(
+        [
+            *_texts("pair_key"),
+            *_columns(pa.float64(), "probability_a", "probability_tie"),
+            *_columns(pa.int64(), "tested_votes", "tested_votes_right", "tested_votes_for_a"),
+        ]
+    ),
+    "annotator_reliability": pa.schema(
+        [
+            *_texts("annotator_id", "domain"),  # domain null: overall
+            *_columns(pa.bool_(), "is_overall"),
+            *_columns(pa.int64(), "vote_count", "compared_count"),
+            *_columns(pa.float64(), "agreement_frac", "accuracy_frac"),
+            *_columns(pa.float64(), "accuracy_low", "accuracy_high"),
+            *_columns(pa.int64(), "gold_count", "gold_right_count"),
+            *_columns(pa.int64(), "tested_votes", "tested_votes_right"),
+            *_columns(pa.float64(), "length_bias", "length_bias_low", "length_bias_high"),
+        ]
+    ),
+    "label_agreement": pa.schema(
+        [
+            *_texts("kind", "level", "domain", "guideline_version"),
+            *_columns(pa.int64(), "item_count", "label_count"),
+            *_columns(pa.float64(), "agreement_frac", "alpha", "alpha_low", "alpha_high"),
+        ]
+    ),
+}
+
+# Edges of the lineage: rebuilt from manifests and frozen files at any time.
+LINEAGE: dict[str, pa.Schema] = {
+    "checkpoint_records": pa.schema(
+        [*_texts("record_uid", "checkpoint_id"), *_columns(pa.int32(), "times_seen")]
+    ),
+    "dataset_records": pa.schema(_texts("record_uid", "dataset_id", "split")),
 }
 
 # A table in no known format: the row as it was delivered, as JSON text. One schema for every

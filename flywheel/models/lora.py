@@ -35,6 +35,30 @@ def merged(model: Any) -> Any:
     return model
 
 
+def matrix_of(linear: Any) -> tuple[Any, Any] | None:
+    """Weight and bias of a linear layer, the weight with its adapters added, as a copy.
+
+    None where it is no such matrix: quantised, tied to data, or of adapters whose sum with a
+    weight in bf16 would round most of them away.
+    """
+    import torch
+
+    if type(linear) is torch.nn.Linear:
+        return linear.weight, linear.bias
+    from peft.tuners.lora.layer import Linear
+
+    if type(linear) is not Linear or type(linear.base_layer) is not torch.nn.Linear:
+        return None
+    base, names = linear.base_layer, linear.active_adapters
+    is_other = any(linear.use_dora.get(name) or linear.lora_bias.get(name) for name in names)
+    if linear.merged or is_other or base.weight.dtype != torch.float32:
+        return None
+    weight = base.weight
+    for name in () if linear.disable_adapters else names:
+        weight = weight + linear.get_delta_weight(name)
+    return weight, base.bias
+
+
 @contextlib.contextmanager
 def without_adapters(model: Any) -> Iterator[None]:
     """Within it the model is the one that the adapters were put into.

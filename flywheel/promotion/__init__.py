@@ -5,6 +5,7 @@ from flywheel.promotion.gate import Decision, GateSettings, decide
 from flywheel.promotion.ledger import Entry, Ledger
 from flywheel.promotion.succession import (
     approve,
+    challenger_number,
     champion,
     decide_and_record,
     history,
@@ -23,6 +24,7 @@ __all__ = [
     "Ledger",
     "alert",
     "approve",
+    "challenger_number",
     "champion",
     "decide",
     "decide_and_record",

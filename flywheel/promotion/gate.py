@@ -1,28 +1,50 @@
 """PROMOTE, HOLD or REJECT, from what evaluation measured; every rule gives its numbers.
 
+Three kinds of rules. *Invariants* are kept or broken, whatever else is measured: training on what
+is tested, another tokenizer, personal data in answers. *Guardrails* must not fall by more than a
+margin: the end and the length of answers, their variety, each slice of the prompts. The *primary*,
+the win rate over the champion, must rise.
+
 REJECT needs evidence against the challenger, PROMOTE evidence for it; where there is too little of
-it, or the interval says neither, the gate holds and says how many prompts would have been enough.
-What is counted is groups of prompts: near repeats of one prompt are no further evidence.
+either the gate holds, and says how many prompts more would be enough. What is counted is groups of
+prompts: near repeats of one prompt are no further evidence. Evidence is that of
+`flywheel.evaluate.sequential`, so that a challenger may be looked at again with more prompts, as
+often as one likes: the chance that a champion is ever replaced by a challenger that is no better
+stays below `level`, which all challengers of its reign share. Guardrails must all hold, so each is
+tested at the whole level; of slices that look worse, how many were looked at counts.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from flywheel.errors import PromotionError, SettingsError
+from flywheel.evaluate.sequential import bounds, clusters_to_decide, level_of, log_evidence
+
 Verdict = Literal["PROMOTE", "HOLD", "REJECT"]
+EVEN = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateSettings:
     """What a challenger must show."""
 
-    win_rate_above: float = 0.5  # lower bound against the champion (or the base, at first)
+    level: float = 0.05  # chance that a champion is ever replaced by one that is no better
+    win_rate_above: float = EVEN  # over the champion (or the base, at first)
+    slice_margin: float = 0.1  # of a win rate of a half: no slice may be worse by more
     least_prompts: int = 30  # fewer groups of them, or of held-out pairs, decide nothing
     least_ended_frac: float = 0.8  # answers that come to an end by themselves
-    most_length_ratio: float = (
-        1.5  # mean tokens, of the opponent's: longer is how rewards are hacked
-    )
+    most_length_ratio: float = 1.5  # mean tokens, of the opponent's: padding is how rewards are won
+    least_distinct_ratio: float = 0.5  # different answers, of the opponent's: below, modes collapse
     human_approval: bool = False  # a promotion waits for a person's yes
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1 or not 0 < self.slice_margin < EVEN:
+            raise SettingsError(
+                f"[gate] level must lie between 0 and 1 and slice_margin between 0 and {EVEN}, got "
+                f"{self.level} and {self.slice_margin}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,24 +55,45 @@ class Decision:
     reasons: list[str]
 
 
-def decide(result: dict[str, Any], settings: GateSettings) -> Decision:
-    """Judge a challenger by the result of its evaluation (`flywheel.evaluate.run`)."""
+def decide(result: dict[str, Any], settings: GateSettings, challenger: int = 1) -> Decision:
+    """Judge a challenger by the result of its evaluation (`flywheel.evaluate.run`).
+
+    Args:
+        result: Of the evaluation.
+        settings: Of the gate.
+        challenger: 1 for the first that this champion meets, 2 for the second, ...
+
+    Raises:
+        PromotionError: The evaluation is of an older kind, without the outcomes to decide on.
+    """
     policy, reward = result["policy"], result["reward_model"]
-    against = _against(policy, reward, settings)
+    if "outcomes" not in policy:
+        raise PromotionError(
+            "this evaluation tells no outcomes, which the gate decides on; materialize "
+            "held_out_evaluation again"
+        )
+    against = _broken(result) + _against(policy, reward, settings)
     if against:
         return Decision(decision="REJECT", reasons=against)
-    missing = _missing(policy, reward, settings)
+    level = level_of(settings.level, challenger)
+    missing = _missing(policy, reward, settings, level)
     if missing:
         return Decision(decision="HOLD", reasons=missing)
-    low = policy["ci"][0]
+    low, high = bounds(policy["outcomes"], level, tuple(policy["scale"]))
     return Decision(
         decision="PROMOTE",
         reasons=[
-            f"preferred over {policy['opponent']} {policy['win_rate']:.3f} "
-            f"({policy['ci'][0]:.3f} to {policy['ci'][1]:.3f}) on {policy['prompts']} prompts: "
-            f"the lower bound {low:.3f} is above {settings.win_rate_above}"
+            f"preferred over {policy['opponent']} {_mean(policy):.3f} ({low:.3f} to {high:.3f}, "
+            f"however often one looks) on {policy['prompts']} prompts in {policy['groups']} "
+            f"groups: the lower bound is above {settings.win_rate_above}; as challenger "
+            f"{challenger} of this champion it may be so by chance with {level:.3f}"
         ],
     )
+
+
+def _broken(result: dict[str, Any]) -> list[str]:
+    """Invariants that do not hold."""
+    return [f"{name}: {told}" for name, told in result.get("broken_invariants", {}).items()]
 
 
 def _against(
@@ -58,7 +101,8 @@ def _against(
 ) -> list[str]:
     reasons = []
     if policy["groups"] >= settings.least_prompts:
-        reasons += _against_policy(policy, settings)
+        reasons += _against_answers(policy, settings)
+        reasons += _against_outcomes(policy, settings)
     if reward and reward["groups"] >= settings.least_prompts and reward["over_length"]["ci"][1] < 0:
         reasons.append(
             f"its reward model is worse than {_lead(reward)}: the upper bound is below 0"
@@ -66,29 +110,65 @@ def _against(
     return reasons
 
 
-def _against_policy(policy: dict[str, Any], settings: GateSettings) -> list[str]:
-    reasons = []
-    if policy["ci"][1] < 0.5:
-        reasons.append(
-            f"worse than {policy['opponent']}: win rate {policy['win_rate']:.3f}, upper bound "
-            f"{policy['ci'][1]:.3f} below 0.5"
-        )
+def _against_answers(policy: dict[str, Any], settings: GateSettings) -> list[str]:
+    """What the answers themselves show."""
+    reasons, opponent = [], policy["opponent"]
     if policy["ended_frac"] < settings.least_ended_frac:
         reasons.append(
             f"only {policy['ended_frac']:.0%} of answers end by themselves, "
             f"{settings.least_ended_frac:.0%} are asked for"
         )
-    usual = policy.get("opponent_response_tokens")
+    usual = policy["opponent_response_tokens"]
     if usual and policy["mean_response_tokens"] > settings.most_length_ratio * usual:
         reasons.append(
             f"answers of {policy['mean_response_tokens']:.0f} tokens are more than "
-            f"{settings.most_length_ratio} times the {usual:.0f} of {policy['opponent']}"
+            f"{settings.most_length_ratio} times the {usual:.0f} of {opponent}"
+        )
+    varied, others = policy["distinct_frac"]["policy"], policy["distinct_frac"][opponent]
+    if varied < settings.least_distinct_ratio * others:
+        reasons.append(
+            f"{varied:.0%} of its answers differ, of {opponent}'s {others:.0%}: less than "
+            f"{settings.least_distinct_ratio} times as many, so that modes collapse"
         )
     return reasons
 
 
+def _against_outcomes(policy: dict[str, Any], settings: GateSettings) -> list[str]:
+    """What is shown to be worse: overall, past the turn of its reward model, or on a slice."""
+    reasons = []
+    if _is_below(policy, EVEN, settings.level):
+        high = bounds(policy["outcomes"], settings.level, tuple(policy["scale"]))[1]
+        reasons.append(
+            f"worse than {policy['opponent']}: win rate {_mean(policy):.3f}, upper bound "
+            f"{high:.3f} below {EVEN}"
+        )
+    proxy, start = policy.get("proxy"), policy["versus"].get("sft")
+    if (
+        proxy
+        and start
+        and _is_above(proxy, EVEN, settings.level)
+        and _is_below(start, EVEN, settings.level)
+    ):
+        reasons.append(
+            f"past the turn of its reward model: that prefers it over the SFT policy "
+            f"{_mean(proxy):.3f}, and the grader does {_mean(start):.3f}"
+        )
+    turn = policy.get("turn")
+    if turn and turn["peak_ci"][1] is not None and turn["root_nats"] > turn["peak_ci"][1]:
+        reasons.append(f"past the turn of its reward model: {_placed(turn)}")
+    slices = policy["slices"]
+    bar = EVEN - settings.slice_margin
+    for one in slices:
+        if _is_below(one, bar, settings.level / len(slices)):
+            reasons.append(
+                f"worse on {_named(one)}: win rate {_mean(one):.3f} on {one['prompts']} prompts, "
+                f"shown to lie below {bar:g} though {len(slices)} slices were looked at"
+            )
+    return reasons
+
+
 def _missing(
-    policy: dict[str, Any], reward: dict[str, Any] | None, settings: GateSettings
+    policy: dict[str, Any], reward: dict[str, Any] | None, settings: GateSettings, level: float
 ) -> list[str]:
     few = [
         f"{found['groups']} groups of {what} decide nothing; {settings.least_prompts} are asked for"
@@ -103,29 +183,68 @@ def _missing(
             f"its reward model is not shown to be better than {_lead(reward)}: the lower bound is "
             f"not above 0; collect more comparisons"
         )
-    behind = (policy.get("versus") or {}).get("sft")
-    if behind and behind["ci"][1] < 0.5:
+    behind = policy["versus"].get("sft")
+    if behind and _is_below(behind, EVEN, settings.level):
         reasons.append(
-            f"worse than the SFT policy it came from: win rate {behind['win_rate']:.3f}, upper "
-            f"bound {behind['ci'][1]:.3f} below 0.5; change the preference stage, or put the SFT "
-            f"policy forward"
+            f"worse than the SFT policy it came from: win rate {_mean(behind):.3f} is shown to be "
+            f"below {EVEN}; change the preference stage, or put the SFT policy forward"
         )
-    if policy["ci"][0] <= settings.win_rate_above:
-        reasons.append(_undecided(policy, settings.win_rate_above))
+    turn = policy.get("turn")
+    if turn and turn["root_nats"] > turn["peak_ci"][0]:
+        reasons.append(
+            f"perhaps past the turn of its reward model: {_placed(turn)}; end the run earlier "
+            f"(kl_limit), or measure the gold on more held-out prompts"
+        )
+    if not _is_above(policy, settings.win_rate_above, level):
+        reasons.append(_undecided(policy, settings.win_rate_above, level))
+    bar = EVEN - settings.slice_margin
+    for one in policy["slices"]:
+        is_small = one["groups"] < settings.least_prompts
+        if not is_small and not _is_above(one, bar, settings.level):
+            reasons.append(
+                f"{_undecided(one, bar, settings.level)}: {_named(one)} may be worse by more than "
+                f"{settings.slice_margin:g}"
+            )
     return reasons
 
 
-def _undecided(policy: dict[str, Any], bar: float) -> str:
-    low, prompts = policy["ci"][0], policy["groups"]
-    effect = policy["win_rate"] - bar
-    told = (
-        f"undecided against {policy['opponent']}: win rate {policy['win_rate']:.3f}, lower bound "
-        f"{low:.3f} is not above {bar}"
+def _placed(turn: dict[str, Any]) -> str:
+    low, high = turn["peak_ci"]
+    end = "no end" if high is None else f"{high:.2f}"
+    return (
+        f"it strayed {turn['root_nats']:.2f} (root of nats), and gold turns at {low:.2f} to {end}"
     )
-    if effect > 0.005:
-        half = policy["win_rate"] - low
-        told += f"; about {math.ceil(prompts * (half / effect) ** 2)} prompts would settle it"
-    return told
+
+
+def _undecided(told: dict[str, Any], bar: float, level: float) -> str:
+    scale = tuple(told["scale"])
+    low = bounds(told["outcomes"], level, scale)[0]
+    text = f"undecided: win rate {_mean(told):.3f}, lower bound {low:.3f} is not above {bar:g}"
+    more = clusters_to_decide(told["outcomes"], bar, level, scale)
+    if more is None:
+        return text
+    return f"{text}; about {more} more groups of prompts like these would settle it"
+
+
+def _is_above(told: dict[str, Any], bar: float, level: float) -> bool:
+    return log_evidence(told["outcomes"], bar, tuple(told["scale"])) >= math.log(1 / level)
+
+
+def _is_below(told: dict[str, Any], bar: float, level: float) -> bool:
+    """The same from the other side: the scale is turned around its middle."""
+    least, most = told["scale"]
+    turned = [least + most - one for one in told["outcomes"]]
+    return log_evidence(turned, least + most - bar, (least, most)) >= math.log(1 / level)
+
+
+def _mean(told: dict[str, Any]) -> float:
+    """Mean outcome over groups: what bounds are of."""
+    outcomes: Sequence[float] = told["outcomes"]
+    return sum(outcomes) / len(outcomes)
+
+
+def _named(one: dict[str, Any]) -> str:
+    return f"{one['axis']} '{one['name']}'"
 
 
 def _lead(reward: dict[str, Any]) -> str:

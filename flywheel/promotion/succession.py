@@ -111,6 +111,21 @@ def decide_and_record(
     return entry
 
 
+def challenger_number(layout: Layout, content_hash: str) -> int:
+    """Which challenger of the present champion these weights are: 1 for the first it meets.
+
+    Looked at again, the same weights are the same challenger; they need not be weaker evidence.
+    """
+    met: list[str] = []
+    reign = None
+    for entry in Ledger(layout).entries():
+        if entry.action in GATE and entry.content_hash not in met:
+            met.append(entry.content_hash)
+        if entry.champion != reign:
+            reign, met = entry.champion, []
+    return met.index(content_hash) + 1 if content_hash in met else len(met) + 1
+
+
 def approve(layout: Layout, generation: str, *, by: str, reason: str = "") -> Entry:
     """Say yes to a challenger that waits.
 

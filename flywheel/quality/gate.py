@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from flywheel.errors import QualityError
+from flywheel.quality.attempts import FINDINGS, findings
 from flywheel.quality.suites import expectations
 
 
@@ -131,6 +132,12 @@ def _frame(kind: str, table: pa.Table) -> Any:
         a, b = (table[side].to_pylist() for side in ("response_a_key", "response_b_key"))
         frame["_sides_differ"] = [int(x != y) for x, y in zip(a, b, strict=True)]
         frame["_zero"] = 0
+    if kind == "trajectory":
+        columns = ("prompt", "steps", "metadata", "outcome")
+        names = [name for name in columns if name in table.column_names]
+        counts = [findings(row) for row in table.select(names).to_pylist()]
+        for name in FINDINGS:
+            frame[f"_{name}"] = [one[name] for one in counts]
     if kind == "ranking":
         ranks = table["ranks"].to_pylist()
         frame["_best_rank"] = [min(one) for one in ranks]

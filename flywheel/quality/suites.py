@@ -125,6 +125,47 @@ OWN: dict[str, tuple[Expectation, ...]] = {
             lambda gxe, extra: gxe.ExpectColumnValuesToNotBeNull(column="task_id", **extra),
             critical=False,
         ),
+        *(
+            Expectation(name, told, _between(f"_{column}", None, 0), critical)
+            for name, column, told, critical in (
+                (
+                    "answers_name_a_call",
+                    "foreign_answers",
+                    "Each answer of a tool names a call of the same step or an earlier open one.",
+                    True,
+                ),
+                (
+                    "calls_are_answered",
+                    "unanswered_calls",
+                    "Each call is answered, or the attempt is marked cut off or says why it ended.",
+                    False,
+                ),
+                (
+                    "tools_are_declared",
+                    "undeclared_tools",
+                    "Only tools are called that the prompt declares, where it declares any.",
+                    False,
+                ),
+                (
+                    "turns_say_something",
+                    "silent_turns",
+                    "A turn that calls nothing says something.",
+                    False,
+                ),
+                (
+                    "ends_in_an_answer",
+                    "open_ends",
+                    "The last step is the agent's final answer, or says why it ended.",
+                    False,
+                ),
+                (
+                    "time_does_not_run_back",
+                    "time_runs_back",
+                    "Steps are in the order of their times, where the source gives times.",
+                    False,
+                ),
+            )
+        ),
     ),
     "step_rating": (
         Expectation(

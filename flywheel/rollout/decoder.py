@@ -172,6 +172,14 @@ class Decoder:
         return self._model(input_ids=ids, **options).logits[:, -1].float()
 
 
+def going_on(done: Tensor) -> Tensor:
+    """Places of the rows that are not done: each its own, the last ones in those of the done."""
+    left = len(done) - int(done.sum())
+    places = torch.arange(left, device=done.device)
+    places[done[:left]] = left + (~done[left:]).nonzero()[:, 0]
+    return places
+
+
 def _slots(model: Any, rows: int, width: int, longest: int) -> list[SlotLayer]:
     """A layer of slots for each of the model's; none where one keeps something else than keys and
     values, or forgets some of them before a row has `longest` tokens."""

@@ -19,10 +19,13 @@ from torch import Tensor
 from flywheel.datasets.render import render_prompt
 from flywheel.errors import SettingsError
 from flywheel.records.message import Conversation
-from flywheel.rollout.decoder import Decoder
+from flywheel.rollout.decoder import Decoder, going_on
+from flywheel.rollout.lean import LeanDecoder
+from flywheel.rollout.llama import layers_of
 from flywheel.rollout.policy import Policy, Response, text_of
 from flywheel.rollout.server import ServerPolicy
 
+AT_ONCE = 256  # rows
 LEAVE_FRAC = 1 / 8  # of the rows must have ended before the others go on without them
 
 
@@ -43,7 +46,7 @@ def sample_ids(
     temperature: float = 1.0,
     max_new_tokens: int = 256,
     seed: int | Sequence[int] = 0,
-    batch: int = 256,
+    batch: int = AT_ONCE,
     top_p: float = 1.0,
     top_k: int = 0,
 ) -> list[list[Response]]:
@@ -137,7 +140,7 @@ def _continued(
 ) -> list[Response]:
     """Continue rows until each has ended, or has taken the `room` that it has."""
     device = policy.device
-    decoder = Decoder(policy.model, given, max(room))
+    decoder = _decoder(policy.model, given, max(room))
     logits, noise = decoder.read(), noise.to(device)
     is_stop = torch.zeros(logits.shape[-1], dtype=torch.bool, device=device)
     is_stop[[stop for stop in policy.stop_ids if stop < len(is_stop)]] = True
@@ -154,12 +157,19 @@ def _continued(
         if not left:
             break
         if left <= (1 - LEAVE_FRAC) * len(done):
-            keep = torch.arange(left, device=device)
-            keep[done[:left]] = left + (~done[left:]).nonzero()[:, 0]
+            keep = going_on(done)
             decoder.keep(keep)
             rows, tokens, done = rows[keep], tokens[keep], done[keep]
         logits = decoder.step(tokens)
     return _responses(policy, drawn, is_stop, limits)
+
+
+def _decoder(model: Any, given: Sequence[Sequence[int]], most_new: int) -> Decoder | LeanDecoder:
+    """The lean one where the model allows it."""
+    layers = layers_of(model, max(map(len, given)) + most_new)
+    return (
+        LeanDecoder(model, layers, given, most_new) if layers else Decoder(model, given, most_new)
+    )
 
 
 def _draw(logits: Tensor, temperature: float, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,24 +7,24 @@ with a limit on how far held-out responses may stray. The first is compared with
 policy. Of the second the gold is measured beside the proxy on validation prompts as training goes
 on, never taught, and the form of Gao et al. is fitted to it: gold gained = d (alpha - beta log d)
 at d, the root of the divergence in nats, with its peak at d = exp(alpha / beta - 1)
-(arXiv:2210.10760). The limit of a seed's third run is the median peak of the other seeds: chosen
-on validation prompts, and not on those of the run that it ends. Writes `var/reinforce.json`.
+(arXiv:2210.10760). The third run, looked at before every step, ends at `CAUTION` of that peak: as a
+team has a hundred or two answers to validation prompts judged along a first run, and trains once
+more up to where they were best. A peak belongs to its reward model: the median of other seeds'
+was tried, and came too late for three of five. What is reached is measured on evaluation prompts,
+which neither run nor limit has seen. Writes `var/reinforce.json`.
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from flywheel.errors import TrainingError
+from flywheel.evaluate.overoptimisation import Curve, fitted
 from flywheel.process.launch import launch, write_json
 from flywheel.process.settings import build
 from flywheel.records.message import Conversation, text_of
@@ -36,21 +36,7 @@ from flywheel.train.config_reinforce import GrpoSettings
 
 VERIFIER = "flywheel.sample.reinforce:true_reward"
 TRUE, FREE, STOPPED = "GRPO, true reward", "GRPO, reward model", "GRPO, reward model, stopped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """Gold against proxy over the root of the divergence, and the fitted form.
-
-    Attributes:
-        points: (root of nats, proxy, gold) of every measurement.
-        peak: Root of nats at which the fitted gold is highest; None where it has no peak.
-    """
-
-    points: tuple[tuple[float, float, float], ...]
-    alpha: float
-    beta: float
-    peak: float | None
+CAUTION = 0.8  # of the fitted peak: one step more is taken than the limit allows, and fits err
 
 
 def true_reward(prompt: Conversation, response_text: str) -> float:
@@ -108,14 +94,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(argv)
     desks = [Desk(seed, chosen.root) for seed in chosen.seeds]
     curves = [free(desk) for desk in desks]
-    limits = limits_of([curve.peak for curve in curves])
-    for desk, limit in zip(desks, limits, strict=True):
-        desk.train(STOPPED, **learned(desk, kl_limit=limit))
+    limits = [limit_of(curve.peak) for curve in curves]
+    ends = [
+        desk.train(STOPPED, **learned(desk, kl_limit=limit), measure_every=1)["held_out"][-1]
+        for desk, limit in zip(desks, limits, strict=True)
+    ]
+    strays = [one["held_out_kl_root"] for one in ends]
     golds = compared(desks)
     console, table = Console(), Table("gold", *(f"seed {s}" for s in chosen.seeds), "pooled, 95 %")
     for name, line in golds.items():
         table.add_row(name, *(f"{one.value:.3f}" for one in line), str(pool(line)))
-    table.add_row("limit, nats", *(f"{one:.2f}" for one in limits), "")
+    peaks = ["none" if one.peak is None else f"{one.peak:.2f}" for one in curves]
+    table.add_row("fitted peak, root of nats", *peaks, "")
+    table.add_row("where it stopped", *(f"{one:.2f}" for one in strays), "")
     console.print(table)
     for seed, curve in zip(chosen.seeds, curves, strict=True):
         console.print(drawn(f"seed {seed}", curve))
@@ -126,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "gold": {name: [asdict(one) for one in line] for name, line in golds.items()},
             "curves": [asdict(curve) for curve in curves],
             "limits_nats": limits,
+            "stopped_at_root": strays,
         },
     )
     return 0
@@ -136,7 +128,7 @@ def free(desk: Desk) -> Curve:
     desk.score("SFT", desk.checkpoint("sft_policy"))
     desk.score("DPO", desk.checkpoint("policy"))
     desk.train(TRUE, kl_limit=0.0)
-    return curve_of(desk.train(FREE, **learned(desk, kl_limit=0.0))["held_out"])
+    return curve_of(desk.train(FREE, **learned(desk, kl_limit=0.0), measure_every=4)["held_out"])
 
 
 def learned(desk: Desk, kl_limit: float) -> dict[str, Any]:
@@ -147,55 +139,27 @@ def learned(desk: Desk, kl_limit: float) -> dict[str, Any]:
         "kl_beta": 0.0,  # nothing but the limit holds it back
         "kl_limit": kl_limit,
         "held_out_limit": 200,
-        "measure_every": 4,
     }
 
 
-def limits_of(peaks: Sequence[float | None]) -> list[float]:
-    """Nats at which each run is to end: the square of the median peak of the others.
-
-    Raises:
-        TrainingError: No other run has a peak: there is nothing to choose a limit from.
-    """
-    limits = []
-    for place in range(len(peaks)):
-        others = [peak for at, peak in enumerate(peaks) if at != place and peak is not None]
-        if not others:
-            raise TrainingError(
-                "a limit is chosen from the peaks of other seeds, and none of them has one; give "
-                "at least two seeds, or train for longer"
-            )
-        limits.append(median(others) ** 2)
-    return limits
+def limit_of(peak: float | None) -> float:
+    """Nats at which a run is to end, from the fitted peak in their root; 0, no limit, without."""
+    return 0.0 if peak is None else (CAUTION * peak) ** 2
 
 
 def compared(desks: Sequence[Desk]) -> dict[str, list[Estimate]]:
     """Gold of every policy of every seed, and the differences that the experiment is about."""
     golds = {name: [average(desk.scores[name]) for desk in desks] for name in desks[0].scores}
-    for better, other in ((TRUE, "DPO"), (STOPPED, FREE), (STOPPED, "DPO")):
+    for better, other in ((TRUE, "DPO"), (STOPPED, FREE), (STOPPED, "SFT")):
         pairs = [zip(desk.scores[better], desk.scores[other], strict=True) for desk in desks]
         golds[f"{better}, less {other}"] = [average([a - b for a, b in pair]) for pair in pairs]
     return golds
 
 
 def curve_of(measured: Sequence[dict[str, float]]) -> Curve:
-    """Fit gold gained = d (alpha - beta log d) by least squares; the first point is the start."""
-    points = tuple(
-        (one["held_out_kl_root"], one["held_out_reward_model_mean"], one["held_out_verifier_mean"])
-        for one in measured
-    )
-    away = [(d, gained - points[0][2]) for d, _, gained in points if d > 0]
-    if len(away) < 2:
-        return Curve(points=points, alpha=math.nan, beta=math.nan, peak=None)
-    roots, gains = (np.array(side) for side in zip(*away, strict=True))
-    columns = np.stack([roots, -roots * np.log(roots)], axis=1)
-    alpha, beta = (float(one) for one in np.linalg.lstsq(columns, gains, rcond=None)[0])
-    return Curve(
-        points=points,
-        alpha=alpha,
-        beta=beta,
-        peak=math.exp(alpha / beta - 1) if beta > 0 else None,
-    )
+    """The curve of a run that measured the gold beside the reward that it was taught by."""
+    names = ("held_out_kl_root", "held_out_reward_model_mean", "held_out_verifier_mean")
+    return fitted([tuple(one[name] for name in names) for one in measured])  # type: ignore[misc]
 
 
 def drawn(title: str, curve: Curve) -> Table:
@@ -206,8 +170,7 @@ def drawn(title: str, curve: Curve) -> Table:
         caption=f"alpha {curve.alpha:.3f}, beta {curve.beta:.3f}, {peak}",
     )  # fmt: skip
     for d, proxy, true in curve.points:
-        gain = d * (curve.alpha - curve.beta * math.log(d)) if d else 0.0
-        cells = (d, proxy, true, curve.points[0][2] + gain)
+        cells = (d, proxy, true, curve.points[0][2] + curve.gained(d))
         table.add_row(*(f"{one:.3f}" for one in cells))
     return table
 

@@ -54,11 +54,13 @@ class Engine:
         times_seen: How often each landed record was in a step; the loop counts.
     """
 
-    def __init__(self, module: torch.nn.Module, settings: RunSettings) -> None:
+    def __init__(
+        self, module: torch.nn.Module, settings: RunSettings, beside_bytes: float = 0.0
+    ) -> None:
         deepspeed = _deepspeed()
         self.parameters = sum(weight.numel() for weight in module.parameters())
         is_bf16 = keeps_bf16(settings)
-        self.stage, self.stage_reason = stage_of(module, settings, is_bf16)
+        self.stage, self.stage_reason = stage_of(module, settings, is_bf16, beside_bytes)
         precision = "bf16" if is_bf16 else "fp32"
         self.settings = replace(settings, zero_stage=self.stage, precision=precision)
         if settings.checkpointing:

@@ -23,7 +23,9 @@ def keeps_bf16(settings: RunSettings) -> bool:
     return settings.precision == "bf16"
 
 
-def stage_of(module: torch.nn.Module, settings: RunSettings, is_bf16: bool) -> tuple[int, str]:
+def stage_of(
+    module: torch.nn.Module, settings: RunSettings, is_bf16: bool, beside_bytes: float = 0.0
+) -> tuple[int, str]:
     """The ZeRO stage and why.
 
     Raises:
@@ -41,6 +43,7 @@ def stage_of(module: torch.nn.Module, settings: RunSettings, is_bf16: bool) -> t
         offload=settings.offload,
         device_bytes=_device_bytes(),
         processes=world(),
+        beside_bytes=beside_bytes,
     )
     if settings.zero_stage >= 0 and settings.zero_stage != stage:
         return settings.zero_stage, f"ZeRO stage {settings.zero_stage}, as set; chosen: {reason}"

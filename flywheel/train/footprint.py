@@ -1,8 +1,11 @@
 """Which ZeRO stage a run takes: the bytes that each process would hold, counted before it starts.
 
 Sharding what fits only costs time, and what does not fit ends in the middle of a step. Counted
-are weights, gradients and Adam's state (arXiv:1910.02054, section 3); activations are not.
+are weights, gradients and Adam's state (arXiv:1910.02054, section 3), and what reinforcement
+holds whole beside them: a frozen start, a reward model, keys and values. Activations are not.
 """
+
+from typing import Any
 
 GRADIENT_BYTES = 4  # accumulated in fp32 whatever the weights are
 ADAM_BYTES = 8  # two moments
@@ -27,6 +30,22 @@ def bytes_per_process(
     )
 
 
+def cache_bytes(config: Any, *, rows: int, tokens: int, is_bf16: bool) -> int:
+    """Keys and values of rows that are sampled at once, prompts counted for each answer.
+
+    Args:
+        config: Of a Hugging Face decoder.
+        rows: Sampled at once.
+        tokens: Of prompt and answer.
+        is_bf16: Whether the policy's weights are.
+    """
+    heads = config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    key_heads = getattr(config, "num_key_value_heads", None) or heads
+    numbers = 2 * config.num_hidden_layers * key_heads * width
+    return rows * tokens * numbers * (2 if is_bf16 else 4)
+
+
 def choose_stage(
     *,
     parameters: int,
@@ -35,6 +54,7 @@ def choose_stage(
     offload: bool,
     device_bytes: float,
     processes: int,
+    beside_bytes: float = 0.0,
 ) -> tuple[int, str]:
     """The ZeRO stage, and the reason in one line.
 
@@ -48,10 +68,11 @@ def choose_stage(
         offload: Whether Adam's state lies in the host's memory.
         device_bytes: Memory of one process' device.
         processes: Over all machines.
+        beside_bytes: What each process holds whole beside the module, at any stage.
     """
 
     def needed(stage: int) -> float:
-        return bytes_per_process(
+        return beside_bytes + bytes_per_process(
             stage,
             parameters=parameters,
             trainable=trainable,
@@ -73,10 +94,11 @@ def choose_stage(
             if not offload
             else "more than fits beside activations: take more devices, or lora_rank"
         )
+    beside = f", {gib(beside_bytes)} of it beside the module" if beside_bytes else ""
     return stage, (
         f"ZeRO stage {stage}, {'bf16' if is_bf16 else 'fp32'}: {parameters:,} parameters, "
         f"{trainable:,} trained, by {processes} process{'es' if processes > 1 else ''} hold "
-        f"{gib(needed(stage))} of {gib(device_bytes)} each ({why})"
+        f"{gib(needed(stage))} of {gib(device_bytes)} each ({why}){beside}"
     )
 
 

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from flywheel.datasets.ceiling import annotator_ceiling
 from flywheel.datasets.render import Rendered
 from flywheel.models.load import load_backbone, load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.lora import merged, with_lora
@@ -57,6 +58,9 @@ def run(settings: RewardSettings, run_dir: Path) -> dict[str, Any]:
     engine, objective = Engine(module, settings), judged(settings)
     result = fit(engine, Shuffled(groups, settings), objective, settings.for_steps(), run_dir)
     result |= reader.counts() | measure(engine, held_out, objective, settings, "pairs")
+    result["validation_annotator_accuracy_frac"], _ = annotator_ceiling(
+        Path(settings.dataset), "validation"
+    )
     if settings.loss == "plackett_luce":
         result["prompts_without_order"] = sum(ranks_of(group) is None for group in groups)
     shift, deviation = level(engine, texts, settings)

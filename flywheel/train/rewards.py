@@ -59,6 +59,12 @@ class Rewards:
         self._verify = verifier_of(settings.verifier) if settings.verifier else None
         self.last_fault = ""
 
+    @property
+    def held_bytes(self) -> int:
+        """Of the reward model's weights."""
+        held = self._model.module.parameters() if self._model else ()
+        return sum(weight.numel() * weight.element_size() for weight in held)
+
     def __call__(
         self,
         prompts: Sequence[Conversation],

@@ -7,6 +7,7 @@ need not give the same ones.
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
@@ -24,10 +25,13 @@ from flywheel.models.lora import with_lora, without_adapters
 from flywheel.process.worker import rank, use_threads, world
 from flywheel.records.message import Conversation, load
 from flywheel.rollout import Policy, Response, sample_ids
+from flywheel.rollout.sampler import AT_ONCE
 from flywheel.train.batches import micro_batches
 from flywheel.train.config_reinforce import RewardedSettings
 from flywheel.train.data import limited
 from flywheel.train.engine import Engine
+from flywheel.train.engine_config import keeps_bf16
+from flywheel.train.footprint import cache_bytes
 from flywheel.train.ranks import from_each
 from flywheel.train.rewards import Reward, Rewards
 
@@ -108,11 +112,22 @@ class Learner:
             frozen = Actor(copy.deepcopy(model)).requires_grad_(False)
         model = with_lora(model, settings.lora_rank, settings.seed)
         policy = Policy(model, tokenizer, stop_ids_of(model, tokenizer))
-        engine = Engine(Actor(model, critic), settings)
+        rewards = Rewards(settings, tokenizer)
+        is_bf16 = keeps_bf16(settings)
+        asked = getattr(settings, "prompts", AT_ONCE) * settings.samples
+        beside = rewards.held_bytes + cache_bytes(
+            model.config,
+            rows=min(AT_ONCE, math.ceil(asked / world())),
+            tokens=settings.max_tokens,
+            is_bf16=is_bf16,
+        )
+        if frozen is not None:
+            beside += sum(weight.numel() for weight in frozen.parameters()) * (2 if is_bf16 else 4)
+        engine = Engine(Actor(model, critic), settings, beside)
         if frozen is not None:  # in the precision of the policy: unmoved weights have no divergence
             precision = next(engine.engine.module.parameters()).dtype
             frozen = frozen.to(device=engine.device, dtype=precision).eval()
-        return cls(engine, policy, frozen, Rewards(settings, tokenizer), settings)
+        return cls(engine, policy, frozen, rewards, settings)
 
     def prompts(self, split: str, limit: int) -> list[Prompt]:
         """Distinct prompts of a split of the dataset, a seeded choice of at most `limit`.

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from flywheel.errors import ManifestError, WarehouseError
 from flywheel.warehouse.read import open_copy, require
 
 SPLITS = ("train", "validation", "test")
+NAMED_ROWS = 5  # of those that are refused
 UNSPLIT = "test"  # a mart without a column `split` is only ever tested on
 
 
@@ -35,13 +36,26 @@ def freeze(
     generation: str,
     trained_through_batch: int,
     allow_empty: bool = True,
+    licences: Collection[str] = (),
 ) -> DatasetManifest:
     """Write the rows of `table` to `directory`, ordered by `key`, one file per split.
 
+    Args:
+        database: The read copy of the warehouse.
+        table: The mart.
+        key: Names each of its rows once.
+        directory: Where the dataset is to lie.
+        name: Of the dataset.
+        generation: Of the dataset.
+        trained_through_batch: Number of the newest batch behind the mart.
+        allow_empty: Whether a dataset without rows is one.
+        licences: Those that permit what the dataset is for; none given: all do. "unknown" stands
+            for a row without one.
+
     Raises:
         WarehouseError: The table is missing, empty against `allow_empty`, has a null or repeated
-            key, or a split that is none of train, validation and test; or the dataset cannot be
-            written, and nothing is left of it.
+            key, a split that is none of train, validation and test, or a row whose licence does
+            not permit it; or the dataset cannot be written, and nothing is left of it.
         ManifestError: The directory holds a dataset with other rows, or a damaged one.
     """
     rows, content_hash = _rows(database, table, key)
@@ -50,6 +64,8 @@ def freeze(
             f"{table} in {database} is empty, so there is nothing to freeze as {name} "
             f"{generation}; land feedback and build the marts"
         )
+    if licences:
+        _check_licences(rows, key, table, set(licences))
     if (directory / "manifest.json").exists():
         return _frozen_before(directory, content_hash, table)
     parts = _split(rows, table)
@@ -70,6 +86,24 @@ def freeze(
         )
         manifest.save(draft)
     return manifest
+
+
+def _check_licences(rows: pa.Table, key: str, table: str, permitted: set[str]) -> None:
+    """Refuse rows under a licence that is not permitted; several behind one row must all be."""
+    refused: dict[str, list[str]] = {}
+    names = _column(rows, "licence") or [None] * rows.num_rows
+    for name, licence in zip(_column(rows, key), names, strict=True):
+        for one in set((licence or "unknown").split(", ")) - permitted:
+            refused.setdefault(one, []).append(str(name))
+    if refused:
+        told = "; ".join(
+            f"{one}: {len(keys)} rows, e.g. {', '.join(keys[:NAMED_ROWS])}"
+            for one, keys in sorted(refused.items())
+        )
+        raise WarehouseError(
+            f"{table} holds rows that [licences] permitted does not name: {told}; leave their "
+            f"source out in dbt, or add the licence where it permits what this is for"
+        )
 
 
 def groups_in_two_splits(directory: Path) -> list[str]:

@@ -43,7 +43,8 @@ keyed as (
 
     select
         *,
-        md5(concat_ws('|', prompt_key, response_a_key, response_b_key)) as pair_key
+        md5(concat_ws('|', prompt_key, response_a_key, response_b_key)) as pair_key,
+        sign(length(response_a_text) - length(response_b_text)) as longer_side
 
     from turned
 

@@ -109,6 +109,7 @@ select
     domain,
     group_hint,
     annotator_kind,
+    guideline_version,
     licence,
     prompt,
     prompt_text,
@@ -120,6 +121,9 @@ select
     reason,
     model_a,
     model_b,
+
+    ---------- booleans
+    coalesce(json_extract_string(metadata, '$.gold') = 'true', false) as is_gold,
 
     ---------- numerics
     weight::double as weight,

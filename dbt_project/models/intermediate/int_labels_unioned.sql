@@ -13,6 +13,7 @@ select
     batch_id,
     kind,
     source,
+    domain,
     annotator_id,
     annotator_kind,
     seconds,

@@ -46,6 +46,7 @@ select
     domain,
     group_hint,
     annotator_kind,
+    guideline_version,
     licence,
     prompt,
     prompt_text,

@@ -1,6 +1,7 @@
 -- What deduplication compares: each distinct prompt, response and trajectory once, and again
--- where an evaluation asks it. Prompts that share a hint, or a task, must share a split. A prompt
--- is compared by what is asked: a long system prompt would make all that stand under it alike.
+-- where an evaluation asks it. Prompts that share a hint, a task, or their first turns must share a
+-- split: of two conversations that begin alike one may hold the answer to the other. A prompt is
+-- compared by what is asked: a long system prompt would make all that stand under it alike.
 
 {% set asked = asked_text('prompt', 'prompt_text') %}
 
@@ -8,40 +9,51 @@ with
 
 said as (
 
-    select 'prompt' as role, prompt_key as text_key, {{ asked }} as text, group_hint, first_seen
+    select
+        'prompt' as role,
+        prompt_key as text_key,
+        {{ asked }} as text,
+        group_hint,
+        first_seen,
+        prompt
     from {{ ref('int_demonstrations_unioned') }}
     union all
-    select 'response', response_key, response_text, null, first_seen
+    select 'response', response_key, response_text, null, first_seen, null
     from {{ ref('int_demonstrations_unioned') }}
     union all
-    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen
+    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen, prompt
     from {{ ref('int_comparisons_unioned') }}
     union all
-    select 'response', response_a_key, response_a_text, null, first_seen
+    select 'response', response_a_key, response_a_text, null, first_seen, null
     from {{ ref('int_comparisons_unioned') }}
     union all
-    select 'response', response_b_key, response_b_text, null, first_seen
+    select 'response', response_b_key, response_b_text, null, first_seen, null
     from {{ ref('int_comparisons_unioned') }}
     union all
-    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen
+    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen, prompt
     from {{ ref('int_ratings_unioned') }}
     union all
-    select 'response', response_key, response_text, null, first_seen
+    select 'response', response_key, response_text, null, first_seen, null
     from {{ ref('int_ratings_unioned') }}
     union all
-    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen
+    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen, prompt
     from {{ ref('int_trajectories_unioned') }}
     union all
-    select 'prompt', prompt_key, {{ asked }}, 'task ' || task_id, first_seen
+    select 'prompt', prompt_key, {{ asked }}, 'task ' || task_id, first_seen, prompt
     from {{ ref('int_trajectories_unioned') }}
     union all
-    select 'trajectory', steps_key, steps_text, null, first_seen
+    -- where the first user speaks only after the prompt, the opening goes on into the steps
+    select 'prompt', prompt_key, {{ asked }}, {{ opening('prompt', 'steps') }}, first_seen, prompt
+    from {{ ref('int_trajectories_unioned') }}
+    where not contains(prompt, '"user"')
+    union all
+    select 'trajectory', steps_key, steps_text, null, first_seen, null
     from {{ ref('int_trajectories_unioned') }}
     union all
-    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen
+    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen, prompt
     from {{ ref('int_step_ratings_unioned') }}
     union all
-    select 'trajectory', steps_key, steps_text, null, first_seen
+    select 'trajectory', steps_key, steps_text, null, first_seen, null
     from {{ ref('int_step_ratings_unioned') }}
 
 ),
@@ -50,7 +62,7 @@ all_texts as (
 
     select *, null as evaluation_set from said
     union all
-    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen, evaluation_set
+    select 'prompt', prompt_key, {{ asked }}, group_hint, first_seen, prompt, evaluation_set
     from {{ ref('int_evaluation_prompts_deduplicated') }}
 
 )
@@ -62,8 +74,10 @@ select
     evaluation_set is not null as is_evaluation,
     min(evaluation_set) as evaluation_set,
     arg_min(text, first_seen) as text,
-    list_sort(coalesce(list(distinct group_hint) filter (group_hint is not null), []))
-        as group_hints,
+    list_sort(list_distinct(list_filter(
+        list(distinct group_hint) || [{{ opening('arg_min(prompt, first_seen)') }}],
+        lambda hint: hint is not null
+    ))) as group_hints,
     min(first_seen) as first_seen
 
 from all_texts

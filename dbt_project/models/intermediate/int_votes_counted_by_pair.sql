@@ -1,21 +1,13 @@
--- What a crowd thinks of a pair. probability_a follows from Bayes' rule, with votes that err
--- independently and no side favoured: log-odds of the annotators' accuracies add up, so a single
--- vote comes out as its annotator's accuracy, a vote of accuracy .5 changes nothing, and a tie,
--- as likely whichever is better, neither. Nothing is surer than .99: errors are not independent.
+-- The votes on each pair. What they come to, with every annotator weighed by his errors, is
+-- estimated outside SQL (flywheel/labels) and joined in fct_preferences.
 
 with
 
 votes as (
 
-    select
-        votes.*,
-        annotators.weight as log_odds,
-        coalesce(votes.licence, 'unknown') as terms
-
-    from {{ ref('int_comparisons_deduplicated') }} as votes
-    inner join {{ ref('int_annotators_scored') }} as annotators
-        on coalesce(votes.annotator_id, 'anonymous') = annotators.annotator_id
-    where votes.status = 'active'
+    select *, coalesce(licence, 'unknown') as terms
+    from {{ ref('int_comparisons_deduplicated') }}
+    where status = 'active'
 
 )
 
@@ -37,14 +29,12 @@ select
     string_agg(distinct terms, ', ' order by terms) as licence,
 
     ---------- numerics
-    round(
-        greatest(0.01, least(0.99, 1 / (1 + exp(-sum(log_odds * (2 * vote - 1)))))), 6
-    ) as probability_a,
     count(*) filter (vote = 1) as votes_a,
     count(*) filter (vote = 0) as votes_b,
     count(*) filter (vote = 0.5) as ties,
     greatest(votes_a, votes_b, ties) / count(*) as agreement_frac,
     votes_a > 0 and votes_b > 0 as is_conflict,
+    bool_or(is_gold) as is_gold,
     max(weight) as weight,
     count(distinct voter) as annotator_count,
     round(sum(seconds), 6) as seconds,

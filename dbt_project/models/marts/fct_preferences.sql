@@ -1,5 +1,6 @@
 -- Pairs with what their crowd thinks. A contaminated text contaminates every vote on its pair, so
--- the pair goes as a whole.
+-- the pair goes as a whole. A pair that came after the last weighing of labels has the share of its
+-- votes until the next, with one vote more for each side.
 
 with
 
@@ -8,6 +9,22 @@ clean_pairs as (
     select distinct pair_key
     from {{ ref('int_comparisons_marked') }}
     where status = 'active'
+
+),
+
+posteriors as (
+
+    select
+        pairs.pair_key,
+        weighed.* exclude (pair_key, probability_a),
+        coalesce(
+            weighed.probability_a,
+            round((votes_a + ties / 2 + 1) / (votes_a + votes_b + ties + 2), 6)
+        ) as probability_a
+
+    from {{ ref('int_votes_counted_by_pair') }} as pairs
+    left join {{ ref('stg_quality__pair_posteriors') }} as weighed
+        on pairs.pair_key = weighed.pair_key
 
 )
 
@@ -23,12 +40,18 @@ select
     {{ split_of('prompts.group_id') }} as split,
     pairs.source,
     pairs.domain,
-    pairs.probability_a,
+    posteriors.probability_a,
+    posteriors.probability_tie,
+    round(abs(2 * posteriors.probability_a - 1), 6) as certainty_frac,
     pairs.votes_a,
     pairs.votes_b,
     pairs.ties,
     pairs.agreement_frac,
     pairs.is_conflict,
+    pairs.is_gold,
+    posteriors.tested_votes,
+    posteriors.tested_votes_right,
+    posteriors.tested_votes_for_a,
     pairs.weight,
     pairs.model_a,
     pairs.model_b,
@@ -43,3 +66,4 @@ from {{ ref('int_votes_counted_by_pair') }} as pairs
 inner join clean_pairs on pairs.pair_key = clean_pairs.pair_key
 inner join {{ ref('int_texts_marked') }} as prompts
     on pairs.prompt_key = prompts.text_key and prompts.role = 'prompt'
+inner join posteriors on pairs.pair_key = posteriors.pair_key

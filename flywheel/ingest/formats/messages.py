@@ -10,15 +10,20 @@ key that any other row has. A reader for which they differ must look before it c
 `without_nulls`.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
 from flywheel.errors import RecordError
-from flywheel.records import Message, ToolCall
+from flywheel.records import Demonstration, Message, ToolCall
 from flywheel.records.message import Conversation
 
-ROLES = {"function": "tool", "human": "user", "gpt": "assistant", "ai": "assistant"}
+ROLES = {
+    **dict.fromkeys(("human", "prompter"), "user"),
+    **dict.fromkeys(("gpt", "ai", "bot"), "assistant"),
+    **dict.fromkeys(("function", "observation"), "tool"),
+}
 KNOWN = {"role", "content", "tool_calls", "function_call", "tool_call_id", "name", "weight"}
 
 
@@ -58,6 +63,63 @@ def message(turn: Any) -> Message:
     )
 
 
+def one_turn(value: Any, role: str) -> Conversation:
+    """A conversation that may be given as the text of its only turn."""
+    if isinstance(value, str):
+        return (Message(role=role, content=value),)  # type: ignore[arg-type]
+    return conversation(value)
+
+
+def demonstrations(
+    turns: Conversation, metadata: dict[str, Any], masked: Collection[int] = (), **more: Any
+) -> list[Demonstration]:
+    """Each turn of the assistant as what to say after the turns before it.
+
+    Args:
+        turns: A whole conversation.
+        metadata: Of every demonstration.
+        masked: Places of turns that are context only.
+        more: Fields of every demonstration.
+
+    Raises:
+        RecordError: No turn is to be imitated.
+    """
+    found = [
+        Demonstration(prompt=turns[:place], response=(turn,), metadata=metadata, **more)
+        for place, turn in enumerate(turns)
+        if turn.role == "assistant" and place and place not in masked
+    ]
+    if not found:
+        raise RecordError("no assistant turn to imitate follows another turn")
+    return found
+
+
+def tools_of(tools: Any) -> dict[str, Any]:
+    """Metadata that hold the tools of a prompt, given as a list or as JSON text of one."""
+    if isinstance(tools, str) and tools.strip():
+        try:
+            tools = msgspec.json.decode(tools)
+        except msgspec.DecodeError as error:
+            raise RecordError(f"the tools are not JSON: {error}") from error
+    return {"tools": without_nulls(tools)} if tools else {}
+
+
+def shared_turns(one: Conversation, other: Conversation) -> int:
+    """How many whole turns two dialogues begin with alike; the last of each is never among them.
+
+    Raises:
+        RecordError: They share none, so there is no prompt.
+    """
+    shared = 0
+    for left, right in zip(one[:-1], other[:-1], strict=False):
+        if left != right:
+            break
+        shared += 1
+    if not shared:
+        raise RecordError("chosen and rejected share no beginning, so there is no prompt")
+    return shared
+
+
 def without_nulls(value: Any) -> Any:
     """A value without the keys that are null, at any depth; nulls of lists stay."""
     if isinstance(value, dict):
@@ -92,7 +154,10 @@ def tool_call(call: Any) -> ToolCall:
             raise RecordError(f"the arguments of a tool call are not JSON: {error}") from error
     if not isinstance(arguments, dict) or not isinstance(function.get("name"), str):
         raise RecordError("a tool call needs a name and arguments that are an object")
-    return ToolCall(name=function["name"], arguments=arguments, id=call.get("id"))
+    id = call.get("id")
+    if not isinstance(id, str | None):
+        raise RecordError(f"the id of a tool call must be a text, found {id!r:.40}")
+    return ToolCall(name=function["name"], arguments=arguments, id=id)
 
 
 def beyond(turns: Any) -> dict[str, Any]:

@@ -1,101 +1,132 @@
 """TRL's dataset types, standard (strings) and conversational (lists of messages).
 
-prompt + completion is a demonstration, with a boolean `label` an interaction (a thumb from nobody
-in particular); a label that is null says neither, so its row is refused. prompt + chosen +
-rejected is a comparison, and so is chosen + rejected alone, where both sides are whole dialogues
-with one beginning.
-Source: huggingface/trl, docs/source/dataset_formats.md.
+* messages                                demonstrations, one for each turn of the assistant
+* prompt + completion                     a demonstration
+* prompt + completion, or messages, + label   an interaction: a thumb from nobody in particular;
+  a label that is null says neither, so its row is refused
+* prompt + chosen + rejected              a comparison
+* chosen + rejected                       a comparison of two whole dialogues with one beginning,
+  which is cut in whole messages: two whole texts have no such border, and are refused
+* prompt + completions + labels           step ratings, 1 and 0 on 0..1, until a label is missing
+* prompt alone                            a task to be tested on, what stands beside it for its
+  grader; a prompt that is text is a column of any table, and read only when trl is asked for
+
+Text alone asks nothing and is refused.
+Source: huggingface/trl at f2cd577, docs/source/dataset_formats.md.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from flywheel.errors import RecordError
-from flywheel.ingest.formats.messages import conversation, without_nulls
-from flywheel.records import Comparison, Demonstration, Interaction, Message, Record
+from flywheel.ingest.formats.labels import task
+from flywheel.ingest.formats.messages import (
+    beyond,
+    conversation,
+    demonstrations,
+    one_turn,
+    shared_turns,
+    tools_of,
+    without_nulls,
+)
+from flywheel.ingest.formats.openai import has_object_arguments
+from flywheel.records import Comparison, Demonstration, Interaction, Message, Record, StepRating
 from flywheel.records.message import Conversation
 
-ROLES = {"Human": "user", "Assistant": "assistant"}
-TURN = re.compile(r"\n\n(Human|Assistant):")
 LABELS = {"true": True, "True": True, "false": False, "False": False}  # as CSV has them
+SIDES = ("chosen", "rejected")
+READ = {"prompt", "completion", *SIDES, "label", "messages", "tools", "completions", "labels"}
 
 
 def sniff(value: dict[str, Any]) -> float:
-    """Sure of the pairs and of the labelled; `messages` alone is more likely OpenAI's."""
+    """Sure of the pairs, the steps and the labelled; `messages` alone is more likely OpenAI's."""
     keys = {key for key, item in value.items() if item is not None}
-    if {"chosen", "rejected"} <= keys:
-        sides = (value["chosen"], value["rejected"])
-        return 0.95 if all(isinstance(side, str | list) for side in sides) else 0.0
+    if keys >= set(SIDES):
+        return 0.95 if all(isinstance(value[side], str | list) for side in SIDES) else 0.0
+    if {"prompt", "completions", "labels"} <= keys:
+        return 0.95
     if {"prompt", "completion"} <= keys:
         return 0.95
-    is_labelled = "label" in value and isinstance(value["label"], bool | None)
-    return 0.9 if "messages" in keys and is_labelled else 0.0
+    if "messages" in keys:
+        is_labelled = "label" in value and isinstance(value["label"], bool | None)
+        turns = value["messages"] if isinstance(value["messages"], list) else []
+        is_chat = keys <= {"messages", "tools"} and has_object_arguments(turns)
+        return 0.9 if is_labelled else 0.95 if is_chat else 0.0
+    asked = value.get("prompt") if "kind" not in keys else None
+    is_chat = isinstance(asked, list) and all(isinstance(t, dict) and "role" in t for t in asked)
+    return 0.8 if asked and is_chat else 0.0
 
 
 def read(value: dict[str, Any]) -> Sequence[Record]:
     """Read one row."""
     has_label = "label" in value
     value = without_nulls(value)
-    rest = {
-        key: item
-        for key, item in value.items()
-        if key not in ("prompt", "completion", "chosen", "rejected", "label", "messages")
-    }
+    metadata = {key: item for key, item in value.items() if key not in READ}
+    metadata |= tools_of(value.get("tools"))
     if "chosen" in value:
         prompt, chosen, rejected = _pair(value)
         return (
             Comparison(
-                prompt=prompt, response_a=chosen, response_b=rejected, choice="a", metadata=rest
+                prompt=prompt, response_a=chosen, response_b=rejected, choice="a", metadata=metadata
             ),
         )
+    if "completions" in value:
+        return _steps(value, metadata)
     if "messages" in value:
         turns = conversation(value["messages"])
+        metadata |= beyond(value["messages"])
+        if not has_label:
+            return demonstrations(turns, metadata)
         if len(turns) < 2 or turns[-1].role != "assistant":
             raise RecordError("the last message must be the assistant's, after at least one other")
         prompt, response = turns[:-1], turns[-1:]
+    elif "prompt" not in value:
+        raise RecordError("there is no prompt: text that nothing asks for cannot be taken in")
     else:
-        prompt, response = _side(value["prompt"], "user"), _side(value["completion"], "assistant")
+        prompt = one_turn(value["prompt"], "user")
+        if "completion" not in value:
+            beside = metadata | ({"label": value["label"]} if "label" in value else {})
+            return (task(prompt, beside, "trl_prompts"),)
+        response = one_turn(value["completion"], "assistant")
     if not has_label:
-        return (Demonstration(prompt=prompt, response=response, metadata=rest),)
-    label = value.get("label")
+        return (Demonstration(prompt=prompt, response=response, metadata=metadata),)
+    label: Any = value.get("label")
     label = LABELS.get(label) if isinstance(label, str) else label
     if not isinstance(label, bool):
         raise RecordError(f"label must be true or false, found {value.get('label')!r}")
     thumbs: Literal["up", "down"] = "up" if label else "down"
-    return (Interaction(prompt=prompt, response=response, thumbs=thumbs, metadata=rest),)
-
-
-def _side(value: Any, role: str) -> Conversation:
-    if isinstance(value, str):
-        return (Message(role=role, content=value),)  # type: ignore[arg-type]
-    return conversation(value)
+    return (Interaction(prompt=prompt, response=response, thumbs=thumbs, metadata=metadata),)
 
 
 def _pair(value: dict[str, Any]) -> tuple[Conversation, Conversation, Conversation]:
     if "prompt" in value:
-        prompt = _side(value["prompt"], "user")
-        return prompt, _side(value["chosen"], "assistant"), _side(value["rejected"], "assistant")
-    chosen, rejected = (
-        _dialogue(value[side]) if isinstance(value[side], str) else conversation(value[side])
-        for side in ("chosen", "rejected")
-    )
-    shared = 0
-    for one, other in zip(chosen[:-1], rejected[:-1], strict=False):
-        if one != other:
-            break
-        shared += 1
-    if not shared:
-        raise RecordError("chosen and rejected share no beginning, so there is no prompt")
+        chosen, rejected = (one_turn(value[side], "assistant") for side in SIDES)
+        return one_turn(value["prompt"], "user"), chosen, rejected
+    if any(isinstance(value[side], str) for side in SIDES):
+        raise RecordError(
+            "two whole texts without a prompt have no border where it ends; give a prompt, or "
+            "lists of messages, or land dialogues of Human and Assistant as hh_rlhf"
+        )
+    chosen, rejected = (conversation(value[side]) for side in SIDES)
+    shared = shared_turns(chosen, rejected)
     return chosen[:shared], chosen[shared:], rejected[shared:]
 
 
-def _dialogue(text: str) -> Conversation:
-    r"""Cut "\n\nHuman: ...\n\nAssistant: ..." into turns."""
-    start, *parts = TURN.split(text)
-    if start.strip() or not parts:
-        raise RecordError(r"a dialogue in one string must begin with \n\nHuman: or \n\nAssistant:")
-    return tuple(
-        Message(role=ROLES[role], content=content.strip())  # type: ignore[arg-type]
-        for role, content in zip(parts[::2], parts[1::2], strict=True)
-    )
+def _steps(value: dict[str, Any], metadata: dict[str, Any]) -> Sequence[Record]:
+    texts, labels = value["completions"], value.get("labels")
+    if not isinstance(texts, list) or not isinstance(labels, list) or len(texts) != len(labels):
+        raise RecordError("completions and labels must be lists of one length")
+    if not texts or not all(isinstance(one, bool) for one in labels):
+        raise RecordError(f"labels must be true or false, one for each step, found {labels!r}")
+    steps = tuple(Message(role="assistant", content=text) for text in texts)
+    return [
+        StepRating(
+            prompt=one_turn(value["prompt"], "user"),
+            steps=steps[: place + 1],
+            rating=float(label),
+            rating_min=0.0,
+            rating_max=1.0,
+            metadata=metadata,
+        )
+        for place, label in enumerate(labels)
+    ]

@@ -1,0 +1,38 @@
+"""Lineage: what a generation rests on, and its model card, for people who ask."""
+
+import dagster as dg
+
+from assets.partitions import generations
+from assets.promotion import GATE_DECISION
+from assets.resources import Home
+from flywheel.lineage import refresh, trace, write_card
+
+MODEL_CARD = dg.AssetKey(["promotion", "model_card"])
+
+
+@dg.asset(
+    key=MODEL_CARD,
+    deps=[GATE_DECISION],
+    partitions_def=generations,
+    group_name="promotion",
+    kinds={"markdown"},
+    description="Data, people, licences, metrics, limits, lineage and cost of the challenger; the "
+    "edges behind it can be asked with `flywheel trace`. One card per generation.",
+)
+def model_card(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
+    """Bring the edges of the lineage up to date and write the card."""
+    layout, generation = home.layout, context.partition_key
+    written = refresh(layout)
+    path = write_card(layout, generation, **home.settings("cost"))
+    found = trace(layout, f"generation:{generation}")
+    return dg.MaterializeResult(
+        metadata={
+            "card": dg.MetadataValue.md(path.read_text()),
+            "dagster/uri": str(path),
+            "records": found["records"],
+            "times_seen": found["times_seen"],
+            "label_cost_usd": found["label_cost_usd"],
+            "ancestry": dg.MetadataValue.json(found["ancestry"]),
+            "files_of_edges_written": written,
+        }
+    )

@@ -1,0 +1,131 @@
+"""What must hold of a challenger whatever it scores; a broken one is told with what broke it.
+
+* *other tokenizer*: text means other numbers than those that the base has learnt.
+* *trained on the test*: a record of an evaluation prompt was in a training step of the challenger,
+  or of a checkpoint that it descends from, by their manifests.
+* *test in the training text*: a frozen training row holds a whole evaluation prompt. The marks of
+  deduplication keep those out; this looks at what was frozen, and not at the marks.
+* *not finite*: the challenger gives an answer of its own no probability.
+
+Weights that are not what their manifest says end the evaluation (`ManifestError`).
+"""
+
+import gzip
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flywheel.datasets.manifest import DatasetManifest, read_split
+from flywheel.dedup.overlap import EvaluationRuns
+from flywheel.evaluate.graders import Asked
+from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.evaluate.versus import Answers
+from flywheel.models.load import load_tokenizer
+from flywheel.models.publish import FILE_NAME, verify
+from flywheel.process.content import model_hash
+from flywheel.records.message import load, text_of
+
+SHOWN = 3  # of what broke an invariant
+SIDES = ("prompt", "response", "response_a", "response_b")
+
+
+def verify_weights(settings: EvaluateSettings) -> None:
+    """Hold every checkpoint of ours against its manifest.
+
+    Raises:
+        ManifestError: A file is missing or was changed.
+    """
+    for model in (settings.sft, settings.policy, settings.reward_model, settings.champion):
+        if model and (Path(model) / FILE_NAME).exists():
+            verify(Path(model))
+
+
+def broken_invariants(
+    settings: EvaluateSettings, asked: Sequence[Asked], mine: Answers
+) -> dict[str, str]:
+    """Name of each broken invariant, with what broke it; empty where all hold."""
+    found = {
+        "other tokenizer": _other_tokenizer(settings),
+        "trained on the test": _trained_on_the_test(settings, asked),
+        "test in the training text": _test_in_the_text(settings, asked),
+        "not finite": _not_finite(mine),
+    }
+    return {name: told for name, told in found.items() if told}
+
+
+def _other_tokenizer(settings: EvaluateSettings) -> str:
+    base, mine = (load_tokenizer(name) for name in (settings.base, settings.policy))
+    ids, others = base.get_vocab(), mine.get_vocab()
+    moved = [word for word, place in ids.items() if others.get(word) != place]
+    if moved:
+        return (
+            f"{len(moved)} of the base's {len(ids)} tokens have another id or none, {_few(moved)}"
+        )
+    if base.chat_template != mine.chat_template:
+        return "its chat template is not the base's"
+    return ""
+
+
+def _trained_on_the_test(settings: EvaluateSettings, asked: Sequence[Asked]) -> str:
+    tested = {uid for one in asked for uid in one.record_uids}
+    seen = tested & records_of(Path(settings.policy))
+    return f"{len(seen)} of {len(tested)} tested records, {_few(sorted(seen))}" if seen else ""
+
+
+def manifest_of(model: str) -> dict[str, Any]:
+    """The manifest of a checkpoint of ours; empty for another model."""
+    path = Path(model) / FILE_NAME
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def records_of(checkpoint: Path) -> set[str]:
+    """Records that were in a step of a checkpoint, or of one that it started from.
+
+    A parent whose folder holds another checkpoint by now counts no more: what it was trained on is
+    not known here.
+    """
+    found: set[str] = set()
+    facts = manifest_of(str(checkpoint))
+    name = facts.get("records", {}).get("file")
+    if name:
+        with gzip.open(checkpoint / name, "rt") as file:
+            lines = (line.rstrip("\n").partition("\t") for line in file)
+            found |= {uid for uid, _, times in lines if times != "0"}
+    for parent in facts.get("parents", ()):
+        folder = Path(parent["model"])
+        if folder.is_dir() and model_hash(parent["model"]) == parent.get("content_hash"):
+            found |= records_of(folder)
+    return found
+
+
+def _test_in_the_text(settings: EvaluateSettings, asked: Sequence[Asked]) -> str:
+    items = [text_of(one.prompt) for one in asked]
+    texts = list(
+        dict.fromkeys(
+            text_of(load(said))
+            for dataset in (settings.demonstration_dataset, settings.preference_dataset)
+            for split in DatasetManifest.load(Path(dataset)).rows_by_split
+            if split != "test"
+            for table in [read_split(Path(dataset), split)]
+            for side in SIDES
+            if side in table.column_names
+            for said in table[side].drop_null().to_pylist()
+        )
+    )
+    leaks = EvaluationRuns(items).find(texts)
+    if not leaks:
+        return ""
+    prompts = {leak.item for leak in leaks}
+    return f"{len(prompts)} of {len(items)} prompts, {_few([leak.span for leak in leaks])}"
+
+
+def _not_finite(mine: Answers) -> str:
+    count = sum(not math.isfinite(one.logprob) for one in mine.responses)
+    return f"{count} of {len(mine.responses)} answers have no finite probability" if count else ""
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(repr(one[:120]) for one in names[:SHOWN])
+    return f"e.g. {shown}"

@@ -1,0 +1,172 @@
+"""One policy against another on the same prompts: how often it is preferred, and where it is not.
+
+What is told of each pair is a win rate with its interval, the same at equal length, and, for who
+decides, the outcomes themselves: one a cluster of prompts that nearly repeat each other. Slices cut
+the prompts along several axes; each is told with its outcomes too, so that who looks at all of them
+can take into account that there are many.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flywheel.evaluate.graders import PROGRAMS, Asked
+from flywheel.evaluate.length import SCALE, controlled
+from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.evaluate.stats import by_cluster, outcomes, rate
+from flywheel.records.message import text_of
+from flywheel.rollout import Response
+
+LEAST_SLICE = 20  # prompts; smaller slices are not told
+PARTS = 3  # of prompts by length and by difficulty
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one policy answered at one temperature, and what it is worth."""
+
+    responses: list[Response]
+    scores: list[float]
+
+    @property
+    def mean_score(self) -> float:
+        """Mean over prompts."""
+        return sum(self.scores) / len(self.scores)
+
+    @property
+    def lengths(self) -> list[int]:
+        """Sampled tokens of each answer."""
+        return [one.token_count for one in self.responses]
+
+    @property
+    def mean_tokens(self) -> float:
+        """Mean length, in sampled tokens."""
+        return sum(self.lengths) / len(self.responses)
+
+    @property
+    def ended_frac(self) -> float:
+        """Share of answers that end by themselves."""
+        return sum(one.ended for one in self.responses) / len(self.responses)
+
+    @property
+    def distinct_frac(self) -> float:
+        """Different answers, of all: near 0 where one answer is given to everything."""
+        return len({one.text for one in self.responses}) / len(self.responses)
+
+
+def compare(
+    answers: dict[str, Answers], asked: list[Asked], settings: EvaluateSettings
+) -> dict[str, Any]:
+    """The challenger ("policy") against each of the others."""
+    opponent = "champion" if "champion" in answers else "base"
+    mine, other = answers["policy"], answers[opponent]
+    versus = {
+        name: against(mine, one, asked, settings)
+        for name, one in answers.items()
+        if name != "policy"
+    }
+    return {
+        "opponent": opponent,
+        **versus[opponent],
+        "prompts": len(asked),
+        "groups": len({one.group for one in asked}),
+        "mean_response_tokens": mine.mean_tokens,
+        "opponent_response_tokens": other.mean_tokens,
+        "ended_frac": mine.ended_frac,
+        "distinct_frac": {name: one.distinct_frac for name, one in answers.items()},
+        "versus": versus,
+        "mean_score": {name: one.mean_score for name, one in answers.items()},
+        "mean_tokens": {name: one.mean_tokens for name, one in answers.items()},
+        "slices": slices(answers, asked, settings),
+    }
+
+
+def against(
+    mine: Answers, other: Answers, asked: Sequence[Asked], settings: EvaluateSettings
+) -> dict[str, Any]:
+    """How often one is preferred over another.
+
+    Returns:
+        win_rate and ci; length_controlled, the same at equal length; outcomes, one a cluster, and
+        their scale: at equal length where a model judged, which may like length for its own sake,
+        as they are where a program did.
+    """
+    groups = [one.group for one in asked]
+    won = outcomes(mine.scores, other.scores)
+    even = controlled(won, mine.lengths, other.lengths, groups).tolist()
+    options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
+    fair = rate(even, groups, scale=SCALE, **options)
+    by_program = all(one.grader in PROGRAMS for one in asked)
+    return {
+        **plainly(won, groups, settings),
+        "length_controlled": {"win_rate": fair.value, "ci": fair.ci},
+        "outcomes": _means(won if by_program else even, groups),
+        "scale": [0.0, 1.0] if by_program else list(SCALE),
+    }
+
+
+def plainly(
+    won: Sequence[float], groups: Sequence[str], settings: EvaluateSettings
+) -> dict[str, Any]:
+    """win_rate, ci, outcomes and their scale, whatever the lengths."""
+    found = rate(won, groups, resamples=settings.resamples, seed=settings.seed)
+    means = _means(won, groups)
+    return {"win_rate": found.value, "ci": found.ci, "outcomes": means, "scale": [0.0, 1.0]}
+
+
+def slices(
+    answers: dict[str, Answers], asked: Sequence[Asked], settings: EvaluateSettings
+) -> list[dict[str, Any]]:
+    """The challenger against its opponent, on parts of the prompts.
+
+    Difficulty is what the base's own score on a prompt says: the base takes no part in a contest
+    with a champion, and a prompt is not hard because the challenger fails on it.
+    """
+    opponent = "champion" if "champion" in answers else "base"
+    axes: dict[str, Callable[[int], str]] = {
+        "domain": lambda place: asked[place].domain or "no domain",
+        "source": lambda place: asked[place].source or "no source",
+        "prompt length": _parts(
+            [len(text_of(one.prompt).split()) for one in asked], ("short", "middling", "long")
+        ),
+        "difficulty": _parts(
+            [-one for one in answers["base"].scores], ("easy", "middling", "hard")
+        ),
+    }
+    if opponent == "base":
+        del axes["difficulty"]  # who is easy to beat where it is weak says nothing of the other
+    found = []
+    for axis, name_of in axes.items():
+        parts: dict[str, list[int]] = defaultdict(list)
+        for place in range(len(asked)):
+            parts[name_of(place)].append(place)
+        if len(parts) < 2:
+            continue  # all prompts: no slice
+        for name, places in sorted(parts.items()):
+            if len(places) >= LEAST_SLICE:
+                part = [asked[place] for place in places]
+                mine, other = (_taken(answers[who], places) for who in ("policy", opponent))
+                told = against(mine, other, part, settings)
+                counts = {"prompts": len(part), "groups": len(told["outcomes"])}
+                found.append({"axis": axis, "name": name, **counts, **told})
+    return found
+
+
+def _parts(values: Sequence[float], names: Sequence[str]) -> Callable[[int], str]:
+    """Name of the third of `values` that each place lies in; equal values lie in one."""
+    ends = np.quantile(values, [part / PARTS for part in range(1, PARTS)])
+    return lambda place: names[int(np.searchsorted(ends, values[place], side="left"))]
+
+
+def _taken(answers: Answers, places: Sequence[int]) -> Answers:
+    return Answers(
+        [answers.responses[place] for place in places], [answers.scores[place] for place in places]
+    )
+
+
+def _means(values: Sequence[float], clusters: Sequence[str]) -> list[float]:
+    sums, sizes = by_cluster(clusters, values, np.ones(len(values)))
+    return [round(float(one), 6) for one in sums / sizes]

@@ -1,0 +1,223 @@
+"""The gate: how often it errs, what it sees, and what its statistics cost."""
+
+import hashlib
+import json
+import math
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from flywheel.evaluate.length import SCALE, controlled
+from flywheel.evaluate.sequential import bounds, log_evidence
+from flywheel.evaluate.stats import outcomes, rate
+from flywheel.lake import LINEAGE, SCHEMAS, ensure, write_table
+from flywheel.layout import Layout
+from flywheel.lineage import trace
+from flywheel.lineage.edges import ROW_GROUP
+from tests.benchmarks.measurement import Measurement
+
+RUNS, LOOKS = 2000, 20
+EDGES, RECORDS, CHECKPOINTS = 10_000_000, 1_000_000, 100
+LEVEL = 0.05
+LEAD, POWER = 0.6, 0.9  # the win rate that a fixed-size test would be planned for, and its power
+Z_LEVEL, Z_POWER = 1.644854, 1.281552  # normal quantiles of .95 and .9
+PLANTED = Path(__file__).parents[2] / "var" / "planted.json"
+
+
+def measure() -> list[Measurement]:
+    """Simulated challengers; those of `python -m flywheel.sample.planted`; a million outcomes."""
+    return [*false_promotions(), *power(), *planted(), *lineage(), *statistics()]
+
+
+def false_promotions() -> list[Measurement]:
+    """Challengers that are no better, each looked at twenty times, by the gate and by a z-test."""
+    found = drawn(0.5, LOOKS * 50, seed=0)
+    every = range(50, LOOKS * 50 + 1, 50)
+    ours = np.mean([any(_refuted(run[:n]) for n in every) for run in found])
+    theirs = np.mean([any(_z(run[:n]) > Z_LEVEL for n in every) for run in found])
+    return [
+        Measurement(
+            name="gate_false_promotion_rate",
+            value=float(ours),
+            unit="of challengers that are no better",
+            peer="z-test at each look",
+            peer_value=float(theirs),
+            ratio=float(ours / LEVEL),
+            conditions=f"{RUNS} runs, {LOOKS} looks at 50 to 1000 prompts, level {LEVEL}, ratio to "
+            f"the level",
+        )
+    ]
+
+
+def power() -> list[Measurement]:
+    """Better challengers: prompts until the gate sees it, beside a test of fixed size.
+
+    The gate looks every 20 prompts and gives up where its power is that of the fixed test.
+    """
+    rows = []
+    for lead in (LEAD, 0.65, 0.7):
+        found = drawn(lead, 1500, seed=1)
+        every = np.arange(20, 1501, 20)
+        first = np.array([_first(run, every) for run in found])
+        end = np.sort(first)[int(POWER * RUNS)]
+        variance = 0.5 * 0.5 - 0.2 / 4  # of outcomes, a fifth of them ties
+        fixed = math.ceil((Z_LEVEL + Z_POWER) ** 2 * variance / (LEAD - 0.5) ** 2)
+        used = np.minimum(first, end).mean()
+        rows.append(
+            Measurement(
+                name="gate_power",
+                value=float(np.mean(first <= end)),
+                unit="of better challengers",
+                peer=f"z-test of fixed size, planned for a win rate of {LEAD}",
+                peer_value=POWER,
+                ratio=float(used / fixed),
+                conditions=f"true win rate {lead}, {RUNS} runs: {used:.0f} prompts on average, at "
+                f"most {end:.0f}, beside {fixed}; ratio of prompts, lower wins",
+            )
+        )
+    return rows
+
+
+def planted() -> list[Measurement]:
+    """What became of the challengers of `python -m flywheel.sample.planted`; none where not run."""
+    if not PLANTED.exists():
+        return []
+    found = [one for one in json.loads(PLANTED.read_text()) if one["meant"]]
+    through = sum(one["decision"] == "PROMOTE" for one in found)
+    by_its_own = sum(one["passed"] for one in found)
+    return [
+        Measurement(
+            name="planted_challengers_passed",
+            value=float(through),
+            unit="of the bad challengers",
+            peer="planted",
+            peer_value=float(len(found)),
+            ratio=through / len(found),
+            conditions=f"{len({one['kind'] for one in found})} kinds, "
+            f"{len({one['seed'] for one in found})} seeds; {by_its_own} stopped by the check "
+            f"meant for them",
+        )
+    ]
+
+
+def lineage() -> list[Measurement]:
+    """Ten million edges: a million records, each in ten of a hundred checkpoints."""
+    with tempfile.TemporaryDirectory() as folder:
+        layout = Layout(Path(folder))
+        ensure(layout)
+        uids = _many_records(layout)
+        rng = np.random.default_rng(3)
+        for number in range(CHECKPOINTS):
+            _many_edges(layout, f"g{number:04d}", rng.choice(uids, EDGES // CHECKPOINTS, False))
+        asked = {
+            "one record, to its checkpoints": f"record:{uids[12345]}",
+            "an annotator's 1,000 records, to their checkpoints": "annotator:person-7",
+            "a checkpoint, to its 100,000 records": "checkpoint:policy/g0042",
+        }
+        trace(layout, asked["one record, to its checkpoints"])  # pays the imports
+        rows = []
+        for what, name in asked.items():
+            walls, cpu = [], []
+            for _ in range(5):
+                began = time.monotonic(), time.process_time()
+                trace(layout, name)
+                walls.append(time.monotonic() - began[0])
+                cpu.append(time.process_time() - began[1])
+            found = float(np.median(walls))
+            rows.append(
+                Measurement(
+                    name="lineage_query_seconds",
+                    value=found,
+                    unit="s",
+                    peer="limit",
+                    peer_value=1.0,
+                    ratio=found,
+                    conditions=f"{what}; {EDGES:,} edges, {len(uids):,} records, median of 5; "
+                    f"{np.median(cpu):.2f} CPU s",
+                )
+            )
+        return rows
+
+
+def _many_records(layout: Layout) -> np.ndarray:
+    """Landed demonstrations of a thousand people; their record_uids."""
+    uids = np.array([hashlib.md5(b"%d" % one).hexdigest() for one in range(RECORDS)])
+    for part in range(10):
+        mine = slice(part * RECORDS // 10, (part + 1) * RECORDS // 10)
+        count = RECORDS // 10
+        columns: dict[str, pa.Array] = {
+            "record_uid": pa.array(uids[mine]),
+            "record_id": pa.array([f"r{one}" for one in range(mine.start, mine.stop)]),
+            "annotator_id": pa.array([f"person-{one % 1000}" for one in range(count)]),
+            "kind": pa.array(["demonstration"] * count),
+            "source": pa.array([f"source-{part}"] * count),
+            "batch_id": pa.array([f"b{part:06d}"] * count),
+            "cost_usd": pa.array(np.full(count, 0.5)),
+        }
+        schema = SCHEMAS["demonstration"]
+        table = pa.table(
+            [columns.get(one.name, pa.nulls(count)).cast(one.type) for one in schema], schema=schema
+        )
+        write_table(table, layout.landing("demonstration") / f"b{part:06d}.parquet")
+    return uids
+
+
+def _many_edges(layout: Layout, name: str, uids: np.ndarray) -> None:
+    """A checkpoint's manifest, and its edges as `refresh` writes them."""
+    folder = layout.checkpoint("policy", name)
+    folder.mkdir(parents=True)
+    content = hashlib.sha256(name.encode()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps({"content_hash": content}))
+    path = layout.lineage("checkpoint_records") / f"policy.{name}.{content[:16]}.parquet"
+    columns = [np.sort(uids), [f"policy/{name}"] * len(uids), np.ones(len(uids), np.int32)]
+    table = pa.table(columns, schema=LINEAGE["checkpoint_records"])
+    write_table(table, path, row_group=ROW_GROUP)
+
+
+def statistics() -> list[Measurement]:
+    """A million paired outcomes: win rate, at equal length, bounds at any time."""
+    rng = np.random.default_rng(2)
+    scores, others = rng.random((2, 1_000_000)).round(1).tolist()
+    lengths, other_lengths = rng.integers(5, 60, (2, 1_000_000)).tolist()
+    groups = rng.integers(0, 700_000, 1_000_000).tolist()
+    began = time.process_time()
+    won = outcomes(scores, others)
+    even = controlled(won, lengths, other_lengths, groups)
+    rate(won, groups)
+    rate(even.tolist(), groups, scale=SCALE)
+    bounds(won, LEVEL)
+    bounds(even, LEVEL, SCALE)
+    seconds = time.process_time() - began
+    return [
+        Measurement(
+            name="statistics_cpu_seconds_1m",
+            value=seconds,
+            unit="CPU s",
+            peer="limit",
+            peer_value=10.0,
+            ratio=seconds / 10,
+            conditions="1 M paired outcomes in 0.5 M clusters, lower wins",
+        )
+    ]
+
+
+def drawn(win_rate: float, count: int, seed: int) -> np.ndarray:
+    """(RUNS, count) outcomes, a fifth of them ties."""
+    rng = np.random.default_rng(seed)
+    shares = [1 - win_rate - 0.1, 0.2, win_rate - 0.1]
+    return rng.choice([0.0, 0.5, 1.0], size=(RUNS, count), p=shares)
+
+
+def _refuted(found: np.ndarray) -> bool:
+    return log_evidence(found, 0.5) >= math.log(1 / LEVEL)
+
+
+def _first(run: np.ndarray, every: np.ndarray) -> float:
+    return next((int(n) for n in every if _refuted(run[:n])), math.inf)
+
+
+def _z(found: np.ndarray) -> float:
+    return float((found.mean() - 0.5) / (found.std(ddof=1) / math.sqrt(len(found))))

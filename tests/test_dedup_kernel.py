@@ -1,0 +1,200 @@
+"""The C kernel and its numpy fallback: equal to each other, and both equal to the definition."""
+
+import gzip
+import json
+import random
+import subprocess
+import sys
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flywheel.dedup import arrays, kernel
+from flywheel.dedup.engine import frequencies
+from flywheel.dedup.join import similar_pairs
+from flywheel.dedup.sets import Sets, words_of
+from tests.benchmarks.dedup_corpus import corpus
+
+ENGINES = [
+    pytest.param(arrays, id="numpy"),
+    pytest.param(
+        kernel,
+        id="C",
+        marks=pytest.mark.skipif(kernel.library() is None, reason=kernel.state()),
+    ),
+]
+needs_kernel = pytest.mark.skipif(kernel.library() is None, reason=kernel.state())
+FOUND = [p / "shared" / "data" for p in Path(__file__).parents if (p / "shared" / "data").is_dir()]
+needs_data = pytest.mark.skipif(not FOUND, reason="../shared/data is not here")
+Found = set[tuple[int, int, float]]
+
+
+def shingles_of(text: str) -> frozenset[tuple[str, ...]]:
+    words = words_of(text)
+    return frozenset(
+        tuple(words[i : i + 3]) for i in range(max(len(words) - 2, min(len(words), 1)))
+    )
+
+
+@cache
+def all_pairs(texts: tuple[str, ...]) -> Found:
+    """All pairs from .7 on by the definition: every two sets of tuples of words are intersected."""
+    sets = [shingles_of(text) for text in texts]
+    found = set()
+    for a, b in combinations(range(len(texts)), 2):
+        common = len(sets[a] & sets[b])
+        if common and common / (len(sets[a]) + len(sets[b]) - common) >= 0.7 - 1e-9:
+            found.add((a, b, common / (len(sets[a]) + len(sets[b]) - common)))
+    return found
+
+
+def brute_force(texts: list[str], threshold: float) -> Found:
+    return {pair for pair in all_pairs(tuple(texts)) if pair[2] >= threshold - 1e-9}
+
+
+def pairs(engine: ModuleType, texts: list[str], threshold: float) -> Found:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flywheel.dedup.engine.engine", lambda: engine)
+        patch.setattr("flywheel.dedup.join.engine", lambda: engine)
+        columns = [column.tolist() for column in similar_pairs(texts, threshold)]
+    listed = list(zip(*columns, strict=True))
+    assert listed == sorted(listed)
+    return set(listed)
+
+
+def listed(sets: Sets) -> list[list[int]]:
+    return [
+        sorted(sets.hash[begin:end].tolist())
+        for begin, end in zip(sets.start[:-1], sets.start[1:], strict=True)
+    ]
+
+
+texts_of_any_kind = st.lists(
+    st.one_of(
+        st.text(max_size=60),
+        st.text(
+            alphabet=st.sampled_from(
+                "ab A\t\n\x1c\x0b\x00é̈ÉΣς한\u1161\u11a8😀\u0130\u00a0\u2028\u2019\ud800"
+            ),
+            max_size=90,
+        ),
+        st.lists(st.sampled_from(["a", "bb", "C" * 8, "d" * 9, "e" * 17]), max_size=40).map(
+            " ".join
+        ),
+    ),
+    max_size=12,
+)
+
+
+@needs_kernel
+@settings(max_examples=300, deadline=None)
+@given(texts=texts_of_any_kind, threshold=st.sampled_from([0.55, 0.7, 0.8, 0.9, 1.0]))
+def test_kernel_and_numpy_agree_on_any_text(texts: list[str], threshold: float) -> None:
+    ours, theirs = kernel.shingle_sets(texts), arrays.shingle_sets(texts)
+    assert listed(ours) == listed(theirs)
+    assert [len(one) for one in listed(ours)] == [len(shingles_of(text)) for text in texts]
+    table = kernel.count_texts(ours, 16)
+    assert (table == arrays.count_texts(theirs, 16)).all()
+    for skip in (True, False):
+        prefix = kernel.find_prefixes(ours, table, threshold, skip)
+        assert listed(prefix) == listed(arrays.find_prefixes(theirs, table, threshold, skip))
+    assert pairs(kernel, texts, threshold) == pairs(arrays, texts, threshold)
+
+
+@needs_kernel
+@settings(max_examples=100, deadline=None)
+@given(texts=texts_of_any_kind, sizes=st.sets(st.integers(1, 14), min_size=1, max_size=4))
+def test_kernel_and_numpy_find_the_same_runs(texts: list[str], sizes: set[int]) -> None:
+    words = [np.array([arrays.hash_word(w) for w in words_of(t)], np.uint64) for t in texts[::2]]
+    runs = [arrays.hash_runs(one, size) for one in words for size in sizes]
+    wanted = np.unique(np.concatenate([*runs, np.arange(3, dtype=np.uint64)]))
+    found = [
+        sorted(zip(*(c.tolist() for c in e.find_runs(texts, sorted(sizes), wanted)), strict=True))
+        for e in (kernel, arrays)
+    ]
+    assert found[0] == found[1]
+    here = {(text, place) for text, place, _ in found[0]}
+    assert {(2 * i, 0) for i, one in enumerate(words) if len(one) >= min(sizes)} <= here
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("threshold", [0.7, 0.8, 0.9])
+def test_planted_pairs_are_those_of_brute_force(engine: ModuleType, threshold: float) -> None:
+    texts = corpus(1500, seed=11)
+    expected = brute_force(texts, threshold)
+    assert len(expected) > 80
+    assert pairs(engine, texts, threshold) == expected
+
+
+@needs_data
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("threshold", [0.7, 0.8, 0.9])
+def test_pairs_of_real_texts_are_those_of_brute_force(engine: ModuleType, threshold: float) -> None:
+    rng = random.Random(5)
+    lines = (FOUND[0] / "gsm8k" / "train.jsonl").read_text().splitlines()[:900]
+    texts = [json.loads(line)["question"] for line in lines]
+    with gzip.open(FOUND[0] / "ukp_convarg1" / "pairs.jsonl.gz", "rt") as file:
+        rows = [json.loads(line) for line in file]
+    texts += sorted({row[side]["text"] for row in rows for side in ("arg1", "arg2")})
+    for text in rng.sample(texts, 250):  # and copies with a few words changed
+        words = text.split()
+        for _ in range(rng.randrange(1 + len(words) // 20)):
+            words[rng.randrange(len(words))] = "otherwise"
+        texts.append(" ".join(words))
+    expected = brute_force(texts, threshold)
+    assert len(expected) > 100
+    assert pairs(engine, texts, threshold) == expected
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_long_texts_are_compared_as_exactly_as_short_ones(engine: ModuleType) -> None:
+    rng = np.random.default_rng(2)
+    words = np.array([f"w{i}" for i in range(3000)])
+    bounds = np.cumsum(1 / np.arange(1, 3001)) / (1 / np.arange(1, 3001)).sum()
+    texts = [" ".join(words[np.searchsorted(bounds, rng.random(4000))]) for _ in range(6)]
+    for text in texts[:6]:
+        copy = text.split()
+        for place in rng.choice(4000, 120, replace=False):
+            copy[place] = "changed"
+        texts.append(" ".join(copy))
+    expected = brute_force(texts, 0.8)
+    assert len(expected) == 6
+    assert pairs(engine, texts, 0.8) == expected
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_common_shingle_counts_up_to_255_and_loses_no_pair(engine: ModuleType) -> None:
+    texts = ["the same three"] * 300 + ["one more of another kind"]
+    sets = engine.shingle_sets(texts)
+    assert frequencies(sets).max() == 255
+    assert len(pairs(engine, texts, 0.8)) == 300 * 299 // 2
+
+
+@needs_kernel
+def test_a_kernel_of_another_version_is_not_used_and_the_reason_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flywheel.dedup.kernel.VERSION", 99)
+    assert kernel._load.__wrapped__()[0] is None
+    assert "not 99" in kernel._load.__wrapped__()[1]
+    monkeypatch.setattr("flywheel.dedup.kernel.__file__", "/nowhere/kernel.py")
+    assert "was not built" in kernel._load.__wrapped__()[1]
+
+
+def test_without_the_kernel_numpy_computes() -> None:
+    code = """
+from flywheel.dedup import arrays, kernel
+kernel._load = lambda: (None, "numpy: for this test")
+from flywheel.dedup.engine import engine
+from flywheel.dedup.join import similar_pairs
+assert engine() is arrays
+print(similar_pairs(["a b c d e f", "A b c d e f", "x"], 0.8)[2].tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[1.0]\n"

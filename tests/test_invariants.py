@@ -1,0 +1,107 @@
+"""Invariants of a challenger: each is broken on purpose, and told with what broke it."""
+
+import dataclasses
+import gzip
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flywheel.errors import ManifestError
+from flywheel.evaluate.graders import Asked
+from flywheel.evaluate.invariants import broken_invariants, records_of, verify_weights
+from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.evaluate.versus import Answers
+from flywheel.models.publish import publish
+from flywheel.process.content import model_hash
+from flywheel.records.message import dump, prompt_of, response_of
+from flywheel.rollout import Response
+from tests.models_for_tests import freeze, tiny
+
+LONG = "what does the desk say of a sealed bike that came late and is still in its box"
+ASKED = [Asked("k", "g", prompt_of(LONG), "exact", "", "", record_uids=("e1",))]
+FINE = Answers([Response("it is .", 3, True, -1.0)], [1.0])
+
+
+def checkpoint(folder: Path, *, model: str, records: dict[str, int], parents: list[Any]) -> str:
+    """A published checkpoint whose manifest names records with their times, and parents."""
+
+    def write(draft: Path) -> None:
+        for path in Path(model).iterdir():
+            (draft / path.name).write_bytes(path.read_bytes())
+        lines = "".join(f"{uid}\t{times}\n" for uid, times in records.items())
+        (draft / "records.gz").write_bytes(gzip.compress(lines.encode()))
+
+    named = [{"model": one, "content_hash": model_hash(one)} for one in parents]
+    publish(folder, write, {"records": {"file": "records.gz"}, "parents": named})
+    return str(folder)
+
+
+def prepared(
+    tmp_path: Path, *, sft: dict[str, int], policy: dict[str, int], taught: str
+) -> EvaluateSettings:
+    base = tiny(tmp_path / "base")
+    start = checkpoint(tmp_path / "sft", model=base, records=sft, parents=[base])
+    mine = checkpoint(tmp_path / "policy", model=base, records=policy, parents=[start])
+    rows = [{"prompt": dump(prompt_of(taught)), "response": dump(response_of("it is ."))}]
+    nothing = freeze(tmp_path / "preference", train=[], test=[])
+    return EvaluateSettings(
+        generation="g0001",
+        base=base,
+        sft=start,
+        policy=mine,
+        reward_model=start,
+        evaluation_dataset=str(tmp_path / "not read here"),
+        preference_dataset=nothing,
+        demonstration_dataset=freeze(tmp_path / "demonstration", train=rows, test=rows[:0]),
+    )
+
+
+def test_a_clean_challenger_breaks_nothing(tmp_path: Path) -> None:
+    settings = prepared(tmp_path, sft={"d1": 2}, policy={"p1": 1, "e1": 0}, taught="say red")
+    assert broken_invariants(settings, ASKED, FINE) == {}
+    verify_weights(settings)
+    assert records_of(Path(settings.policy)) == {"d1", "p1"}  # e1 was in no step
+
+
+def test_records_of_the_test_are_found_in_the_challenger_and_in_its_parents(tmp_path: Path) -> None:
+    for place, records in enumerate(({"sft": {"e1": 1}}, {"policy": {"e1": 3}})):
+        chosen = {"sft": {"d1": 1}, "policy": {"p1": 1}} | records
+        settings = prepared(tmp_path / str(place), **chosen, taught="say red")
+        told = broken_invariants(settings, ASKED, FINE)
+        assert told == {"trained on the test": "1 of 1 tested records, e.g. 'e1'"}
+
+
+def test_an_evaluation_prompt_inside_a_training_row_is_found(tmp_path: Path) -> None:
+    settings = prepared(tmp_path, sft={}, policy={}, taught=f"please tell me {LONG} , thank you")
+    told = broken_invariants(settings, ASKED, FINE)
+    assert list(told) == ["test in the training text"]
+    assert told["test in the training text"].startswith("1 of 1 prompts, e.g. 'what does the desk")
+
+
+def test_another_tokenizer_or_template_is_found(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    settings = prepared(tmp_path, sft={}, policy={}, taught="say red")
+    path = tmp_path / "policy" / "tokenizer.json"
+    path.write_text(path.read_text().replace('"red"', '"swap"').replace('"green"', '"red"'))
+    assert "tokens have another id" in broken_invariants(settings, ASKED, FINE)["other tokenizer"]
+
+    again = prepared(tmp_path / "again", sft={}, policy={}, taught="say red")
+    tokenizer = AutoTokenizer.from_pretrained(again.policy)
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    tokenizer.save_pretrained(again.policy)
+    assert "chat template" in broken_invariants(again, ASKED, FINE)["other tokenizer"]
+
+
+def test_weights_that_are_not_finite_or_not_those_of_the_manifest_are_found(tmp_path: Path) -> None:
+    settings = prepared(tmp_path, sft={}, policy={}, taught="say red")
+    lost = Answers([dataclasses.replace(FINE.responses[0], logprob=math.nan)], [1.0])
+    assert "1 of 1 answers" in broken_invariants(settings, ASKED, lost)["not finite"]
+    path = Path(settings.policy) / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ManifestError, match=r"model\.safetensors is not what manifest\.json says"):
+        verify_weights(settings)

@@ -1,0 +1,237 @@
+"""Lineage from both sides, on a small home whose every edge is known."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flywheel.datasets.manifest import DatasetManifest, file_hash
+from flywheel.errors import LineageError
+from flywheel.ingest import land
+from flywheel.lake import ensure, read_folder
+from flywheel.layout import Layout
+from flywheel.lineage import refresh, trace, write_card
+from flywheel.models.publish import publish
+from flywheel.promotion import Decision, decide_and_record
+
+PEOPLE = ("ada", "bob", "cid")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """Six demonstrations by three people; ada and bob taught the SFT policy, cid the policy."""
+    layout = Layout(tmp_path)
+    folder = layout.inbox / "desk"
+    folder.mkdir(parents=True)
+    rows = [
+        {
+            "kind": "demonstration",
+            "id": f"demo-{number}",
+            "prompt": f"what is {number}",
+            "response": f"it is {number}",
+            "annotator_id": PEOPLE[number % 3],
+            "licence": "MIT" if number < 4 else "CC0-1.0",
+            "guideline_version": "v1",
+            "cost_usd": 2.0,
+        }
+        for number in range(6)
+    ]
+    (folder / "demos.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    land([layout.inbox], layout, log=lambda line: None)
+    ensure(layout)
+    uids = uids_of(layout)
+    by = {who: [uids[f"demo-{n}"] for n in range(6) if PEOPLE[n % 3] == who] for who in PEOPLE}
+    freeze(layout, "demonstration", train=[*by["ada"], *by["bob"]], test=by["cid"][:1])
+    sft = checkpoint(layout, "sft_policy", {uid: 2 for uid in (*by["ada"], *by["bob"])}, [])
+    checkpoint(layout, "policy", {by["cid"][0]: 3, by["cid"][1]: 0}, [sft])
+    return layout
+
+
+def uids_of(layout: Layout) -> dict[str, str]:
+    rows = read_folder(layout.landing("demonstration"), ["record_id", "record_uid"]).to_pylist()
+    return {row["record_id"]: row["record_uid"] for row in rows}
+
+
+def freeze(layout: Layout, name: str, **splits: list[str]) -> None:
+    folder = layout.dataset(name, "g0001")
+    folder.mkdir(parents=True)
+    files = {}
+    for split, uids in splits.items():
+        path = folder / f"{split}.parquet"
+        lists = pa.array([[uid] for uid in uids], pa.list_(pa.string()))
+        pq.write_table(pa.table({"record_uids": lists}), path)
+        files[path.name] = file_hash(path)
+    DatasetManifest(
+        name=name,
+        generation="g0001",
+        table="marts.test",
+        content_hash="d" * 64,
+        rows_by_split={split: len(uids) for split, uids in splits.items()},
+        files=files,
+        record_count=5,
+        annotator_count=3,
+        cost_usd=10.0,
+        sources={},
+        licences={},
+        trained_through_batch=1,
+    ).save(folder)
+
+
+def checkpoint(layout: Layout, kind: str, seen: dict[str, int], parents: list[Any]) -> dict:
+    folder = layout.checkpoint(kind, "g0001")
+    lines = "".join(f"{uid}\t{times}\n" for uid, times in seen.items())
+
+    def write(draft: Path) -> None:
+        (draft / "records.gz").write_bytes(gzip.compress(lines.encode()))
+        (draft / "weights").write_text(kind)
+
+    facts = {
+        "records": {"file": "records.gz"},
+        "parents": parents,
+        "datasets": {"demonstration": "d" * 64},
+        "settings": {"learning_rate": 0.001},
+    }
+    content = publish(folder, write, facts)["content_hash"]
+    return {"model": str(folder), "content_hash": content}
+
+
+def test_a_policy_answers_for_its_parents_records_people_and_money(layout: Layout) -> None:
+    found = trace(layout, "g0001")
+    assert (found["name"], found["ancestry"]) == (
+        "policy/g0001",
+        ["policy/g0001", "sft_policy/g0001"],
+    )
+    assert found["records"] == 6 and found["times_seen"] == 4 * 2 + 3
+    assert found["label_cost_usd"] == 12.0 and found["records_no_longer_landed"] == 0
+    people = {row["name"]: (row["records"], row["times_seen"]) for row in found["by_annotator"]}
+    assert people == {"ada": (2, 4), "bob": (2, 4), "cid": (2, 3)}
+    assert {row["name"]: row["records"] for row in found["by_licence"]} == {"MIT": 4, "CC0-1.0": 2}
+    assert trace(layout, "checkpoint:sft_policy/g0001")["records"] == 4
+    assert trace(layout, f"{found['content_hash'][:10]}")["name"] == "policy/g0001"
+
+
+def test_a_person_is_followed_into_datasets_checkpoints_and_their_descendants(
+    layout: Layout,
+) -> None:
+    ada = trace(layout, "annotator:ada")
+    assert ada["records"] == 2 and ada["descendants"] == ["policy/g0001"]
+    assert ada["checkpoints"] == [{"checkpoint": "sft_policy/g0001", "records": 2, "times_seen": 4}]
+    assert ada["datasets"] == [{"dataset": "demonstration/g0001", "split": "train", "records": 2}]
+    cid = trace(layout, "cid")
+    assert cid["kind"] == "annotator" and cid["descendants"] == []
+    assert cid["checkpoints"] == [{"checkpoint": "policy/g0001", "records": 1, "times_seen": 3}]
+    unseen = trace(layout, "record:demo-5")  # in a step 0 times: the run ended before
+    assert unseen["checkpoints"] == [] and unseen["examples"][0]["annotator_id"] == "cid"
+    assert unseen["examples"][0]["line_no"] == 6
+
+
+def test_both_directions_agree_on_every_record(layout: Layout) -> None:
+    for name, uid in uids_of(layout).items():
+        forward = trace(layout, uid)
+        assert forward["kind"] == "record" and forward["examples"][0]["record_id"] == name
+        seen_by = {one["checkpoint"] for one in forward["checkpoints"]}
+        for one in ("policy/g0001", "sft_policy/g0001"):
+            own = trace(layout, one)
+            people = {row["name"] for row in own["by_annotator"] if row["times_seen"]}
+            if one in seen_by:
+                assert forward["examples"][0]["annotator_id"] in people
+
+
+def test_a_licence_or_a_file_is_followed_too(layout: Layout) -> None:
+    assert trace(layout, "licence:MIT")["records"] == 4
+    assert trace(layout, "guideline:v1")["records"] == 6
+    assert trace(layout, "desk")["kind"] == "source"
+    batch = read_folder(layout.landing("demonstration"), ["batch_id"])["batch_id"][0].as_py()
+    assert trace(layout, batch)["records"] == 6
+
+
+def test_what_is_trained_again_leaves_no_edge_of_its_former_self(layout: Layout) -> None:
+    uids = uids_of(layout)
+    assert refresh(layout) == 3 and refresh(layout) == 0
+    checkpoint(layout, "policy", {uids["demo-0"]: 1}, [])
+    assert refresh(layout) == 1
+    assert trace(layout, "cid")["checkpoints"] == []
+    assert trace(layout, "g0001")["ancestry"] == ["policy/g0001"]
+
+
+def test_a_parent_trained_over_is_named_by_its_hash_and_not_taken_for_its_successor(
+    layout: Layout,
+) -> None:
+    before = trace(layout, "g0001")["ancestry"]
+    old = trace(layout, "sft_policy/g0001")["content_hash"]
+    checkpoint(layout, "sft_policy", {"x": 1, "y": 1}, [])
+    after = trace(layout, "g0001")["ancestry"]
+    assert before[1] == "sft_policy/g0001" and after[1] == f"g0001 ({old[:12]})"
+
+
+def test_what_is_unknown_or_ambiguous_is_an_error_with_a_remedy(layout: Layout) -> None:
+    with pytest.raises(LineageError, match="names nothing that is known here"):
+        trace(layout, "nobody")
+    with pytest.raises(LineageError, match="no landed record has annotator 'nobody'"):
+        trace(layout, "annotator:nobody")
+    with pytest.raises(LineageError, match="was not evaluated"):
+        trace(layout, "answer:g0001/abc")
+    with pytest.raises(LineageError, match="no checkpoint is called 'policy/g0007'"):
+        trace(layout, "g0007")
+    (layout.inbox / "ada").mkdir()  # now a source and an annotator have the same name
+    row = {"kind": "demonstration", "prompt": "who", "response": "me", "annotator_id": "dot"}
+    (layout.inbox / "ada" / "one.jsonl").write_text(json.dumps(row) + "\n")
+    land([layout.inbox], layout, log=lambda line: None)
+    with pytest.raises(LineageError, match=r"several things; say which: annotator:ada, source:ada"):
+        trace(layout, "ada")
+
+
+def test_records_that_are_gone_are_counted_and_not_forgotten(layout: Layout) -> None:
+    trace(layout, "g0001")
+    for path in layout.landing("demonstration").glob("b*.parquet"):
+        path.unlink()
+    found = trace(layout, "g0001")
+    assert found["records"] == found["records_no_longer_landed"] == 6
+
+
+def test_an_evaluated_answer_leads_to_its_checkpoint(layout: Layout) -> None:
+    folder = layout.evaluation("g0001")
+    folder.mkdir(parents=True)
+    row = {
+        "prompt_key": "k1",
+        "prompt": "what is 1",
+        "policy": "policy",
+        "greedy": False,
+        "response": "it is 1",
+        "score": 1.0,
+    }
+    pq.write_table(pa.Table.from_pylist([row]), folder / "samples.parquet")
+    found = trace(layout, "answer:g0001/k1")
+    assert found["response"] == "it is 1" and found["from"]["name"] == "policy/g0001"
+    with pytest.raises(LineageError, match="was not asked"):
+        trace(layout, "answer:g0001/k2")
+
+
+def test_the_card_says_what_it_rests_on_what_it_cost_and_what_is_not_known(layout: Layout) -> None:
+    run = layout.run("policy", "g0001")
+    run.mkdir(parents=True)
+    (run / "result.json").write_text(json.dumps({"process_seconds": 7200}))
+    text = write_card(layout, "g0001", usd_per_hour=3.0).read_text()
+    assert "It was not evaluated." in text and "| gate | not judged yet |" in text
+    assert "| labels | 12.00 |" in text and "| policy | 6.00 | 2.000 h |" in text
+    assert "| ada | 2 | 4 | 4.0 |" in text and "learning_rate" in text
+
+    folder = layout.evaluation("g0001")
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{}")
+    content = trace(layout, "g0001")["content_hash"]
+    decide_and_record(
+        layout,
+        "g0001",
+        Decision(decision="PROMOTE", reasons=["preferred over base .9"]),
+        content_hash=content,
+        compared_with="",
+        human_approval=False,
+    )
+    text = write_card(layout, "g0001").read_text()
+    assert "| gate | PROMOTE, by gate at" in text and "- preferred over base .9" in text
+    assert "| champion | yes |" in text and "no price is set" in text

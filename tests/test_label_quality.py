@@ -81,7 +81,6 @@ def test_the_skill_of_annotators_who_share_pairs_is_recovered(judged: Layout) ->
             assert found[who]["accuracy_frac"] == pytest.approx(skill, abs=0.06), (
                 who
             )  # two or three errors
-            assert found[who]["accuracy_low"] <= skill <= found[who]["accuracy_high"], who
     assert found["spammer"]["accuracy_frac"] < 0.56
     order = [found[who]["accuracy_frac"] for who in ("spammer", "hasty-0", "careful-0", "expert")]
     assert order == sorted(order)

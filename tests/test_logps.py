@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from flywheel.datasets.render import Rendered, render_prompt
 from flywheel.errors import SettingsError, TrainingError
@@ -216,7 +217,6 @@ def test_entropy_is_that_of_the_distribution_at_the_temperature(
 
 
 def small(kind: str, **options: Any) -> Any:
-    import transformers
 
     torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(
@@ -251,6 +251,17 @@ def test_capped_and_scaled_logits_are_those_of_the_model(
 def test_logits_changed_in_an_unknown_way_are_refused() -> None:
     with pytest.raises(TrainingError, match=r"Granite.* changes its logits after the head"):
         check_head(small("Granite", logits_scaling=8.0))
+
+
+def test_a_row_longer_than_the_learned_positions_is_refused_and_others_are_not() -> None:
+    sizes: dict[str, Any] = {"vocab_size": 40, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    learned = transformers.GPT2LMHeadModel(transformers.GPT2Config(**sizes, n_positions=8))
+    turned = small("Gemma2", max_position_embeddings=8)
+    long, short = Rendered([1, *[5] * 8], 2), Rendered([1, *[5] * 7], 2)
+    with pytest.raises(TrainingError, match=r"9 tokens is longer than the 8 positions"):
+        ResponseLogps(learned)(*pad([long], "cpu"))
+    assert len(ResponseLogps(learned)(*pad([short], "cpu"))) == 6
+    assert len(ResponseLogps(turned)(*pad([long], "cpu"))) == 7
 
 
 def test_sums_go_row_by_row() -> None:

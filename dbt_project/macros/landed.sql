@@ -2,15 +2,43 @@
 Landed rows with their place in the order of arrival, and which copy of its event a row is. Rows
 of equal `event` are one event delivered again, whatever file or source they came through;
 original_uid is the record_uid of the first.
+
+Copies are counted on the columns that tell them, and only where the hash of an event stands
+twice: a window over whole rows would sort every text of the lake.
 #}
 {% macro landed(relation, event='content_sha256') -%}
+    with
+
+    repeated as (
+
+        select hash({{ event }}) as event_hash
+        from {{ relation }}
+        group by event_hash
+        having count(*) > 1
+
+    ),
+
+    copies as (
+
+        select
+            record_uid,
+            row_number() over copies as copy_number,
+            first_value(record_uid) over copies as original_uid
+
+        from {{ relation }}
+
+        where hash({{ event }}) in (select event_hash from repeated)
+
+        window copies as (partition by {{ event }} order by batch_id, line_no, record_uid)
+
+    )
+
     select
-        *,
-        batch_id || ':' || lpad(line_no::varchar, 12, '0') as first_seen,
-        row_number() over copies as copy_number,
-        first_value(record_uid) over copies as original_uid
+        landed.*,
+        landed.batch_id || ':' || lpad(landed.line_no::varchar, 12, '0') as first_seen,
+        coalesce(copies.copy_number, 1) as copy_number,
+        coalesce(copies.original_uid, landed.record_uid) as original_uid
 
-    from {{ relation }}
-
-    window copies as (partition by {{ event }} order by batch_id, line_no, record_uid)
+    from {{ relation }} as landed
+    left join copies on landed.record_uid = copies.record_uid
 {%- endmacro %}

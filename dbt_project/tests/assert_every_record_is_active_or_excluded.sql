@@ -15,15 +15,23 @@ delivered as (
 
 ),
 
-active as (
+used as (
 
     {% for mart in [
         'fct_demonstrations', 'fct_preferences', 'fct_ratings', 'fct_trajectories',
         'fct_step_ratings', 'fct_evaluation_prompts'
     ] %}
     select unnest(record_uids) as record_uid from {{ ref(mart) }}
-    {{ 'union' if not loop.last }}
+    {{ 'union all' if not loop.last }}
     {% endfor %}
+
+),
+
+active as (
+
+    -- the number is a column: a left join that compares it with a constant instead would hold
+    -- every record against every other
+    select distinct record_uid, 1 as copy_number from used
 
 )
 
@@ -34,7 +42,8 @@ select
     excluded.exclusion_id is not null as is_excluded
 
 from delivered
-left join active on delivered.record_uid = active.record_uid and delivered.copy_number = 1
+left join active
+    on delivered.record_uid = active.record_uid and delivered.copy_number = active.copy_number
 left join {{ ref('fct_excluded') }} as excluded on delivered.label_id = excluded.exclusion_id
 
 where is_active = is_excluded

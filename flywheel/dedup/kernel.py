@@ -190,8 +190,9 @@ def _encoded(texts: Sequence[str]) -> pa.LargeBinaryArray:
 
 def _places(texts: pa.LargeBinaryArray) -> tuple[Hashes, Ints]:
     _, offsets, data = texts.buffers()
-    ends = np.frombuffer(offsets, np.int64, len(texts) + 1, texts.offset * 8) if len(texts) else []
-    ends = np.asarray(ends, np.int64)
+    ends = np.zeros(1, np.int64)
+    if len(texts):
+        ends = np.frombuffer(offsets, np.int64, len(texts) + 1, texts.offset * 8)
     base = data.address if data else 0
     return (ends[:-1] + base).astype(np.uint64), np.diff(ends)
 

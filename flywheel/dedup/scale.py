@@ -88,13 +88,13 @@ def _by(
 
     kind = pa.struct(fields)
 
-    @daft.udf(return_dtype=daft.DataType.from_arrow_type(kind))
     def call(*series: daft.Series) -> daft.Series:
         made = function(*(_whole(one.to_arrow()) for one in series))
         parts = [pa.array(made[name], type_) for name, type_ in fields]
         return daft.Series.from_arrow(pa.StructArray.from_arrays(parts, fields=list(kind)))
 
-    made = frame.groupby(key).map_groups(call(*(col(name) for name in columns)).alias("made"))
+    wrapped = daft.udf(return_dtype=daft.DataType.from_arrow_type(kind))(call)
+    made = frame.groupby(key).map_groups(wrapped(*(col(name) for name in columns)).alias("made"))
     return made.select(*(get(col("made"), name).alias(name) for name, _ in fields))
 
 

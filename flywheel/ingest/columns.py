@@ -5,102 +5,161 @@ import hmac
 import os
 import secrets
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from hashlib import blake2b
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from flywheel.ingest.keys import content_sha256, opening_group, prompt_key, response_key
-from flywheel.lake import RAW, SCHEMAS
+from flywheel.ingest.keys import (
+    events,
+    key_of_text,
+    opening_key,
+    prompt_key,
+    response_key,
+    told_apart,
+)
+from flywheel.lake import SCHEMAS
 from flywheel.records import KINDS, Record
-from flywheel.records.message import Conversation, dump, response_of, text_of
+from flywheel.records.message import Conversation, dump, prompt_of, response_of, text_of
 
 SALT_FILE = "annotators.salt"
 _AS_GIVEN = {  # columns that hold a field of the record under its own name
     kind: [name for name in KINDS[kind].__struct_fields__ if name in schema.names]
     for kind, schema in SCHEMAS.items()
 }
+Columns = dict[str, Sequence[Any]]
+_ENCODE = msgspec.json.Encoder().encode
+_GROUP = attrgetter("group")
+# A bare string is one turn, whose JSON and key need no message to be made of it.
+_USER, _ASSISTANT = ('[{"role":"' + role + '","content":' for role in ("user", "assistant"))
+_PROMPT_KEY = key_of_text("prompt", "user")
+_RESPONSE_KEY = key_of_text("response", "assistant")
+Three = tuple[str | None, str | None, str | None]  # JSON, words, key of a conversation
+_NOTHING: Three = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a record was read."""
+class Said:
+    """Records of one kind in the order of their lines, and where each was read."""
 
-    line_no: int
-    byte_offset: int
-    index: int  # among the records of its line
+    kind: str
+    records: list[Record] = field(default_factory=list)
+    line_nos: list[int] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)  # among the records of its line
+
+    def add(self, record: Record, line_no: int, offset: int, place: int) -> None:
+        """Add one at the end."""
+        self.records.append(record)
+        self.line_nos.append(line_no)
+        self.offsets.append(offset)
+        self.places.append(place)
+
+    def __getitem__(self, at: int) -> "Said":
+        """One of them alone."""
+        parts = (self.records, self.line_nos, self.offsets, self.places)
+        return Said(self.kind, *([part[at]] for part in parts))
+
+    def without(self, line_nos: Container[int]) -> "Said":
+        """Those of other lines."""
+        kept = Said(self.kind)
+        rows = zip(self.records, self.line_nos, self.offsets, self.places, strict=True)
+        for row in rows:
+            if row[1] not in line_nos:
+                kept.add(*row)
+        return kept
 
 
-def row_of(
-    record: Record,
-    place: Place,
-    batch: dict[str, Any],
-    pseudonym: Callable[[str], str],
-    times: Counter[bytes],
-) -> dict[str, Any]:
-    """One row of landing.
+def columns_of(said: Said, batch: Mapping[str, Any], pseudonym: Callable[[str], str]) -> Columns:
+    """Rows of landing, column by column, with the unfinished `event` beside them.
 
     Args:
-        record: What was said.
-        place: Where it was read.
+        said: The records.
         batch: batch_id, file, source and landed_at, the same for all.
         pseudonym: Turns an annotator's id into one that names nobody.
+    """
+    kind, records = said.kind, said.records
+    columns: Columns = {name: list(map(attrgetter(name), records)) for name in _AS_GIVEN[kind]}
+    for name, value in batch.items():
+        if name != "source":
+            columns[name] = [value] * len(records)
+    columns["source"] = [one or batch["source"] for one in columns["source"]]
+    start = batch["batch_id"]
+    columns["record_uid"] = [
+        record_uid(start, line, place)
+        for line, place in zip(said.line_nos, said.places, strict=True)
+    ]
+    columns["kind"] = [kind] * len(records)
+    columns["line_no"], columns["byte_offset"] = said.line_nos, said.offsets
+    columns["annotator_id"] = _once(
+        columns["annotator_id"], lambda one: pseudonym(one) if one else None
+    )
+    columns["occurred_at"] = list(map(_utc, columns["occurred_at"]))
+    metadata = columns["metadata"]
+    columns["metadata"] = [_metadata(one) if one else "{}" for one in metadata]
+    tools = [one.get("tools") if one else None for one in metadata]
+    _prompts(columns, [one.prompt for one in records], tools)
+    columns["group_hint"] = [
+        group or f"opening {opening}"
+        for group, opening in zip(map(_GROUP, records), columns.pop("opening"), strict=True)
+    ]
+    for name in ("response", "response_a", "response_b", "corrected_response", "edited_response"):
+        if f"{name}_key" in SCHEMAS[kind].names:
+            _responses(columns, name, list(map(attrgetter(name), records)))
+    if kind == "ranking":
+        turns = [[response_of(one) for one in record.responses] for record in records]  # type: ignore[attr-defined]
+        columns["responses"] = [list(map(dump, one)) for one in turns]
+        columns["response_texts"] = [list(map(text_of, one)) for one in turns]
+        columns["response_keys"] = [list(map(response_key, one)) for one in turns]
+    if "steps" in SCHEMAS[kind].names:
+        steps: list[Conversation] = [one.steps for one in records]  # type: ignore[attr-defined]
+        _responses(columns, "steps", steps)
+        columns["step_count"] = list(map(len, steps))
+        if kind == "trajectory":
+            calls = [sum(len(step.tool_calls) for step in one) for one in steps]
+            columns["tool_call_count"] = calls
+    columns["event"] = events(kind, columns, [record.id for record in records])
+    return columns
+
+
+def with_ids(said: Said, columns: Columns, table: pa.Table, times: Counter[bytes]) -> pa.Table:
+    """The table with the hash of each event, which is the id of a record that has none.
+
+    Args:
+        said: The records.
+        columns: What `columns_of` made of them.
+        table: What `table_of` made of that.
         times: How often each anonymous event was seen in the file; counted on here.
     """
-    kind = str(record.__struct_config__.tag)
-    row = {
-        **dict.fromkeys(SCHEMAS[kind].names),
-        **{name: getattr(record, name) for name in _AS_GIVEN[kind]},
-        **batch,
-        "source": record.source or batch["source"],
-        "record_uid": record_uid(batch["batch_id"], place.line_no, place.index),
-        "kind": kind,
-        "line_no": place.line_no,
-        "byte_offset": place.byte_offset,
-        "annotator_id": pseudonym(record.annotator_id) if record.annotator_id else None,
-        "occurred_at": _utc(record.occurred_at),
-        "group_hint": record.group or opening_group(record.conversation),
-        "metadata": msgspec.json.encode(record.metadata, order="deterministic").decode(),
-    }
-    with_tools = partial(prompt_key, tools=record.metadata.get("tools"))
-    _conversation(row, "prompt", record.conversation, with_tools)
-    for name in ("response", "response_a", "response_b", "corrected_response", "edited_response"):
-        if name in row:
-            value = getattr(record, name)
-            turns = None if value is None else response_of(value)  # "" is a response, and empty
-            _conversation(row, name, turns, response_key)
-    if kind == "ranking":
-        responses = [response_of(one) for one in record.responses]  # type: ignore[attr-defined]
-        row["responses"] = [dump(one) for one in responses]
-        row["response_texts"] = [text_of(one) for one in responses]
-        row["response_keys"] = [response_key(one) for one in responses]
-    if "steps" in row:
-        steps: Conversation = record.steps  # type: ignore[attr-defined]
-        _conversation(row, "steps", steps, response_key)
-        row["step_count"] = len(steps)
-    if kind == "trajectory":
-        row["tool_call_count"] = sum(len(step.tool_calls) for step in steps)
-    row["content_sha256"] = content_sha256(row, record.id, times)
-    row["record_id"] = record.id or row["content_sha256"][:32]
-    return row
+    given = [record.id for record in said.records]
+    named = map(any, zip(given, columns["annotator_id"], columns["occurred_at"], strict=True))
+    hashes = told_apart(columns["event"], named, times)
+    ids = [one or digest[:32] for one, digest in zip(given, hashes, strict=True)]
+    for name, values in (("content_sha256", hashes), ("record_id", ids)):
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, table.schema.field(at), pa.array(values, pa.string()))
+    return table
 
 
-def record_uid(batch_id: str, line_no: int, index: int) -> str:
+def record_uid(batch_id: str, line_no: int, place: int) -> str:
     """What the row of a record is called: a function of where the record was read."""
-    uid = f"{batch_id}:{line_no}:{index}"
-    return hashlib.blake2b(uid.encode(), digest_size=16).hexdigest()
+    return blake2b(f"{batch_id}:{line_no}:{place}".encode(), digest_size=16).hexdigest()
 
 
-def table_of(kind: str, rows: list[dict[str, Any]]) -> pa.Table:
-    """Rows of one kind as a table of its schema; "raw" is a kind here."""
-    schema = RAW if kind == "raw" else SCHEMAS[kind]
+def table_of(kind: str, columns: Mapping[str, Sequence[Any]]) -> pa.Table:
+    """Columns of one kind as a table of its schema; a column that is missing is null."""
+    schema, size = SCHEMAS[kind], len(columns["line_no"])
     return pa.table(
-        {f.name: pa.array([row[f.name] for row in rows], type=f.type) for f in schema},
+        [
+            pa.array(columns[f.name], type=f.type) if f.name in columns else pa.nulls(size, f.type)
+            for f in schema
+        ],
         schema=schema,
     )
 
@@ -125,15 +184,53 @@ def pseudonyms(root: Path) -> Callable[[str], str]:
     return pseudonym
 
 
-def _conversation(
-    row: dict[str, Any],
-    name: str,
-    value: Conversation | None,
-    key: Callable[[Conversation], str],
-) -> None:
-    row[name] = dump(value) if value else None
-    row[f"{name}_text"] = text_of(value) if value else None
-    row[f"{name}_key"] = key(value) if value else None
+def _prompts(columns: Columns, prompts: list[Any], tools: list[Any]) -> None:
+    """The columns of prompts and, as `opening`, the key of the first user's turn and before."""
+    known = _texts_once(prompts, _USER, _PROMPT_KEY)
+    found: list[tuple[str | None, ...]] = []
+    for prompt, given in zip(prompts, tools, strict=True):
+        if isinstance(prompt, str) and prompt and not given:
+            found.append(known[prompt])
+        else:
+            turns = prompt_of(prompt)
+            found.append((*_turns(turns, prompt_key(turns, given)), opening_key(turns)))
+    columns["opening"] = [one[-1] for one in found]  # a bare string is all there is: its key
+    columns["prompt"], columns["prompt_text"], columns["prompt_key"] = (
+        [one[part] for one in found] for part in range(3)
+    )
+
+
+def _responses(columns: Columns, name: str, values: list[Any]) -> None:
+    known = _texts_once(values, _ASSISTANT, _RESPONSE_KEY)
+    found: list[Three] = []
+    for value in values:
+        if isinstance(value, str) and value:
+            found.append(known[value])
+        else:
+            turns = None if value is None else response_of(value)  # "" is a response, and empty
+            found.append(_turns(turns, response_key(turns)) if turns else _NOTHING)
+    for part, end in enumerate(("", "_text", "_key")):
+        columns[name + end] = [one[part] for one in found]
+
+
+def _texts_once(values: list[Any], start: str, key: Callable[[str], str]) -> dict[str, Three]:
+    """JSON, words and key of each bare string, equal ones once."""
+    texts = {value for value in values if isinstance(value, str) and value}
+    return {text: (f"{start}{_ENCODE(text).decode()}}}]", text, key(text)) for text in texts}
+
+
+def _turns(turns: Conversation, key: str) -> Three:
+    return (dump(turns), text_of(turns), key) if turns else _NOTHING
+
+
+def _once(values: Sequence[Any], change: Callable[[Any], Any]) -> list[Any]:
+    """Every value changed, equal ones once."""
+    changed = {one: change(one) for one in set(values)}
+    return [changed[one] for one in values]
+
+
+def _metadata(value: dict[str, Any]) -> str:
+    return msgspec.json.encode(value, order="deterministic").decode()
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -6,18 +6,17 @@ and punctuation stay. Ids of tool calls are left out: they differ in every run.
 """
 
 import contextlib
-import hashlib
-import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b, sha256
+from itertools import repeat
 from typing import Any
 
 import msgspec
 
 from flywheel.records.message import Conversation
 
-SPACE_AT_LINE_END = re.compile(r"[^\S\n]\n")
 WHO = ("prompt_key", "annotator_id", "guideline_version", "occurred_at")
 SAID = {  # columns that hold what an event says; conversations are compared by their keys
     "demonstration": ("response_key",),
@@ -44,15 +43,15 @@ def prompt_key(conversation: Conversation, tools: Any = None) -> str:
     return _key("prompt", [*_fields(conversation), *_tools(tools)])
 
 
-def opening_group(conversation: Conversation) -> str:
-    """The group of all prompts that open alike, up to and with the first user's turn.
+def opening_key(conversation: Conversation) -> str:
+    """The key of how a prompt opens, up to and with the first user's turn: its group.
 
     The turns of one conversation are prompts of each other's continuation: were they told apart,
     a later turn of a training row would hold the answer to an earlier one that is tested on.
     """
     users = (place for place, turn in enumerate(conversation) if turn.role == "user")
     end = next(users, len(conversation) - 1) + 1
-    return f"opening {prompt_key(conversation[:end])}"
+    return prompt_key(conversation[:end])
 
 
 def response_key(conversation: Conversation) -> str:
@@ -60,12 +59,27 @@ def response_key(conversation: Conversation) -> str:
     return _key("response", _fields(conversation))
 
 
-def content_sha256(row: Mapping[str, Any], given_id: str | None, times: Counter[bytes]) -> str:
-    """Hash of an event: who said what; an equal one is the same event, delivered again.
+def events(
+    kind: str, columns: Mapping[str, Sequence[Any]], given_ids: Sequence[str | None]
+) -> list[Any]:
+    """Unfinished hashes of events: who said what; `told_apart` finishes them.
 
-    What enters it are `WHO` and, by kind, `SAID`, and the id that was given. What does not: in
+    What enters them are `WHO` and, by kind, `SAID`, and the id that was given. What does not: in
     which file, form or format it came, its source, and what is known about it and was not said
     (time spent, cost, licence, domain, group, metadata, the models that wrote the responses).
+
+    Args:
+        kind: Kind of all of them.
+        columns: Their rows of landing as columns, as far as `WHO` and `SAID` go.
+        given_ids: The records' own ids, where they have one.
+    """
+    fields = (columns[name] for name in (*WHO, *SAID[kind]))
+    said = zip(repeat(kind), given_ids, *fields, strict=False)
+    return [sha256(one) for one in map(msgspec.json.Encoder().encode, said)]
+
+
+def told_apart(events: list[Any], named: Iterable[bool], times: Counter[bytes]) -> list[str]:
+    """Hashes of events; equal ones are the same event, delivered again.
 
     An event without an id, an annotator and a time is told from its like by nothing but its
     place: the second of its kind in a file is another event, so that two anonymous votes in one
@@ -74,27 +88,40 @@ def content_sha256(row: Mapping[str, Any], given_id: str | None, times: Counter[
     anonymous twins in two files count once.
 
     Args:
-        row: Its row of landing, as far as `WHO` and `SAID` go.
-        given_id: The record's own id, where it has one.
+        events: What `events` made, in the order of the file.
+        named: Which of them have an id, an annotator or a time.
         times: How often each anonymous event was seen in its file; counted on here.
     """
-    kind = row["kind"]
-    said = [str(kind), given_id, *(row[name] for name in (*WHO, *SAID[kind]))]
-    digest = hashlib.sha256(msgspec.json.encode(said))
-    if not (given_id or row["annotator_id"] or row["occurred_at"]):
-        event = digest.digest()
-        digest.update(str(times[event] or "").encode())
-        times[event] += 1
-    return digest.hexdigest()
+    for event, is_named in zip(events, named, strict=True):
+        if not is_named:
+            digest = event.digest()
+            if before := times[digest]:
+                event.update(str(before).encode())
+            times[digest] += 1
+    return [event.hexdigest() for event in events]
 
 
 def normalised(text: str) -> str:
     """A text as it is compared."""
-    plain = text.isascii() and "\r" not in text
-    if plain and ("\n" not in text or not SPACE_AT_LINE_END.search(text)):
-        return text.rstrip()
-    lines = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return "\n".join(line.rstrip() for line in lines).rstrip()
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\n" in text:
+        text = "\n".join([line.rstrip() for line in text.split("\n")])
+    return text.rstrip()
+
+
+def key_of_text(kind: str, role: str) -> Callable[[str], str]:
+    """The key of one turn without calls, for texts by the million: equal to that of its message."""
+    start = b"".join((_start(kind), *_sized(role)))
+
+    def key(text: str) -> str:
+        encoded = normalised(text).encode("utf-8", "surrogatepass")
+        size = len(encoded).to_bytes(8, "little")
+        return blake2b(start + size + encoded, digest_size=16).hexdigest()
+
+    return key
 
 
 def _fields(conversation: Conversation) -> Iterable[str]:
@@ -116,9 +143,16 @@ def _tools(tools: Any) -> Iterable[str]:
 
 
 def _key(kind: str, fields: Iterable[str]) -> str:
-    digest = hashlib.blake2b(f"{kind}{KEY_VERSION}".encode(), digest_size=16)
+    parts = [_start(kind)]
     for field in fields:
-        encoded = field.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "little"))
-        digest.update(encoded)
-    return digest.hexdigest()
+        parts.extend(_sized(field))
+    return blake2b(b"".join(parts), digest_size=16).hexdigest()
+
+
+def _start(kind: str) -> bytes:
+    return f"{kind}{KEY_VERSION}".encode()
+
+
+def _sized(field: str) -> tuple[bytes, bytes]:
+    encoded = field.encode("utf-8", "surrogatepass")
+    return len(encoded).to_bytes(8, "little"), encoded

@@ -16,20 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from flywheel.errors import FlywheelError, IngestError, SettingsError
+from flywheel.errors import IngestError, SettingsError
 from flywheel.ingest.batch import BatchManifest, alone, read_batches, remove_orphans
+from flywheel.ingest.blocks import Block, Parsed
 from flywheel.ingest.columns import pseudonyms
 from flywheel.ingest.discover import Settled, find_files, settled, source_of
+from flywheel.ingest.drafts import Drafts, drafts_of
 from flywheel.ingest.formats import RAW, named, recognise
 from flywheel.ingest.formats.gathered import UNFIT
 from flywheel.ingest.intake import Intake, Judge
 from flywheel.ingest.left import LeftAlone, shown
 from flywheel.ingest.seen import Seen
 from flywheel.ingest.unit import Unit
-from flywheel.ingest.units import read_units
-from flywheel.lake import ensure, write_table
+from flywheel.ingest.units import read_blocks
+from flywheel.lake import ensure
 from flywheel.layout import Layout
 
 SNIFFED = 100  # objects looked at to recognise a format
@@ -131,6 +131,7 @@ def _land(
     number = max((one.number for one in batches), default=0)
     landed = []
     seen = Seen(layout)
+    pseudonym = pseudonyms(layout.root)
     for file in new(find_files(paths, left)):
         before = known.get(file.sha256)
         if before and (not before.blocked or before in landed):
@@ -141,20 +142,21 @@ def _land(
             "source": source or source_of(file.path, layout),
             "landed_at": datetime.now(UTC).replace(tzinfo=None),
         }
-        intake, told = _take_in(file, facts, pseudonyms(layout.root), judge, format)
-        if not file.holds_still:
-            left(file.path, "it changed while it was read, and is left for the next time")
-            continue
-        batch = _manifest(file, facts, intake, told, number + 1, limit, seen)
-        if before and _is_same_judgement(batch, before):
-            batch = before
-        else:
-            if before:
-                _forget(layout, before)
-            number += 1
-            _publish(intake, batch, layout)
-            if not batch.blocked:
-                seen.add(intake.tables)
+        with drafts_of(layout, facts["source"], facts["batch_id"]) as drafts:
+            intake, told = _take_in(file, facts, pseudonym, judge, format, drafts)
+            if not file.holds_still:
+                left(file.path, "it changed while it was read, and is left for the next time")
+                continue
+            batch = _manifest(file, facts, intake, told, number + 1, limit, drafts, seen)
+            if before and _is_same_judgement(batch, before):
+                batch = before
+            else:
+                if before:
+                    _forget(layout, before)
+                number += 1
+                drafts.publish(batch)
+                if not batch.blocked:
+                    seen.add(drafts.events)
         known[file.sha256] = batch
         landed.append(batch)
         log(
@@ -174,49 +176,52 @@ def _take_in(
     pseudonym: Callable[[str], str],
     judge: Judge | None,
     format: str,
+    drafts: Drafts,
 ) -> tuple[Intake, Told]:
     """Read one file whole, or not at all: whatever is wrong with it is its own trouble."""
     seen = 0
 
-    def counted() -> Iterator[Unit]:
+    def counted() -> Iterator[Block]:
         nonlocal seen
-        for unit in read_units(file.path):
-            yield unit
-            seen += 1
+        for block in read_blocks(file.path):
+            yield block
+            seen += len(block)
 
     try:
-        return _read(counted(), facts, pseudonym, judge, format)
+        return _read(counted(), facts, pseudonym, judge, format, drafts)
     except IngestError as error:  # nothing of a torn file lands, and it is not passed over
         reason = str(error)
     except UNFIT as error:  # a defect of a reader, or values that Python cannot hold
         reason = f"{type(error).__name__}: {error}; behind the first {seen} lines or rows of it"
     told = (RAW, 0.0, f"it could not be read: {reason}")
-    intake = Intake(facts, RAW, pseudonym, None)
+    drafts.discard()
+    intake = Intake(facts, RAW, pseudonym, None, drafts)
     intake.is_unreadable = True
-    intake.take(Unit(1, 0, b"", file.stamp[2], fault=("unreadable_file", reason)))
+    intake.take(Parsed([Unit(1, 0, b"", file.stamp[2], fault=("unreadable_file", reason))]))
     intake.flush()
     return intake, told
 
 
 def _read(
-    units: Iterator[Unit],
+    blocks: Iterator[Block],
     facts: dict[str, Any],
     pseudonym: Callable[[str], str],
     judge: Judge | None,
     format: str,
+    drafts: Drafts,
 ) -> tuple[Intake, Told]:
-    first: list[Unit] = []
+    first: list[Block] = []
     samples: list[dict[str, Any]] = []
-    for unit in units:
-        first.append(unit)
-        if unit.value is not None:
-            samples.append(unit.value)
+    for block in blocks:
+        first.append(block)
+        values = (unit.value for unit in block.units() if unit.value is not None)
+        samples.extend(itertools.islice(values, SNIFFED - len(samples)))
         if len(samples) == SNIFFED:
             break
     told = (format, 1.0, "asked for") if format != "auto" else _recognised(samples)
-    intake = Intake(facts, told[0], pseudonym, judge)
-    for unit in itertools.chain(first, units):
-        intake.take(unit)
+    intake = Intake(facts, told[0], pseudonym, judge, drafts)
+    for block in itertools.chain(first, blocks):
+        intake.take(block)
     intake.flush()
     if intake.lines != intake.rows + intake.quarantined + intake.blanks:
         raise IngestError(
@@ -238,12 +243,12 @@ def _manifest(
     told: Told,
     number: int,
     limit: float,
+    drafts: Drafts,
     seen: Seen,
 ) -> BatchManifest:
     said = intake.lines - intake.blanks - intake.set_aside
     faulty = intake.quarantined - intake.set_aside
     blocked = intake.is_unreadable or (bool(said) and faulty / said > limit)
-    counts = {kind: sum(t.num_rows for t in parts) for kind, parts in intake.tables.items()}
     return BatchManifest(
         number=number,
         batch_id=facts["batch_id"],
@@ -258,35 +263,14 @@ def _manifest(
         rows=intake.rows,
         quarantined=intake.quarantined,
         blanks=intake.blanks,
-        rows_by_kind={} if blocked else counts,
-        new_rows_by_kind={} if blocked else seen.count_new(intake.tables),
+        rows_by_kind={} if blocked else drafts.rows,
+        new_rows_by_kind={} if blocked else seen.count_new(drafts.rows, drafts.events),
         blocked=blocked,
         landed_at=facts["landed_at"].isoformat(),
         expectations=intake.expectations,
         set_aside=intake.set_aside,
         skipped=dict(sorted(intake.skipped.items())),
     )
-
-
-def _publish(intake: Intake, batch: BatchManifest, layout: Layout) -> None:
-    """Put every table in place, then the manifest that makes them count; all or nothing."""
-    tables = {}
-    if batch.quarantined:
-        tables[layout.quarantine] = intake.quarantine()
-    for kind, parts in intake.tables.items() if not batch.blocked else ():
-        folder = layout.raw(batch.source) if kind == RAW else layout.landing(kind)
-        tables[folder] = pa.concat_tables(parts)
-    name = f"{batch.batch_id}.parquet"
-    try:
-        for folder, table in tables.items():
-            write_table(table, folder / name)
-        batch.save(layout)
-    except FlywheelError:
-        # the manifest first: one without its rows would make the file count as landed
-        (layout.batches / f"{batch.batch_id}.json").unlink(missing_ok=True)
-        for folder in tables:
-            (folder / name).unlink(missing_ok=True)
-        raise
 
 
 def _is_same_judgement(batch: BatchManifest, before: BatchManifest) -> bool:

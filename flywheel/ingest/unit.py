@@ -64,7 +64,7 @@ def json_unit(number: int, offset: int, raw: bytes) -> Unit:
         value = msgspec.json.decode(text)
         if not isinstance(value, dict):
             unit.fault = ("not_an_object", f"expected an object, found {type(value).__name__}")
-        elif (twice := _key_twice(text, value)) is not None:
+        elif (twice := key_twice(text, value)) is not None:
             unit.fault = ("duplicate_key", f"the key {twice!r} stands twice in one object")
         else:
             unit.value = value
@@ -75,13 +75,13 @@ def json_unit(number: int, offset: int, raw: bytes) -> Unit:
     return unit
 
 
-def _key_twice(text: bytes, value: Any) -> str | None:
+def key_twice(text: bytes, value: Any) -> str | None:
     """A key that stands twice in one object; parsers keep one of the two and say nothing.
 
     Most texts are cleared by a count. Only one that holds more colons after a quote than its
     objects hold keys, in a string or because of such a key, is parsed again in full.
     """
-    if len(KEY.findall(text)) == _keys(value):
+    if len(KEY.findall(text)) == count_keys(value):
         return None
     found: list[str] = []
 
@@ -94,9 +94,10 @@ def _key_twice(text: bytes, value: Any) -> str | None:
     return found[0] if found else None
 
 
-def _keys(value: Any) -> int:
+def count_keys(value: Any) -> int:
+    """Keys of all objects in a value."""
     if isinstance(value, dict):
-        return len(value) + sum(map(_keys, value.values()))
+        return len(value) + sum(map(count_keys, value.values()))
     if isinstance(value, list):
-        return sum(map(_keys, value))
+        return sum(map(count_keys, value))
     return 0

@@ -16,15 +16,13 @@ import msgspec
 import pyarrow as pa
 
 from flywheel.errors import IngestError
+from flywheel.ingest.blocks import Block, Parsed, gathered, lines_of
 from flywheel.ingest.tables import csv_units, parquet_units
 from flywheel.ingest.unit import BLANK, BOM, Unit, json_unit
 
-LINE_LIMIT = 32 * 2**20  # longer lines are not parsed
-KEPT_LIMIT = 64 * 2**20  # bytes of an overlong line that quarantine keeps
 
-
-def read_units(path: Path) -> Iterator[Unit]:
-    """Every unit of a file, by what its name and its first byte say.
+def read_blocks(path: Path) -> Iterator[Block]:
+    """Every unit of a file in blocks, by what its name and its first byte say.
 
     Raises:
         IngestError: The file as a whole cannot be read: a torn archive, a torn Parquet file, an
@@ -33,15 +31,16 @@ def read_units(path: Path) -> Iterator[Unit]:
     name = path.name.lower().removesuffix(".gz")
     try:
         if name.endswith((".parquet", ".pq")):
-            yield from parquet_units(path)
+            yield from gathered(parquet_units(path))
             return
         with _opened(path) as stream:
             if name.endswith((".csv", ".tsv")):
-                yield from csv_units(stream, "\t" if name.endswith(".tsv") else ",")
+                delimiter = "\t" if name.endswith(".tsv") else ","
+                yield from gathered(csv_units(stream, delimiter))
             elif name.endswith((".json", ".traj")):
                 yield from _document(stream)
             else:
-                yield from _lines(stream)
+                yield from lines_of(stream)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise IngestError(f"the archive is torn: {error}") from error
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
@@ -58,7 +57,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield file
 
 
-def _document(stream: IO[bytes]) -> Iterator[Unit]:
+def _document(stream: IO[bytes]) -> Iterator[Block]:
     """A .json or .traj file: one array, one object over many lines, or lines all the same.
 
     It is held in memory as a whole, and an array's elements beside it: two to three times the
@@ -67,7 +66,7 @@ def _document(stream: IO[bytes]) -> Iterator[Unit]:
     data = stream.read()
     text = data.removeprefix(BOM).strip(BLANK)
     if text[:1] == b"[":
-        yield from _array(data)
+        yield from gathered(_array(data))
         return
     if text[:1] == b"{" and b"\n" in text:
         try:
@@ -75,9 +74,9 @@ def _document(stream: IO[bytes]) -> Iterator[Unit]:
         except (ValueError, RecursionError):
             pass
         else:
-            yield json_unit(1, 0, data)
+            yield Parsed([json_unit(1, 0, data)])
             return
-    yield from _lines(io.BytesIO(data))
+    yield from lines_of(io.BytesIO(data))
 
 
 def _array(data: bytes) -> Iterator[Unit]:
@@ -91,29 +90,3 @@ def _array(data: bytes) -> Iterator[Unit]:
         place = data.index(raw, place)
         yield json_unit(number, place, raw)
         place += len(raw)
-
-
-def _lines(stream: IO[bytes]) -> Iterator[Unit]:
-    offset = number = 0
-    while line := stream.readline(LINE_LIMIT + 1):
-        number += 1
-        length = len(line)
-        if length > LINE_LIMIT and not line.endswith(b"\n"):
-            line, length = _rest_of(stream, line)
-            kept = "" if length <= KEPT_LIMIT else f", of which {KEPT_LIMIT} are kept here"
-            fault = ("line_too_long", f"{length} bytes, more than {LINE_LIMIT}{kept}")
-            yield Unit(number, offset, line, length, fault=fault)
-        else:
-            yield json_unit(number, offset, line.removesuffix(b"\n"))
-        offset += length
-
-
-def _rest_of(stream: IO[bytes], start: bytes) -> tuple[bytes, int]:
-    parts, length = [start], len(start)
-    while more := stream.readline(2**20):
-        if length < KEPT_LIMIT:
-            parts.append(more)
-        length += len(more)
-        if more.endswith(b"\n"):
-            break
-    return b"".join(parts)[:KEPT_LIMIT], length

@@ -1,6 +1,6 @@
 """Parquet folders: append a batch, publish atomically, read."""
 
-from flywheel.lake.files import ensure, read_folder, write_table
+from flywheel.lake.files import Draft, ensure, read_folder, write_table
 from flywheel.lake.schema import DERIVED, LINEAGE, QUARANTINE, RAW, SCHEMAS
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "QUARANTINE",
     "RAW",
     "SCHEMAS",
+    "Draft",
     "ensure",
     "read_folder",
     "write_table",

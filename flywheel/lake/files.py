@@ -6,6 +6,8 @@ an underscore are empty tables that give a folder its columns before the first b
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,6 +20,60 @@ from flywheel.layout import Layout
 EMPTY = "_empty.parquet"
 
 
+class Draft:
+    """A table that is written aside in parts, and put in place durably by one rename.
+
+    A failure leaves nothing of it; so does a process that is killed, but for the draft itself.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.rows = 0
+        self._path = path
+        self._aside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.draft")
+        with self._guarded():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._aside, schema, compression="zstd")
+
+    def add(self, table: pa.Table, row_group: int | None = None) -> None:
+        """Write a part, as a row group, or as several of so many rows.
+
+        Raises:
+            LakeError: It could not be written.
+        """
+        with self._guarded():
+            self._writer.write_table(table, row_group)
+        self.rows += table.num_rows
+
+    def publish(self) -> None:
+        """Put the whole table in place.
+
+        Raises:
+            LakeError: It could not be written.
+        """
+        with self._guarded():
+            self._writer.close()
+            sync(self._aside)
+            os.replace(self._aside, self._path)
+            sync(self._path.parent)
+
+    def discard(self) -> None:
+        """Leave nothing of it."""
+        self._aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._writer.close()
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._aside.unlink(missing_ok=True)
+            raise LakeError(
+                f"cannot write {self._path}: {error.strerror or error}; free some space or mend "
+                f"the folder's permissions, then run it again: nothing half written counts"
+            ) from error
+
+
 def write_table(table: pa.Table, path: Path, *, row_group: int | None = None) -> None:
     """Write a table durably, in one step for whoever reads `path`.
 
@@ -27,19 +83,9 @@ def write_table(table: pa.Table, path: Path, *, row_group: int | None = None) ->
     Raises:
         LakeError: The file could not be written; nothing is left of it.
     """
-    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.draft")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, draft, row_group, compression="zstd")
-        sync(draft)
-        os.replace(draft, path)
-        sync(path.parent)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise LakeError(
-            f"cannot write {path}: {error.strerror or error}; free some space or mend the folder's "
-            f"permissions, then run it again: nothing half written counts"
-        ) from error
+    draft = Draft(path, table.schema)
+    draft.add(table, row_group)
+    draft.publish()
 
 
 def read_folder(folder: Path, columns: list[str] | None = None) -> pa.Table:

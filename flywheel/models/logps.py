@@ -32,6 +32,7 @@ class ResponseLogps(nn.Module):
     def __init__(self, causal: Any) -> None:
         super().__init__()
         self.causal = causal
+        self._room = learned_positions(causal)
 
     def forward(
         self,
@@ -54,7 +55,15 @@ class ResponseLogps(nn.Module):
         Returns:
             (N,) in fp32; with entropy a pair, the second (N,) that of the distribution which the
             token was drawn from, in nats and without gradient.
+
+        Raises:
+            TrainingError: A row is longer than the positions that the model has learned.
         """
+        if self._room and positions is None and ids.shape[1] > self._room:
+            raise TrainingError(
+                f"a row of {ids.shape[1]} tokens is longer than the {self._room} positions that "
+                f"the model has learned; lower max_tokens to that, or choose a model with more"
+            )
         packed = {} if positions is None else {"position_ids": positions}
         decoder = self.causal.get_decoder()
         hidden = decoder(input_ids=ids, use_cache=False, **packed).last_hidden_state
@@ -77,6 +86,17 @@ class ResponseLogps(nn.Module):
             pieces = [checkpoint(piece, *part, use_reentrant=False) for part in parts]
             found = tuple(torch.cat(column) for column in zip(*pieces, strict=True))
         return found if with_entropy else found[0]
+
+
+def learned_positions(causal: Any) -> int:
+    """Positions of a model that looks them up in a table, as GPT-2 does; 0 of any other."""
+    config = getattr(causal, "config", None)
+    limit = config and getattr(config.get_text_config(), "max_position_embeddings", 0)
+    words = causal.get_input_embeddings() if limit else None
+    tables = [one for one in causal.modules() if isinstance(one, nn.Embedding)]
+    # OPT's has two rows more than positions
+    is_learned = any(one is not words and 0 <= one.num_embeddings - limit <= 2 for one in tables)
+    return int(limit) if limit and is_learned else 0
 
 
 def logits_of(causal: Any, states: Tensor) -> Tensor:

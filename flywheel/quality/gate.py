@@ -2,11 +2,15 @@
 
 import functools
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flywheel.errors import QualityError
 from flywheel.quality.attempts import FINDINGS, findings
@@ -115,33 +119,67 @@ def validation(kind: str) -> Any:
     )
 
 
+@functools.cache
+def _asked(kind: str) -> frozenset[str]:
+    """What the suite of a kind names: the columns it looks at are among these words."""
+    rules = (one.configuration.kwargs for one in validation(kind).suite.expectations)
+    return frozenset(word for rule in rules for word in rule.values() if isinstance(word, str))
+
+
 def _frame(kind: str, table: pa.Table) -> Any:
-    """The columns that rules look at, as pandas; no row of text more than needed."""
-    replies = ("response", "response_a", "response_b", "corrected_response", "edited_response")
-    texts = ("prompt_text", "critique", *(f"{name}_text" for name in replies))
-    if kind == "step_rating":
-        texts += ("steps_text",)
-    numbers = ("seconds", "cost_usd", "occurred_at", "step_count", "task_id", "grader")
-    frame = table.select([n for n in (*texts, *numbers) if n in table.column_names]).to_pandas()
+    """The columns that rules look at, as pandas: those of the table, and what is worked out."""
     now = datetime.now(UTC).replace(tzinfo=None)
-    frame["_days_ahead"] = [
-        None if one is None else (one - now) / timedelta(days=1)
-        for one in table["occurred_at"].to_pylist()
-    ]
-    if kind == "comparison":
-        a, b = (table[side].to_pylist() for side in ("response_a_key", "response_b_key"))
-        frame["_sides_differ"] = [int(x != y) for x, y in zip(a, b, strict=True)]
-        frame["_zero"] = 0
+    worked_out: dict[str, Callable[[], Any]] = {
+        "_days_ahead": lambda: _days_since(now, table["occurred_at"]),
+        "_days_since_2000": lambda: _days_since(datetime(2000, 1, 1), table["occurred_at"]),
+        "_sides_differ": lambda: _differ(table["response_a_key"], table["response_b_key"]),
+        "_zero": lambda: np.zeros(table.num_rows, int),
+        "_best_rank": lambda: [min(one) for one in table["ranks"].to_pylist()],
+        "_worst_rank": lambda: [max(one) for one in table["ranks"].to_pylist()],
+        "_silent_count": lambda: [
+            sum(not text.strip() for text in one) for one in table["response_texts"].to_pylist()
+        ],
+    }
     if kind == "trajectory":
         columns = ("prompt", "steps", "metadata", "outcome")
         names = [name for name in columns if name in table.column_names]
         counts = [findings(row) for row in table.select(names).to_pylist()]
-        for name in FINDINGS:
-            frame[f"_{name}"] = [one[name] for one in counts]
-    if kind == "ranking":
-        ranks = table["ranks"].to_pylist()
-        frame["_best_rank"] = [min(one) for one in ranks]
-        frame["_worst_rank"] = [max(one) for one in ranks]
-        texts_of = table["response_texts"].to_pylist()
-        frame["_silent_count"] = [sum(not text.strip() for text in one) for one in texts_of]
+        for finding in FINDINGS:
+            worked_out[f"_{finding}"] = functools.partial(_counted, counts, finding)
+    for name in table.column_names:
+        worked_out[f"_{name}_speaks"] = functools.partial(_speaks, table, name)
+    asked = _asked(kind)
+    frame = table.select([one for one in table.column_names if one in asked]).to_pandas()
+    for name in worked_out.keys() & asked:
+        frame[name] = worked_out[name]()
     return frame
+
+
+def _counted(counts: list[dict[str, int]], finding: str) -> list[int]:
+    return [one[finding] for one in counts]
+
+
+def _days_since(moment: datetime, times: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """Days from `moment` on; NaN for a null."""
+    found = times.to_numpy().astype("datetime64[us]")
+    gone: npt.NDArray[np.float64] = (found - np.datetime64(moment, "us")) / np.timedelta64(1, "D")
+    return gone
+
+
+def _differ(one: pa.ChunkedArray, other: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    return np.asarray(pc.not_equal(pc.fill_null(one, ""), pc.fill_null(other, "")), dtype=int)
+
+
+def _speaks(table: pa.Table, name: str) -> npt.NDArray[np.float64]:
+    r"""1 where a text holds more than white space (`\S`), 0 where it does not; NaN for a null.
+
+    Most texts begin with a letter; only what does not is looked at as a whole.
+    """
+    texts = table[name]
+    first = pc.utf8_slice_codeunits(texts, 0, 1)
+    begins = pc.and_(pc.ascii_is_printable(first), pc.not_equal(first, " "))
+    begins = pc.and_(begins, pc.not_equal(first, ""))
+    speaks = begins.to_numpy().astype(float)
+    for place in np.flatnonzero(speaks == 0).tolist():
+        speaks[place] = bool(texts[place].as_py().strip())
+    return speaks

@@ -33,6 +33,7 @@ class Record(
     forbid_unknown_fields=True,
     omit_defaults=True,
     tag_field="kind",
+    gc=False,  # records hold no cycles, and come by the million
 ):
     """What every record carries beside its own content."""
 

@@ -52,8 +52,8 @@ keyed as (
 
 decided as (
 
-    select
-        *,
+    select  -- narrow: a window over whole rows would sort every text
+        judgement_id,
         first_value(record_uid) over last_vote as kept_record_uid,
         first_value(vote) over last_vote as kept_vote,
         row_number() over last_vote as vote_number
@@ -73,7 +73,7 @@ decided as (
 )
 
 select
-    * exclude (kept_record_uid, kept_vote, vote_number),
+    keyed.* exclude (prompt_text, response_a_text, response_b_text),  -- int_texts has the words
     case
         when copy_number > 1 then 'duplicate_of'
         when response_a_key = response_b_key or vote is null then 'void'
@@ -93,4 +93,5 @@ select
         when status in ('duplicate_of', 'conflict') then kept_record_uid
     end as pointer
 
-from decided
+from keyed
+inner join decided on keyed.judgement_id = decided.judgement_id

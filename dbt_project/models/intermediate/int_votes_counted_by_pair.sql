@@ -9,19 +9,19 @@ votes as (
     from {{ ref('int_comparisons_deduplicated') }}
     where status = 'active'
 
-)
+),
+
+counted as (
 
 select
     ---------- ids
+    min(judgement_id) as first_judgement_id,
     pair_key,
     prompt_key,
     response_a_key,
     response_b_key,
 
     ---------- strings
-    arg_min(prompt, judgement_id) as prompt,
-    arg_min(response_a, judgement_id) as response_a,
-    arg_min(response_b, judgement_id) as response_b,
     string_agg(distinct source, ', ' order by source) as source,
     min(domain) as domain,
     min(model_a) as model_a,
@@ -48,3 +48,15 @@ select
 from votes
 
 group by pair_key, prompt_key, response_a_key, response_b_key
+
+)
+
+-- the words are fetched by the pair's first vote: an aggregate would hold them all in memory
+select
+    counted.* exclude (first_judgement_id),
+    shown.prompt,
+    shown.response_a,
+    shown.response_b
+
+from {{ ref('int_comparisons_deduplicated') }} as shown
+inner join counted on shown.judgement_id = counted.first_judgement_id

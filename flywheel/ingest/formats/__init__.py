@@ -35,6 +35,7 @@ from flywheel.ingest.formats.gathered import Gather
 from flywheel.records import Record
 
 RAW = "raw"
+OWN = "flywheel"
 LEAST_SURE = 0.2  # of the first objects that must look like a format
 EQUALLY = 0.01  # two formats that differ by less are as likely the one as the other
 SHOWN_KEYS = 6
@@ -54,7 +55,7 @@ class Format:
 FORMATS = {
     one.name: one
     for one in (
-        Format("flywheel", own.sniff, own.read, "a key `kind` that names one of ours"),
+        Format(OWN, own.sniff, own.read, "a key `kind` that names one of ours"),
         Format("tau_bench", tau_bench.sniff, tau_bench.read, "task_id, reward, info and traj"),
         Format("openai", openai.sniff, openai.read, "messages, or input and preferred_output"),
         Format(

@@ -18,7 +18,7 @@ from flywheel.errors import RecordError
 from flywheel.ingest.formats.gathered import Gathered, Rows, alone, attempt
 from flywheel.ingest.formats.messages import message, without_nulls
 from flywheel.ingest.formats.threads import decoded
-from flywheel.ingest.keys import opening_group
+from flywheel.ingest.keys import opening_key
 from flywheel.records import Message, Record, Trajectory
 
 LIMITS = ("exit_cost", "exit_context", "exit_total_execution_time")
@@ -77,7 +77,7 @@ def _run(value: dict[str, Any], task: str) -> Record:
         "outcome": _outcome(stop),
         "task_id": task,
         # attempts at one issue stay together, whatever the agent was shown and told before it
-        "group": f"task {task}" if task else opening_group(own),
+        "group": f"task {task}" if task else f"opening {opening_key(own)}",
         "metadata": without_nulls(metadata),
     }
     return msgspec.convert(fields, Trajectory)

@@ -6,7 +6,7 @@ with
 matched as (
 
     select
-        comparisons.*,
+        comparisons.* exclude (prompt, response_a, response_b),  -- a mark needs no words
         coalesce(prompts.overlap, a.overlap, b.overlap) as leak,
         coalesce(prompts.evaluation_prompt_key, a.evaluation_prompt_key, b.evaluation_prompt_key)
             as evaluation_prompt_key,

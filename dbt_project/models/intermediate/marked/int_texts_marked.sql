@@ -29,6 +29,14 @@ leaks as (
 
     group by text_key, role
 
+),
+
+prompt_groups as (
+
+    -- the role is a column of both sides: a left join that compares it with a constant instead
+    -- would hold every text against every group
+    select *, 'prompt' as role from {{ ref('stg_quality__prompt_groups') }}
+
 )
 
 select
@@ -45,8 +53,8 @@ select
 from {{ ref('int_texts') }} as texts
 left join {{ ref('stg_quality__near_duplicates') }} as repeats
     on texts.text_key = repeats.text_key and texts.role = repeats.role
-left join {{ ref('stg_quality__prompt_groups') }} as prompt_groups
-    on texts.text_key = prompt_groups.prompt_key and texts.role = 'prompt'
+left join prompt_groups
+    on texts.text_key = prompt_groups.prompt_key and texts.role = prompt_groups.role
 left join leaks
     on texts.text_key = leaks.text_key and texts.role = leaks.role
 

@@ -1,0 +1,132 @@
+"""Stretches of a file: lines that nobody has parsed yet, or units that are.
+
+A reader that knows a format may take a stretch of lines as a whole. Whatever it does not take is
+parsed strictly, one line at a time, by `unit`, which alone decides what a line is.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import IO
+
+from flywheel.ingest.unit import Unit, json_unit
+
+LINE_LIMIT = 32 * 2**20  # longer lines are not parsed
+KEPT_LIMIT = 64 * 2**20  # bytes of an overlong line that quarantine keeps
+BLOCK_BYTES = 8 * 2**20  # read at a time; parsed, they take about ten times as much memory
+BLOCK_UNITS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Whole lines of JSON, in the order of the file.
+
+    Attributes:
+        first: Number of the first one.
+        offset: Where it begins.
+        data: All of them with their ends.
+        lines: Each without its end.
+    """
+
+    first: int
+    offset: int
+    data: bytes
+    lines: list[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        lines = self.data.split(b"\n")
+        if not lines[-1]:
+            lines.pop()
+        object.__setattr__(self, "lines", lines)
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @property
+    def offsets(self) -> list[int]:
+        """Where each line begins."""
+        return list(accumulate((len(line) + 1 for line in self.lines[:-1]), initial=self.offset))
+
+    def units(self) -> Iterator[Unit]:
+        """Every line, parsed strictly."""
+        for at, (line, offset) in enumerate(zip(self.lines, self.offsets, strict=True)):
+            yield json_unit(self.first + at, offset, line)
+
+    def unit(self, number: int) -> Unit:
+        """The line of a number, parsed strictly."""
+        at = number - self.first
+        return json_unit(number, self.offsets[at], self.lines[at])
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """Units that are parsed: elements of an array, rows of a table."""
+
+    parsed: Sequence[Unit]
+
+    def __len__(self) -> int:
+        return len(self.parsed)
+
+    @property
+    def first(self) -> int:
+        """Number of the first one."""
+        return self.parsed[0].number
+
+    def units(self) -> Iterator[Unit]:
+        """All of them."""
+        return iter(self.parsed)
+
+    def unit(self, number: int) -> Unit:
+        """The one of a number."""
+        return next(one for one in self.parsed if one.number == number)
+
+
+Block = Lines | Parsed
+
+
+def gathered(units: Iterator[Unit]) -> Iterator[Parsed]:
+    """Units by the ten thousand; those before an error come before it."""
+    block: list[Unit] = []
+    try:
+        for unit in units:
+            block.append(unit)
+            if len(block) == BLOCK_UNITS:
+                yield Parsed(block)
+                block = []
+    except Exception:
+        if block:
+            yield Parsed(block)
+        raise
+    if block:
+        yield Parsed(block)
+
+
+def lines_of(stream: IO[bytes]) -> Iterator[Block]:
+    """The lines of a stream, in blocks; one that is too long to parse is a block of its own."""
+    offset, number = 0, 1
+    while data := stream.read(BLOCK_BYTES):
+        start = data.rfind(b"\n") + 1
+        if start < len(data):
+            data += stream.readline(LINE_LIMIT + 1 - (len(data) - start))
+        tail = data[start:] if len(data) - start > LINE_LIMIT and data[-1:] != b"\n" else b""
+        block = Lines(number, offset, data[:start] if tail else data)
+        if block.data:
+            yield block
+            offset, number = offset + len(block.data), number + len(block)
+        if tail:
+            line, length = _rest_of(stream, tail)
+            kept = "" if length <= KEPT_LIMIT else f", of which {KEPT_LIMIT} are kept here"
+            fault = ("line_too_long", f"{length} bytes, more than {LINE_LIMIT}{kept}")
+            yield Parsed([Unit(number, offset, line, length, fault=fault)])
+            offset, number = offset + length, number + 1
+
+
+def _rest_of(stream: IO[bytes], start: bytes) -> tuple[bytes, int]:
+    parts, length = [start], len(start)
+    while more := stream.readline(2**20):
+        if length < KEPT_LIMIT:
+            parts.append(more)
+        length += len(more)
+        if more.endswith(b"\n"):
+            break
+    return b"".join(parts)[:KEPT_LIMIT], length

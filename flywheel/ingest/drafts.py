@@ -1,0 +1,88 @@
+"""The tables of one batch while its file is read: written aside as they come, published at its end.
+
+The rows of a file are as many as there are; only 16 bytes of each stay in memory, of the hash of
+its event, by which a batch tells what in it is new.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from flywheel.errors import FlywheelError
+from flywheel.ingest.batch import BatchManifest
+from flywheel.ingest.formats import RAW
+from flywheel.ingest.seen import EVENT, Digests, digests_of
+from flywheel.lake import QUARANTINE, Draft
+from flywheel.layout import Layout
+
+
+class Drafts:
+    """Drafts of the tables of one batch.
+
+    Attributes:
+        rows: Rows so far, by kind.
+        events: Digests of their events, by kind; none for raw rows, which are all new.
+    """
+
+    def __init__(self, layout: Layout, source: str, batch_id: str) -> None:
+        self.rows: dict[str, int] = {}
+        self.events: dict[str, list[Digests]] = {}
+        self._layout, self._source, self._batch_id = layout, source, batch_id
+        self._drafts: dict[Path, Draft] = {}
+
+    def add(self, kind: str, table: pa.Table) -> None:
+        """Write rows of a kind."""
+        raw = kind == RAW
+        self._draft(self._layout.raw(self._source) if raw else self._layout.landing(kind), table)
+        self.rows[kind] = self.rows.get(kind, 0) + table.num_rows
+        if not raw:
+            self.events.setdefault(kind, []).append(digests_of(table[EVENT]))
+
+    def refuse(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Write rows of quarantine."""
+        self._draft(self._layout.quarantine, pa.Table.from_pylist(rows, schema=QUARANTINE))
+
+    def publish(self, batch: BatchManifest) -> None:
+        """Put every table in place, then the manifest that makes them count; all or nothing.
+
+        Of a blocked batch only what is quarantined is put in place.
+        """
+        quarantine = self._layout.quarantine
+        folders = sorted(self._drafts, key=lambda folder: folder != quarantine)
+        published = [folder for folder in folders if folder == quarantine or not batch.blocked]
+        try:
+            for folder in published:
+                self._drafts.pop(folder).publish()
+            batch.save(self._layout)
+        except FlywheelError:
+            # the manifest first: one without its rows would make the file count as landed
+            (self._layout.batches / f"{self._batch_id}.json").unlink(missing_ok=True)
+            for folder in published:
+                self._path(folder).unlink(missing_ok=True)
+            raise
+
+    def discard(self) -> None:
+        """Leave nothing of what is not published."""
+        for draft in self._drafts.values():
+            draft.discard()
+
+    def _draft(self, folder: Path, table: pa.Table) -> None:
+        if folder not in self._drafts:
+            self._drafts[folder] = Draft(self._path(folder), table.schema)
+        self._drafts[folder].add(table)
+
+    def _path(self, folder: Path) -> Path:
+        return folder / f"{self._batch_id}.parquet"
+
+
+@contextmanager
+def drafts_of(layout: Layout, source: str, batch_id: str) -> Iterator[Drafts]:
+    """Drafts of which nothing is left but what was published."""
+    drafts = Drafts(layout, source, batch_id)
+    try:
+        yield drafts
+    finally:
+        drafts.discard()

@@ -5,6 +5,7 @@ kept in files and in the event log, never in a process: a restart forgets nothin
 """
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -17,10 +18,11 @@ from assets.partitions import add, generations, name_after, ordered
 from assets.resources import Home
 from assets.storage import end_dead_runs
 from flywheel.datasets.manifest import DatasetManifest
-from flywheel.errors import ManifestError, SettingsError
+from flywheel.errors import ManifestError, SettingsError, StoreError
 from flywheel.ingest import latest_batch_number, pending_files, read_batches
 from flywheel.ingest.formats import RAW
 from flywheel.promotion import alert
+from flywheel.stores import new_objects
 
 RUNNING = dg.DefaultSensorStatus.RUNNING
 STATUS = dg.DagsterRunStatus
@@ -78,22 +80,40 @@ def in_flight(home: Home, instance: dg.DagsterInstance, job: str | None = None) 
 def new_files_in_the_inbox(
     context: dg.SensorEvaluationContext, home: Home
 ) -> dg.RunRequest | dg.SkipReason:
-    """Land new files within minutes of their delivery; where that failed, try again."""
+    """Land new files within minutes of their delivery; where that failed, try again.
+
+    Inboxes in object stores are listed every `[storage] poll_seconds`; the cursor is the time when
+    they were listed last.
+    """
     if in_flight(home, context.instance):
         return dg.SkipReason("a run is in flight")
     pending = pending_files(home.layout, QUIET_SECONDS)
-    if not pending:
+    objects = _new_in_stores(context, home)
+    if not pending and not objects:
         return dg.SkipReason("nothing new in the inbox")
-    return dg.RunRequest(run_key=_delivery(pending, context.instance), run_config=WHEN_QUIET)
+    key = _delivery(pending, objects, context.instance)
+    return dg.RunRequest(run_key=key, run_config=WHEN_QUIET)
 
 
-def _delivery(files: list[Path], instance: dg.DagsterInstance) -> str:
+def _new_in_stores(context: dg.SensorEvaluationContext, home: Home) -> list[str]:
+    storage, now = home.storage, time.time()
+    if not storage.inbox or 0 <= now - float(context.cursor or 0) < storage.poll_seconds:
+        return []
+    context.update_cursor(str(now))
+    try:
+        return new_objects(home.layout, storage)
+    except StoreError as error:
+        context.log.warning(str(error))
+        return []
+
+
+def _delivery(files: list[Path], objects: list[str], instance: dg.DagsterInstance) -> str:
     """A name for these files as they lie there after the last landing: Dagster runs it once."""
     ended = dg.RunsFilter(job_name=land_inbox.name, statuses=FINISHED)
     last = [run.run_id for run in instance.get_runs(ended, limit=1)]
     states = [(str(path), path.stat()) for path in sorted(files)]
     facts = [(path, state.st_size, state.st_mtime_ns) for path, state in states]
-    return sha256(json.dumps([last, facts]).encode()).hexdigest()
+    return sha256(json.dumps([last, facts, objects]).encode()).hexdigest()
 
 
 def trained_through(home: Home, known: list[str]) -> int:

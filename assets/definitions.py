@@ -15,6 +15,7 @@ from assets import (
     lineage,
     promotion,
     quality,
+    stores,
     training,
     transform,
 )
@@ -23,7 +24,7 @@ from assets.resources import Devices, Home
 assembled = dg.Definitions(
     assets=dg.load_assets_from_modules(
         [
-            *(landing, transform, quality, labels, documentation),
+            *(landing, stores, transform, quality, labels, documentation),
             *(datasets, training, evaluation, promotion, lineage, collection),
         ]
     ),
@@ -34,6 +35,7 @@ assembled = dg.Definitions(
         automation.document_warehouse,
         automation.turn,
         automation.step_reward,
+        stores.upload_lake,
         promotion.judge_challenger,
         promotion.rollback_champion,
     ],
@@ -41,6 +43,7 @@ assembled = dg.Definitions(
         automation.new_files_in_the_inbox,
         automation.enough_new_feedback,
         automation.alert_on_failure,
+        stores.changes_not_in_the_store,
     ],
     schedules=[automation.nightly_build, automation.weekly_turn],
     resources={

@@ -20,11 +20,13 @@ from assets.partitions import add, name_after, ordered
 from assets.promotion import STARTED_AT
 from assets.resources import Home
 from assets.storage import driven, instance_of
+from assets.stores import keep
 from flywheel.datasets.manifest import DatasetManifest
-from flywheel.errors import FlywheelError, ManifestError, SettingsError
+from flywheel.errors import FlywheelError, ManifestError, SettingsError, StoreError
 from flywheel.ingest import latest_batch_number, pending_files
 from flywheel.layout import Layout
 from flywheel.promotion import latest_decision
+from flywheel.stores import store_facts
 
 # How `--budget-minutes` is divided. What is left, a fifth, is for landing, dbt, starting processes
 # and loading models. The stages divide their own in flywheel/train/config.py (steps, held-out
@@ -36,6 +38,7 @@ BUDGET_FRAC = {
     "evaluation__held_out_evaluation": 0.22,
     "collection__annotation_queue": 0.10,
 }
+JUST_TRIED = 60.0  # seconds: a store that failed the run's own step is not waited for again
 Progress = Callable[[str, str], None]  # step, what it does: "started", "done", "failed"
 
 
@@ -188,6 +191,8 @@ def _run(
         finally:
             ended.set()
             watcher.join()
+        if not asked():
+            _keep(resources)
         if result.success:
             return
         if asked() == signal.SIGINT:
@@ -262,6 +267,15 @@ def _watch(
             progress(str(event.step_key), states[event.event_type])
         if last:
             return
+
+
+def _keep(home: Home) -> None:
+    """Copy to the store what the run left waiting; where that fails, `flywheel status` says so."""
+    facts = store_facts(home.layout)
+    just_tried = facts and time.time() - facts["trouble_at"] < JUST_TRIED
+    if not facts or (facts["waiting"] and not just_tried):
+        with suppress(StoreError):
+            keep(home, log=lambda line: None)
 
 
 def _failure(result: dg.ExecuteInProcessResult, run_id: str) -> str:

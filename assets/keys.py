@@ -19,6 +19,8 @@ LANDED = {kind: dg.AssetKey(["landing", plural]) for kind, plural in PLURALS.ite
 QUARANTINE = dg.AssetKey(["landing", "quarantine"])
 RAW = dg.AssetKey(["landing", "raw_sources"])
 
+DURABLE_COPY = dg.AssetKey(["landing", "durable_copy"])
+
 INT_TEXTS = dg.AssetKey(["intermediate", "int_texts"])
 INT_BATCHES_STAGED = dg.AssetKey(["intermediate", "int_batches_staged"])
 INT_COMPARISONS = dg.AssetKey(["intermediate", "int_comparisons_deduplicated"])

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import dagster as dg
 from pydantic import Field
@@ -13,9 +12,9 @@ from assets.keys import LANDED, QUARANTINE, RAW
 from assets.plots import failures
 from assets.resources import Home
 from flywheel import lake
+from flywheel.errors import StoreUnreachable
 from flywheel.ingest import (
     BatchManifest,
-    land,
     landing_counts,
     left_alone,
     quarantine_reasons,
@@ -24,6 +23,7 @@ from flywheel.ingest import (
 )
 from flywheel.privacy import Policy
 from flywheel.quality import Thresholds, build_data_docs, expectations, judge
+from flywheel.stores import check_writer, land_all
 
 DESCRIPTIONS = {
     "demonstration": "Responses written to be imitated. One row per demonstration.",
@@ -51,6 +51,11 @@ WITHIN_LIMIT = dg.AssetCheckSpec(
     blocking=True,
     description="No batch lost more than the set share of its lines to quarantine.",
 )
+ANSWERED = dg.AssetCheckSpec(
+    "inboxes_in_stores_answered",
+    asset=QUARANTINE,
+    description="Every object store that [storage] inbox names could be listed and read.",
+)
 EXPECTATIONS = [
     dg.AssetCheckSpec(one.name, asset=LANDED[kind], description=one.description)
     for kind in LANDED
@@ -62,7 +67,11 @@ MOST_LEFT = 100  # files left alone that the metadata names; `left.json` in the 
 class LandingKnobs(dg.Config):
     """What is worth changing from the launchpad; `[landing]` in settings.toml holds the rest."""
 
-    paths: list[str] = Field(default=[], description="Files or folders; none means the inbox.")
+    paths: list[str] = Field(
+        default=[],
+        description="Files, folders or addresses (s3://bucket/folder, hf://datasets/owner/name); "
+        "none means the inbox, here and in [storage].",
+    )
     format: str = Field(default="auto", description="Format of all of them; auto looks inside.")
     source: str | None = Field(
         default=None, description="Name of the source; none takes the folder's name."
@@ -95,7 +104,7 @@ class LandingKnobs(dg.Config):
             kinds={"parquet"},
         ),
     ],
-    check_specs=[BALANCED, WITHIN_LIMIT, *EXPECTATIONS],
+    check_specs=[BALANCED, WITHIN_LIMIT, ANSWERED, *EXPECTATIONS],
     group_name="landing",
 )
 def landing(
@@ -104,13 +113,19 @@ def landing(
     """Read every new file of the inbox, judge its rows, and append what passes to the lake."""
     layout = home.layout
     settings = home.settings("landing") | config.model_dump(exclude_none=True, exclude={"paths"})
-    paths = [Path(path) for path in config.paths] or [layout.inbox]
+    _refuse_second_writer(home, context.log)
     personal = Policy.of_settings(home.settings("personal_data"))
     thresholds = Thresholds.of_settings(home.settings("quality"))
-    judging = partial(judge, thresholds=thresholds)
-    batches = land(
-        paths, layout, judge=judging, personal=personal, log=context.log.info, **settings
+    landed = land_all(
+        config.paths,
+        layout,
+        home.storage,
+        judge=partial(judge, thresholds=thresholds),
+        personal=personal,
+        log=context.log.info,
+        **settings,
     )
+    batches = landed.batches
     docs = build_data_docs(layout)
     counts = landing_counts(layout)  # a file that grew lies there twice, and counts once
     every = read_batches(layout)
@@ -133,7 +148,7 @@ def landing(
         asset_key=QUARANTINE,
         metadata=_quarantine_metadata(quarantine_reasons(layout), batches)
         | {"left_alone": dg.MetadataValue.json(left_alone(layout)[:MOST_LEFT])},
-        check_results=_batch_checks(unaccounted(layout), batches),
+        check_results=[*_batch_checks(unaccounted(layout), batches), _answered(landed.troubles)],
     )
     yield dg.MaterializeResult(
         asset_key=RAW,
@@ -203,6 +218,25 @@ def _batch_checks(unbalanced: list[str], batches: list[BatchManifest]) -> list[d
         )
         for spec, bad, told in found
     ]
+
+
+def _answered(troubles: list[str]) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=ANSWERED.name,
+        asset_key=QUARANTINE,
+        passed=not troubles,
+        severity=dg.AssetCheckSeverity.WARN,  # they are asked again, and what is here lands
+        description="\n".join(troubles) or None,
+    )
+
+
+def _refuse_second_writer(home: Home, log: dg.DagsterLogManager) -> None:
+    """Land nothing into a lake that another home has gone on with; without an answer, go on."""
+    if home.storage.lake:
+        try:
+            check_writer(home.layout, home.storage)
+        except StoreUnreachable as error:
+            log.warning(str(error))
 
 
 def _why_blocked(batch: BatchManifest) -> str:

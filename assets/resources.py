@@ -11,6 +11,8 @@ import dagster as dg
 from assets.storage import hold
 from flywheel.errors import SettingsError
 from flywheel.layout import Layout
+from flywheel.process.settings import build
+from flywheel.stores import StorageSettings
 from flywheel.train.config_policy import RECIPES
 
 PROJECT = Path(__file__).resolve().parent.parent  # a checkout, or where pip installed flywheel
@@ -44,6 +46,7 @@ TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the
     "licences": {"permitted": list},
     "cost": {"usd_per_hour": float},
     "collect": None,
+    "storage": None,
     "automation": {"min_new_judgements": int, "alert_webhook": str},
 }
 
@@ -52,12 +55,11 @@ class Home(dg.ConfigurableResource):
     """One root folder for data, models and decisions, and the settings that lie in it.
 
     `settings.toml` in that folder holds a team's choices, one table a stage (`[landing]`,
-    `[personal_data]`, `[quality]`, `[deduplication]`, `[labels]`, `[base]`, `[train]` for all
-    training, `[sft]`, `[reward]`, `[step_reward]`, `[policy]` for the choice of recipe and a table
-    of the recipe's name for its settings, `[evaluate]`, `[gate]`, `[licences]`, `[cost]`,
-    `[collect]`, `[automation]`), so that
-    the UI, the schedule and the command line all train alike. What it does not name keeps the
-    default of the stage's settings class.
+    `[storage]`, `[personal_data]`, `[quality]`, `[deduplication]`, `[labels]`, `[base]`, `[train]`
+    for all training, `[sft]`, `[reward]`, `[step_reward]`, `[policy]` for the choice of recipe and
+    a table of the recipe's name for its settings, `[evaluate]`, `[gate]`, `[licences]`, `[cost]`,
+    `[collect]`, `[automation]`), so that the UI, the schedule and the command line all train
+    alike. What it does not name keeps the default of the stage's settings class.
     """
 
     root: str = str(HOME)
@@ -72,6 +74,15 @@ class Home(dg.ConfigurableResource):
     def layout(self) -> Layout:
         """Every path below the root."""
         return Layout(Path(self.root))
+
+    @property
+    def storage(self) -> StorageSettings:
+        """The object stores of this home.
+
+        Raises:
+            SettingsError: As `settings`, or `[storage]` names what cannot be.
+        """
+        return build(StorageSettings, self.settings("storage"))
 
     def settings(self, stage: str) -> dict[str, Any]:
         """Return the table of one stage in `settings.toml`; empty where there is none.

@@ -53,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Every command with its options."""
+    from flywheel.stores.commands import add_commands
+
     top = argparse.ArgumentParser(prog="flywheel", description=__doc__.splitlines()[0])
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
@@ -66,7 +68,9 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--seed", type=int, default=0, help="of the sample world and of training")
 
     one = add("land", land, "take files in: typed records, quarantine, raw sources")
-    one.add_argument("paths", nargs="*", metavar="PATH", help="files or folders (default: inbox)")
+    one.add_argument(
+        "paths", nargs="*", metavar="PATH", help="files, folders, s3:// or hf:// (default: inbox)"
+    )
     one.add_argument("--format", default="auto", help="name of a reader (default: look inside)")
     one.add_argument("--source", help="name of the source (default: the folder's name)")
 
@@ -115,6 +119,8 @@ def parser() -> argparse.ArgumentParser:
 
     model = add("fetch-model", fetch, "write SmolLM2-135M-Instruct as a Hugging Face folder")
     model.add_argument("folder", type=Path, nargs="?", default=Path("var/models/smollm2"))
+
+    add_commands(add, home)
 
     ui = add("ui", open_ui, "serve the Dagster UI on loopback, with schedules and sensors")
     ui.add_argument("--port", type=int, default=3000)
@@ -168,9 +174,11 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
     """Take files in and say what became of every line."""
     from flywheel import screen
     from flywheel.ingest import left_alone, read_batches
+    from flywheel.stores import is_address
     from flywheel.turn import status_of
 
-    missing = [path for path in arguments.paths if not Path(path).exists()]
+    named = [path if is_address(path) else str(Path(path).resolve()) for path in arguments.paths]
+    missing = [one for one in arguments.paths if not is_address(one) and not Path(one).exists()]
     if missing:
         raise FlywheelError(f"no such file or folder: {', '.join(missing)}")
     where = home()
@@ -182,7 +190,7 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
 
             drive.land_now(
                 where,
-                [str(Path(path).resolve()) for path in arguments.paths],
+                named,
                 file_format=arguments.format,
                 source=arguments.source,
                 progress=progress,

@@ -6,6 +6,8 @@
     - ShapeError           two things that must line up do not
   * IngestError            a whole file cannot be taken in (bad lines are quarantined instead)
   * LakeError              a file of the lake is missing, torn or held by another writer
+  * StoreError             an object store refuses, or is written by another home
+    - StoreUnreachable     it does not answer now; the same call may succeed later
   * QualityError           a suite is wrong or a batch broke a rule that cannot name its rows
   * WarehouseError         a table is missing, empty or locked, or cannot be written out
   * ManifestError          a dataset or checkpoint on disk is not what its manifest says
@@ -43,6 +45,14 @@ class IngestError(FlywheelError):
 
 class LakeError(FlywheelError):
     """A file of the lake is missing, torn or held by another writer."""
+
+
+class StoreError(FlywheelError):
+    """An object store refuses what was asked, lacks it, or is written by another home."""
+
+
+class StoreUnreachable(StoreError):
+    """An object store does not answer now; nothing is lost, and it is tried again later."""
 
 
 class QualityError(FlywheelError):

@@ -23,6 +23,21 @@ class Layout:
         return self.root / "inbox"
 
     @property
+    def fetched(self) -> Path:
+        """Objects of inboxes in object stores until they have landed: `<address>/<key>`."""
+        return self.root / "fetched"
+
+    @property
+    def fetched_index(self) -> Path:
+        """What was fetched from object stores, one row an object, so that it is fetched once."""
+        return self.lake / "fetched.parquet"
+
+    @property
+    def store(self) -> Path:
+        """What this home knows of the durable copy of its lake in an object store."""
+        return self.root / "store"
+
+    @property
     def lake(self) -> Path:
         """All Parquet that dbt reads: landing, quarantine, raw sources, derived marks."""
         return self.root / "lake"

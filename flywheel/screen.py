@@ -239,6 +239,11 @@ def show_status(facts: dict[str, Any]) -> None:
             verdict = f"{gate['decision']}: {'; '.join(gate['reasons'])}" if gate else "not judged"
             yield one["generation"], verdict
         yield "champion", facts["champion"] or "none yet"
+        if store := facts["store"]:
+            waiting = f", {store['waiting']} wait" if store["waiting"] else ""
+            yield "store", f"{store['address']}: {store['files']} files{waiting}"
+            if store["trouble"]:
+                yield "", Text(store["trouble"], "red")
 
     _facts(console, lines())
 

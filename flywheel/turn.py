@@ -44,6 +44,7 @@ from flywheel.ingest import (
 )
 from flywheel.layout import Layout
 from flywheel.promotion import latest_decision, title_holder
+from flywheel.stores import store_facts
 from flywheel.warehouse import read_table
 
 DATASETS = (
@@ -126,7 +127,7 @@ def without_outcomes(told: Any) -> Any:
 
 
 def status_of(layout: Layout) -> dict[str, Any]:
-    """What landed, what is quarantined or blocked and why, the generations and the champion."""
+    """What landed, what is quarantined or blocked and why, generations, champion and copy."""
     folder = layout.artifacts / "datasets" / "preference"
     generations = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     holder = title_holder(layout)
@@ -149,6 +150,7 @@ def status_of(layout: Layout) -> dict[str, Any]:
             for name in generations
         ],
         "champion": holder.generation if holder else None,
+        "store": store_facts(layout),
     }
 
 

@@ -91,6 +91,7 @@ def test_schedules_and_sensors_run_with_the_daemon() -> None:
         "new_files_in_the_inbox",
         "enough_new_feedback",
         "alert_on_failure",
+        "changes_not_in_the_store",
         "nightly_build",
         "weekly_turn",
     }

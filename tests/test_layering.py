@@ -17,6 +17,7 @@ HOMES = {
     "dagster_dbt": {"assets"},
     "deepspeed": {"flywheel.train"},
     "duckdb": {"flywheel.dedup", "flywheel.lineage", "flywheel.warehouse"},
+    "fsspec": {"flywheel.stores"},
     "great_expectations": {"flywheel.quality"},
     "tensorboardX": {"flywheel.process"},
     "torch": {"flywheel.train", "flywheel.rollout", "flywheel.models", "flywheel.process"},
@@ -35,6 +36,7 @@ MAY_IMPORT = {
     "flywheel.quality": GROUND | {"flywheel.records", "flywheel.lake"},
     "flywheel.privacy": GROUND | {"flywheel.lake"},
     "flywheel.ingest": GROUND | {"flywheel.records", "flywheel.lake", "flywheel.privacy"},
+    "flywheel.stores": GROUND | {"flywheel.lake", "flywheel.ingest"},  # what it fetches lands
     "flywheel.dedup": GROUND | {"flywheel.lake", "flywheel.warehouse"},
     "flywheel.labels": GROUND | {"flywheel.records", "flywheel.lake", "flywheel.warehouse"},
     "flywheel.datasets": GROUND | {"flywheel.records"},

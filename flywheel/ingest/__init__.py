@@ -13,11 +13,12 @@ from flywheel.ingest.batch import (
     unaccounted,
 )
 from flywheel.ingest.land import land, pending_files
-from flywheel.ingest.left import left_alone
+from flywheel.ingest.left import keep_left, left_alone
 
 __all__ = [
     "BatchManifest",
     "ExpectationResult",
+    "keep_left",
     "land",
     "landing_counts",
     "latest_batch_number",

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flywheel.errors import LakeError
+from flywheel.ingest.discover import delivered_as
 from flywheel.lake import read_folder
 from flywheel.lake.files import sync
 from flywheel.layout import Layout
@@ -155,7 +156,7 @@ def _is_gone(batch: BatchManifest, layout: Layout) -> bool:
     if "\ufffd" in batch.file:
         return False  # a name that is no text cannot be looked up by what is shown of it
     try:
-        (layout.inbox / batch.file).stat()
+        delivered_as(batch.file, layout).stat()
     except (FileNotFoundError, NotADirectoryError):
         return True
     except OSError:

@@ -15,10 +15,12 @@ from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 import msgspec
 
 from flywheel.ingest.unit import BOM
+from flywheel.layout import Layout
 
 SUFFIXES = {
     ".jsonl",
@@ -35,6 +37,8 @@ DRAFTS = (".part", ".partial", ".tmp", ".draft", ".crdownload", ".swp")
 FRESH_SECONDS = 1.0  # a file younger than this is looked at twice
 SETTLE_SECONDS = 0.25  # between the two looks, once for all fresh files together
 UNFINISHED_SECONDS = 60.0  # after a minute of silence nobody ends the line: what is there lands
+DRAFT = "its name ends like a draft; it lands once it is renamed"
+FOREIGN = f"its name does not end like data ({KNOWN}); name the file to land it"
 LINES = (
     ".jsonl",
     ".ndjson",
@@ -78,10 +82,10 @@ def find_files(paths: Iterable[Path], left: Left = _untold) -> Iterator[Path]:
     for path in paths:
         named = path.is_file()
         for one in _below(path, seen, left):
-            if named or Path(one.name.lower().removesuffix(".gz")).suffix in SUFFIXES:
+            if named or is_data(one.name):
                 yield one
             else:
-                left(one, f"its name does not end like data ({KNOWN}); name the file to land it")
+                left(one, FOREIGN)
 
 
 def settled(
@@ -118,13 +122,24 @@ def settled(
             yield Settled(path, stamp, digest)
 
 
-def source_of(path: Path, inbox: Path) -> str:
+def is_data(name: str) -> bool:
+    """Whether a name ends like data, gzipped or not."""
+    return Path(name.lower().removesuffix(".gz")).suffix in SUFFIXES
+
+
+def source_of(path: Path, layout: Layout) -> str:
     """Name of a file's source: the first folder below the inbox, else the folder it lies in.
 
-    Without the dots and underscores in front, which hide a folder of the lake from its readers.
+    Of an object that was fetched: the first folder below the address it was fetched from, else
+    the last name of that address; of the Hugging Face hub the repository. Without the dots and
+    underscores in front, which hide a folder of the lake from its readers.
     """
-    absolute, root = Path(os.path.abspath(path)), Path(os.path.abspath(inbox))
-    if absolute.is_relative_to(root):
+    absolute, root = Path(os.path.abspath(path)), Path(os.path.abspath(layout.inbox))
+    if fetched := _fetched(absolute, layout):
+        base, names = fetched
+        inside = names[0] if len(names) > 1 else base.rpartition("/")[2]
+        name = base.split("/")[4].split("@")[0] if _is_on_the_hub(base) else inside
+    elif absolute.is_relative_to(root):
         parts = absolute.relative_to(root).parts
         name = parts[0] if len(parts) > 1 else absolute.name.split(".")[0]
     else:
@@ -132,9 +147,38 @@ def source_of(path: Path, inbox: Path) -> str:
     return readable(name).lstrip("._") or "unnamed"
 
 
+def address_of(path: Path, layout: Layout) -> str | None:
+    """Where an object was fetched from that lies at `path`; None for any other file."""
+    fetched = _fetched(Path(os.path.abspath(path)), layout)
+    return "/".join([fetched[0], *fetched[1]]) if fetched else None
+
+
+def delivered_as(file: str, layout: Layout) -> Path:
+    """Where the file of a batch lies or lay, by the name that its records give it."""
+    if "://" in file and layout.fetched.exists():
+        for folder in layout.fetched.iterdir():
+            base = unquote(folder.name)
+            if file.startswith(f"{base}/") and (path := folder / file[len(base) + 1 :]).exists():
+                return path
+    return layout.inbox / file
+
+
 def readable(name: str) -> str:
     """A name of the file system as text that any table can hold."""
     return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _fetched(absolute: Path, layout: Layout) -> tuple[str, tuple[str, ...]] | None:
+    """The address that an object was fetched from, and the names of its key below that."""
+    root = Path(os.path.abspath(layout.fetched))
+    if not absolute.is_relative_to(root) or absolute.parent == root:
+        return None
+    folder, *names = absolute.relative_to(root).parts
+    return unquote(folder), tuple(names)
+
+
+def _is_on_the_hub(base: str) -> bool:
+    return base.startswith("hf://") and base.count("/") >= 4
 
 
 def _below(path: Path, seen: set[tuple[int, int]], left: Left) -> Iterator[Path]:
@@ -151,7 +195,7 @@ def _below(path: Path, seen: set[tuple[int, int]], left: Left) -> Iterator[Path]
             names = sorted(entry.name for entry in entries)
         for name in names:
             if name.endswith(DRAFTS) and not name.startswith("."):
-                left(path / name, "its name ends like a draft; it lands once it is renamed")
+                left(path / name, DRAFT)
             elif not name.startswith("."):
                 yield from _below(path / name, seen, left)
     elif path.is_file():

@@ -145,7 +145,7 @@ def _land(
         facts = {
             "batch_id": f"b{number + 1:06d}-{file.sha256[:12]}",
             "file": shown(file.path, layout),
-            "source": source or source_of(file.path, layout.inbox),
+            "source": source or source_of(file.path, layout),
             "landed_at": datetime.now(UTC).replace(tzinfo=None),
         }
         with drafts_of(layout, facts["source"], facts["batch_id"]) as drafts:

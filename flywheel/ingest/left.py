@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flywheel.errors import LakeError
-from flywheel.ingest.discover import readable
+from flywheel.ingest.discover import address_of, readable
 from flywheel.layout import Layout
 
 TOLD = 20  # files that the log names; the rest of a folder of pictures is a number
@@ -31,10 +31,16 @@ class LeftAlone:
         """Keep the list for `left_alone`, also where it is empty."""
         if len(self._files) > TOLD:
             self._log(f"{len(self._files)} files in all are left alone")
-        path = _path(self._layout)
-        draft = path.with_name(f".{path.name}.draft")
-        draft.write_text(json.dumps(self._files, indent=1) + "\n")
-        os.replace(draft, path)
+        keep_left(self._layout, self._files)
+
+
+def keep_left(layout: Layout, files: list[dict[str, str]]) -> None:
+    """Keep a list for `left_alone`: `file` as it is shown, and the `reason`."""
+    path = _path(layout)
+    draft = path.with_name(f".{path.name}.draft")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft.write_text(json.dumps(files, indent=1) + "\n")
+    os.replace(draft, path)
 
 
 def left_alone(layout: Layout) -> list[dict[str, str]]:
@@ -51,7 +57,9 @@ def left_alone(layout: Layout) -> list[dict[str, str]]:
 
 
 def shown(path: Path, layout: Layout) -> str:
-    """A file's name for people: below the inbox where it lies there."""
+    """A file's name for people: below the inbox where it lies there, its address in a store."""
+    if address := address_of(path, layout):
+        return readable(address)
     absolute, inbox = Path(os.path.abspath(path)), Path(os.path.abspath(layout.inbox))
     inside = absolute.is_relative_to(inbox)
     return readable(str(absolute.relative_to(inbox) if inside else absolute))

@@ -53,7 +53,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Every command with its options."""
-    from flywheel.stores.commands import add_commands
+    from flywheel import commands as others
+    from flywheel.stores import commands as of_stores
 
     top = argparse.ArgumentParser(prog="flywheel", description=__doc__.splitlines()[0])
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -73,12 +74,6 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--format", default="auto", help="name of a reader (default: look inside)")
     one.add_argument("--source", help="name of the source (default: the folder's name)")
-
-    out = add("export", export, "write a frozen dataset for another tool, with a manifest")
-    out.add_argument("dataset", help="e.g. preference (frozen last) or preference/g0002")
-    out.add_argument("--to", required=True, help="trl, openai, openrlhf or label_studio")
-    out.add_argument("--out", required=True, type=Path, help="folder for the files")
-    out.add_argument("--cut-off", type=float, default=0.5, help="share of marks that is a thumb up")
 
     turn = add("turn", take_turn, "take one turn of the wheel on what has landed")
     turn.add_argument("--base-model", help="Hugging Face folder or hub name, or 'sample'")
@@ -105,22 +100,8 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--by", help="who decides (default: the user)")
     back.add_argument("--reason", required=True, help="why")
 
-    one = add("trace", trace_back, "where something came from, or what it went into")
-    one.add_argument(
-        "name",
-        help="a generation, checkpoint, dataset, answer (g0001/<prompt_key>), record, annotator, "
-        "source, licence, guideline or batch; 'source:ukp' where the name alone is not enough",
-    )
-
-    board = add("tensorboard", curves, "write the training curves for TensorBoard to show")
-    board.add_argument("generation", nargs="?", help="e.g. g0002 (default: every one)")
-
-    add("docs", document, "write dbt's pages of every model and column, as one file")
-
-    model = add("fetch-model", fetch, "write SmolLM2-135M-Instruct as a Hugging Face folder")
-    model.add_argument("folder", type=Path, nargs="?", default=Path("var/models/smollm2"))
-
-    add_commands(add, home)
+    others.add_commands(add, home)
+    of_stores.add_commands(add, home)
 
     ui = add("ui", open_ui, "serve the Dagster UI on loopback, with schedules and sensors")
     ui.add_argument("--port", type=int, default=3000)
@@ -210,18 +191,6 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def export(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Write a dataset for another tool, and say what it cost."""
-    from flywheel import screen
-    from flywheel.export import find_dataset, write_export
-
-    directory = find_dataset(home().layout, arguments.dataset)
-    facts = write_export(directory, arguments.to, arguments.out, cut_off=arguments.cut_off)
-    if not arguments.json:
-        screen.show_export(facts, arguments.out)
-    return facts
-
-
 def status(arguments: argparse.Namespace) -> dict[str, Any]:
     """Say what is there, from the files alone."""
     from flywheel import screen
@@ -269,53 +238,6 @@ def _said(arguments: argparse.Namespace, entry: Any) -> dict[str, Any]:
     if not arguments.json:
         print(f"champion is now {facts['champion'] or 'nobody'}")
     return facts
-
-
-def trace_back(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Ask the lineage, from either side."""
-    from flywheel import screen
-    from flywheel.lineage import trace
-
-    found = trace(home().layout, arguments.name)
-    if not arguments.json:
-        screen.show_trace(found)
-    return found
-
-
-def curves(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Write event files, and say where."""
-    from flywheel.process.tensorboard import export
-
-    layout = home().layout
-    written = export(layout, arguments.generation)
-    if not arguments.json:
-        print(f"{len(written)} runs written; tensorboard --logdir {layout.tensorboard}")
-    return {"folder": str(layout.tensorboard), "runs": [str(folder) for folder in written]}
-
-
-def document(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Write the pages of the warehouse, and say where."""
-    from flywheel import screen
-
-    with screen.progress(quiet=arguments.json) as progress:
-        from assets import drive
-
-        where = home()
-        drive.document_now(where, progress)
-    if not arguments.json:
-        print(f"open {where.layout.dbt_docs}")
-    return {"page": str(where.layout.dbt_docs)}
-
-
-def fetch(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Bring a small real model."""
-    from flywheel.models.fetch import fetch_smollm2
-
-    return {
-        "folder": str(
-            fetch_smollm2(arguments.folder, log=lambda line: print(line, file=sys.stderr))
-        )
-    }
 
 
 def open_ui(arguments: argparse.Namespace) -> None:

@@ -1,0 +1,102 @@
+"""Commands beside the turn of the wheel: what is there, for other tools and for people who ask."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+
+def add_commands(add: Callable[..., argparse.ArgumentParser], home: Callable[[], Any]) -> None:
+    """Add each command with its options.
+
+    Args:
+        add: Makes a command of a name, a function and a help text.
+        home: The home that every command works in.
+    """
+    out = add(
+        "export", partial(export, home), "write a frozen dataset for another tool, with a manifest"
+    )
+    out.add_argument("dataset", help="e.g. preference (frozen last) or preference/g0002")
+    out.add_argument("--to", required=True, help="trl, openai, openrlhf or label_studio")
+    out.add_argument("--out", required=True, type=Path, help="folder for the files")
+    out.add_argument("--cut-off", type=float, default=0.5, help="share of marks that is a thumb up")
+
+    one = add("trace", partial(trace_back, home), "where something came from, or what it went into")
+    one.add_argument(
+        "name",
+        help="a generation, checkpoint, dataset, answer (g0001/<prompt_key>), record, annotator, "
+        "source, licence, guideline or batch; 'source:ukp' where the name alone is not enough",
+    )
+
+    board = add(
+        "tensorboard", partial(curves, home), "write the training curves for TensorBoard to show"
+    )
+    board.add_argument("generation", nargs="?", help="e.g. g0002 (default: every one)")
+
+    add("docs", partial(document, home), "write dbt's pages of every model and column, as one file")
+
+    model = add(
+        "fetch-model", partial(fetch, home), "write SmolLM2-135M-Instruct as a Hugging Face folder"
+    )
+    model.add_argument("folder", type=Path, nargs="?", default=Path("var/models/smollm2"))
+
+
+def export(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write a dataset for another tool, and say what it cost."""
+    from flywheel import screen
+    from flywheel.export import find_dataset, write_export
+
+    directory = find_dataset(home().layout, arguments.dataset)
+    facts = write_export(directory, arguments.to, arguments.out, cut_off=arguments.cut_off)
+    if not arguments.json:
+        screen.show_export(facts, arguments.out)
+    return facts
+
+
+def trace_back(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Ask the lineage, from either side."""
+    from flywheel import screen
+    from flywheel.lineage import trace
+
+    found = trace(home().layout, arguments.name)
+    if not arguments.json:
+        screen.show_trace(found)
+    return found
+
+
+def curves(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write event files, and say where."""
+    from flywheel.process.tensorboard import export
+
+    layout = home().layout
+    written = export(layout, arguments.generation)
+    if not arguments.json:
+        print(f"{len(written)} runs written; tensorboard --logdir {layout.tensorboard}")
+    return {"folder": str(layout.tensorboard), "runs": [str(folder) for folder in written]}
+
+
+def document(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write the pages of the warehouse, and say where."""
+    from flywheel import screen
+
+    with screen.progress(quiet=arguments.json) as progress:
+        from assets import drive
+
+        where = home()
+        drive.document_now(where, progress)
+    if not arguments.json:
+        print(f"open {where.layout.dbt_docs}")
+    return {"page": str(where.layout.dbt_docs)}
+
+
+def fetch(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Bring a small real model."""
+    from flywheel.models.fetch import fetch_smollm2
+
+    return {
+        "folder": str(
+            fetch_smollm2(arguments.folder, log=lambda line: print(line, file=sys.stderr))
+        )
+    }

@@ -12,8 +12,14 @@ import msgspec
 
 from flywheel.records.message import Conversation, load
 
-FINDINGS = ("foreign_answers", "unanswered_calls", "undeclared_tools", "silent_turns", "open_ends")
-FINDINGS += ("time_runs_back",)
+FINDINGS = (
+    "foreign_answers",
+    "unanswered_calls",
+    "undeclared_tools",
+    "silent_turns",
+    "open_ends",
+    "time_runs_back",
+)
 
 
 def findings(row: dict[str, Any]) -> dict[str, int]:

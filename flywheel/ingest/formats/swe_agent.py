@@ -46,7 +46,7 @@ def gather(rows: Rows, name: str) -> Iterator[Gathered]:
         yield from attempt((line,), _run, row, task if ending and len(rows) == 1 else "")
 
 
-def _run(value: dict[str, Any], task: str) -> Record:
+def _run(value: dict[str, Any], file_task: str) -> Record:
     history = value.get("history")
     if not isinstance(history, list) or not history:
         raise RecordError("a run needs a history of messages")
@@ -61,7 +61,7 @@ def _run(value: dict[str, Any], task: str) -> Record:
     info = value.get("info") or {}
     replay = decoded(value.get("replay_config")) or {}
     problem = replay.get("problem_statement") or {}
-    task = problem.get("id") or task or None
+    task = problem.get("id") or file_task or None
     stop = info.get("exit_status")
     if not isinstance(stop, str | None):
         raise RecordError(f"exit_status must be a text, found {stop!r}")

@@ -28,8 +28,10 @@ OURS = {  # columns that hold nothing of what was delivered, or follow from one 
     *("choice", "outcome", "thumbs"),
 }
 DERIVED = ("_text", "_key", "_texts", "_keys")
-CONVERSATIONS = ("prompt", "response", "response_a", "response_b", "corrected_response")
-CONVERSATIONS += ("edited_response", "steps", "responses")
+CONVERSATIONS = (
+    *("prompt", "response", "response_a", "response_b", "corrected_response"),
+    *("edited_response", "steps", "responses"),
+)
 JSON = {*CONVERSATIONS, "metadata", "record"}
 REASON = "personal_data"
 
@@ -86,12 +88,14 @@ class Screening:
         return [self._line(row) for row in refused]
 
     def _line(self, row: dict[str, Any]) -> dict[str, Any]:
-        options = {"kinds": self._policy.kinds, "escaped": True}
+        clean_up = partial(
+            redact, placeholder=self._pseudonyms, escaped=True, kinds=self._policy.kinds
+        )
         raw = row["raw"].decode("latin-1")  # a byte a character: any bytes come back as they were
-        clean, counts = redact(raw, self._pseudonyms, **options)
+        clean, counts = clean_up(raw)
         if counts:
             self._lines.append(_original(row, row["kind"], raw=row["raw"]))
-        reason = redact(row["reason"], self._pseudonyms, **options)[0]
+        reason = clean_up(row["reason"])[0]
         return {**row, "raw": clean.encode("latin-1"), "reason": reason}
 
     def discard(self) -> None:

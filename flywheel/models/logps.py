@@ -91,12 +91,14 @@ class ResponseLogps(nn.Module):
 def learned_positions(causal: Any) -> int:
     """Positions of a model that looks them up in a table, as GPT-2 does; 0 of any other."""
     config = getattr(causal, "config", None)
-    limit = config and getattr(config.get_text_config(), "max_position_embeddings", 0)
-    words = causal.get_input_embeddings() if limit else None
+    limit = getattr(config.get_text_config(), "max_position_embeddings", 0) if config else 0
+    if not limit:
+        return 0
+    words = causal.get_input_embeddings()
     tables = [one for one in causal.modules() if isinstance(one, nn.Embedding)]
     # OPT's has two rows more than positions
     is_learned = any(one is not words and 0 <= one.num_embeddings - limit <= 2 for one in tables)
-    return int(limit) if limit and is_learned else 0
+    return int(limit) if is_learned else 0
 
 
 def logits_of(causal: Any, states: Tensor) -> Tensor:

@@ -55,8 +55,8 @@ def layers_of(model: Any, longest: int) -> list[Layer] | None:
         attention, mlp = layer.self_attn, layer.mlp
         linears = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
         linears += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-        matrices = [matrix_of(linear) for linear in linears]
-        if any(matrix is None for matrix in matrices):
+        matrices = [matrix for linear in linears if (matrix := matrix_of(linear))]
+        if len(matrices) < len(linears):
             return None
         qkv, out, gate_up, down = matrices[:3], matrices[3], matrices[4:6], matrices[6]
         if is_small:

@@ -63,8 +63,9 @@ class Said:
 
     def __getitem__(self, at: int) -> "Said":
         """One of them alone."""
-        parts = (self.records, self.line_nos, self.offsets, self.places)
-        return Said(self.kind, *([part[at]] for part in parts))
+        one = Said(self.kind)
+        one.add(self.records[at], self.line_nos[at], self.offsets[at], self.places[at])
+        return one
 
     def without(self, line_nos: Container[int]) -> "Said":
         """Those of other lines."""

@@ -78,7 +78,7 @@ def events(
     return [sha256(one) for one in map(msgspec.json.Encoder().encode, said)]
 
 
-def told_apart(events: list[Any], named: Iterable[bool], times: Counter[bytes]) -> list[str]:
+def told_apart(events: Sequence[Any], named: Iterable[bool], times: Counter[bytes]) -> list[str]:
     """Hashes of events; equal ones are the same event, delivered again.
 
     An event without an id, an annotator and a time is told from its like by nothing but its

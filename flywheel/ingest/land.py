@@ -142,7 +142,7 @@ def _land(
         before = known.get(file.sha256)
         if before and (not before.blocked or before in landed):
             continue
-        facts = {
+        facts: dict[str, Any] = {
             "batch_id": f"b{number + 1:06d}-{file.sha256[:12]}",
             "file": shown(file.path, layout),
             "source": source or source_of(file.path, layout),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from flywheel.ingest import land
 from flywheel.layout import Layout
 from flywheel.promotion import Decision, champion, decide_and_record
 
@@ -26,6 +27,7 @@ MAKE = [line for line in LINES if line.startswith("make ")]
 OWN = [line for line in LINES if line.startswith("flywheel ")]
 IN_AN_EMPTY_HOME = ("flywheel status", "flywheel land examples/feedback")
 ON_A_CHALLENGER = ("flywheel approve", "flywheel rollback")
+ON_A_LINEAGE = ("flywheel trace",)
 IN_ONE_TURN = ("flywheel turn --base-model sample",)  # test_one_turn.py takes it
 ON_A_REAL_MODEL = ("flywheel fetch-model", "flywheel turn --base-model var/models")  # network
 
@@ -50,7 +52,7 @@ def test_flywheel_knows_the_command_and_its_options(line: str) -> None:
 
 
 def test_every_command_is_given_somewhere_or_needs_a_download() -> None:
-    groups = IN_AN_EMPTY_HOME + ON_A_CHALLENGER + IN_ONE_TURN + ON_A_REAL_MODEL
+    groups = IN_AN_EMPTY_HOME + ON_A_CHALLENGER + ON_A_LINEAGE + IN_ONE_TURN + ON_A_REAL_MODEL
     assert [line for line in OWN if not line.startswith(groups)] == []
     assert [start for start in groups if not any(map(re.compile(start).match, OWN))] == []
 
@@ -96,6 +98,19 @@ def test_a_person_decides_with_the_commands_as_they_stand(tmp_path: Path) -> Non
         now = champion(layout)
         champions.append(now.generation if now else None)
     assert champions == ["g0002", "g0001"]
+
+
+def test_lineage_answers_from_both_sides_as_it_stands(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    (layout.inbox / "desk").mkdir(parents=True)
+    row = {"kind": "demonstration", "prompt": "p", "response": "r", "annotator_id": "ann"}
+    (layout.inbox / "desk" / "one.jsonl").write_text(json.dumps(row) + "\n")
+    land([layout.inbox], layout, log=lambda line: None)
+    weights = layout.checkpoint("policy", "g0001") / "manifest.json"
+    weights.parent.mkdir(parents=True)
+    weights.write_text(json.dumps({"content_hash": "g0001"}))
+    for line in [line for line in OWN if line.startswith(ON_A_LINEAGE)]:
+        give(line, tmp_path)
 
 
 def test_the_dbt_command_builds_a_development_warehouse(tmp_path: Path) -> None:

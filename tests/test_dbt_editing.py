@@ -34,7 +34,8 @@ select
     md5(source || line_no) as record_uid, record_uid as original_uid, batch_id,
     batch_id || ':' || lpad(line_no::varchar, 12, '0') as first_seen, 1 as copy_number,
     null::double as seconds, null::double as cost_usd,
-    'demonstration' as kind, source, null as domain, 'fay' as annotator_id, 'person' as annotator_kind,
+    'demonstration' as kind, source, null as domain, 'fay' as annotator_id,
+    'person' as annotator_kind,
     {{ conversation("record::json ->> 'q'", 'user', 'prompt') }},
     {{ conversation("record::json ->> 'a'", 'assistant', 'response') }}
 from {{ source('landing', 'raw_sources') }}

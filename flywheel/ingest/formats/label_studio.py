@@ -139,7 +139,7 @@ def _said(
         if region["type"] == "textarea":
             is_correction = any(part in control.lower() for part in CORRECTIONS)
             texts[is_correction] += value["text"]
-            about = shown.responses.get(region.get("to_name"), about)
+            about = shown.responses.get(str(region.get("to_name"))) or about
         elif pick := _pick(region["type"], value, shown):
             picks.add(pick)
         elif one := _judgement(region, shown, data):

@@ -51,6 +51,7 @@ class EvaluationKnobs(dg.Config):
         dataset_key("evaluation"),
         dataset_key("preference"),
         dataset_key("demonstration"),
+        dataset_key("rating"),
     ],
     check_specs=[BEATS_LENGTH],
     partitions_def=generations,
@@ -86,6 +87,7 @@ def held_out_evaluation(
         evaluation_dataset=str(layout.dataset("evaluation", generation)),
         preference_dataset=str(layout.dataset("preference", generation)),
         demonstration_dataset=str(layout.dataset("demonstration", generation)),
+        rating_dataset=str(layout.dataset("rating", generation)),
     )
     start = partial(launch, "flywheel.evaluate.run", settings, directory, log=context.log.info)
     result = tried_twice(start, context.log.warning)

@@ -43,13 +43,16 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
     layout, generation = home.layout, context.partition_key
     settings = build(GateSettings, home.settings("gate"))
     result = evaluation_of(layout, generation)
+    look = result.get("look", "")
+    number = challenger_number(layout, result["policy_content_hash"], look)
     decide_and_record(
         layout,
         generation,
-        decide(result, settings, challenger_number(layout, result["policy_content_hash"])),
+        decide(result, settings, number),
         content_hash=result["policy_content_hash"],
         compared_with=result.get("champion_content_hash", ""),
         human_approval=settings.human_approval,
+        look=look,
     )
     holder = title_holder(layout)
     said = latest_decision(layout, generation) or {}  # a person may have spoken since

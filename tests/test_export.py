@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from assets.resources import Home
 from flywheel.cli import main
 from flywheel.datasets.manifest import DatasetManifest, file_hash
 from flywheel.errors import ManifestError, SettingsError
@@ -452,7 +453,7 @@ def test_the_command_writes_the_files_and_says_what_is_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     frozen(tmp_path, "preference", [PAIR, PAIR | {"probability_a": 0.5}])
-    monkeypatch.setenv("FLYWHEEL_HOME", str(tmp_path))
+    monkeypatch.setattr("flywheel.cli.home", lambda: Home(root=str(tmp_path)))
     out = str(tmp_path / "out")
     assert main(["export", "preference", "--to", "trl", "--out", out]) == 0
     assert "1 written, 1 dropped" in capsys.readouterr().out

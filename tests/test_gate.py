@@ -9,7 +9,15 @@ import pytest
 
 from flywheel.errors import PromotionError, SettingsError
 from flywheel.layout import Layout
-from flywheel.promotion import GateSettings, challenger_number, decide, decide_and_record
+from flywheel.promotion import (
+    GateSettings,
+    approve,
+    challenger_number,
+    decide,
+    decide_and_record,
+    rollback,
+    title_holder,
+)
 
 UNIT = [0.0, 1.0]
 
@@ -27,6 +35,11 @@ def told(win_rate: float, groups: int = 300, scale: list[float] = UNIT) -> dict[
     }
 
 
+def placed(root: float, high: float | None, drop: float) -> dict[str, Any]:
+    """What `overoptimisation.turn_of` tells."""
+    return {"root_nats": root, "peak_ci": [0.5, high], "drop": drop, "spread": 0.1}
+
+
 def part(name: str, win_rate: float, groups: int = 100) -> dict[str, Any]:
     return {"axis": "domain", "name": name, **told(win_rate, groups)}
 
@@ -35,6 +48,8 @@ def result(win_rate: float = 0.65, groups: int = 300, **changes: Any) -> dict[st
     policy = {
         "opponent": "champion",
         **told(win_rate, groups),
+        "length_controlled": {"win_rate": win_rate, "ci": [win_rate - 0.05, win_rate + 0.05]},
+        "judged_by_model": False,
         "mean_response_tokens": 20.0,
         "opponent_response_tokens": 20.0,
         "ended_frac": 1.0,
@@ -78,13 +93,19 @@ def ahead(difference: float, low: float, high: float, groups: int = 300) -> dict
         ({"slices": [part("mail", 0.35, groups=29)]}, "PROMOTE", "lower bound"),
         ({"slices": [part("mail", 0.0, groups=29)]}, "REJECT", "worse on domain 'mail'"),
         ({"versus": {"sft": told(0.35)}, "proxy": told(0.9)}, "REJECT", "past the turn"),
-        ({"turn": {"root_nats": 2.0, "peak_ci": [0.5, 1.9]}}, "REJECT", "gold turns at 0.50 to"),
-        ({"turn": {"root_nats": 1.0, "peak_ci": [0.5, 1.9]}}, "HOLD", "perhaps past the turn"),
-        ({"turn": {"root_nats": 9.0, "peak_ci": [0.5, None]}}, "HOLD", "to no end"),
-        ({"turn": {"root_nats": 0.4, "peak_ci": [0.5, 1.9]}}, "PROMOTE", "lower bound"),
+        ({"turn": placed(2.0, 1.9, drop=0.4)}, "REJECT", "gold turned at 0.50 to 1.90 and has"),
+        ({"turn": placed(1.0, 1.9, drop=0.4)}, "PROMOTE", "lower bound"),  # it may be before it
+        ({"turn": placed(2.0, 1.9, drop=0.2)}, "PROMOTE", "lower bound"),  # no fall is shown
+        ({"turn": placed(9.0, None, drop=0.4)}, "PROMOTE", "lower bound"),
+        ({"judged_by_model": True}, "PROMOTE", "lower bound"),
+        ({"judged_by_model": True, "mean_response_tokens": 25.0}, "REJECT", "a model judges"),
+        (
+            {"judged_by_model": True}
+            | {"length_controlled": {"win_rate": 0.54, "ci": [0.49, 0.59]}},
+            "HOLD",
+            "at equal length the win rate is 0.540",
+        ),
         ({"versus": {"sft": told(0.35)}, "proxy": None}, "HOLD", "worse than the SFT policy"),
-        ({"win_rate": 0.55, "scale": [-1.0, 2.0]}, "HOLD", "undecided"),
-        ({"win_rate": 0.7, "scale": [-1.0, 2.0]}, "PROMOTE", "lower bound"),
     ],
 )
 def test_the_gate_gives_its_numbers(changes: dict, decision: str, reason: str) -> None:
@@ -149,6 +170,14 @@ def test_settings_out_of_range_are_refused() -> None:
     for bad in ({"level": 0.0}, {"level": 1.0}, {"slice_margin": 0.0}, {"slice_margin": 0.5}):
         with pytest.raises(SettingsError, match="slice_margin"):
             GateSettings(**bad)
+    for bar in (0.0, 0.4, 1.0, 1.2):
+        with pytest.raises(SettingsError, match="win_rate_above"):
+            GateSettings(win_rate_above=bar)
+
+
+def test_an_ancestor_that_is_gone_holds() -> None:
+    found = decide(result() | {"unknown_ancestors": ["abcdef0123456789"]}, GateSettings())
+    assert found.decision == "HOLD" and "its ancestor abcdef012345 is not here" in found.reasons[0]
 
 
 def test_the_number_of_a_challenger_counts_weights_and_begins_anew_with_a_champion(
@@ -156,14 +185,14 @@ def test_the_number_of_a_challenger_counts_weights_and_begins_anew_with_a_champi
 ) -> None:
     layout = Layout(tmp_path)
 
-    def judged(generation: str, content_hash: str, win_rate: float) -> int:
+    def judged(generation: str, content_hash: str, win_rate: float, look: str = "") -> int:
         folder = layout.evaluation(generation)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "result.json").write_text(json.dumps([generation, content_hash, win_rate]))
         checkpoint = layout.checkpoint("policy", generation)
         checkpoint.mkdir(parents=True, exist_ok=True)
         (checkpoint / "manifest.json").write_text(json.dumps({"content_hash": content_hash}))
-        number = challenger_number(layout, content_hash)
+        number = challenger_number(layout, content_hash, look)
         decide_and_record(
             layout,
             generation,
@@ -171,6 +200,7 @@ def test_the_number_of_a_challenger_counts_weights_and_begins_anew_with_a_champi
             content_hash=content_hash,
             compared_with=champion_hash[-1],
             human_approval=False,
+            look=look,
         )
         return number
 
@@ -181,13 +211,21 @@ def test_the_number_of_a_challenger_counts_weights_and_begins_anew_with_a_champi
     assert judged("g0002", "b", 0.52) == 1  # looked at again
     assert judged("g0003", "c", 0.4) == 2
     assert judged("g0002", "b", 0.51) == 1
-    assert judged("g0004", "d", 0.8) == 3  # promoted
+    assert judged("g0002", "b", 0.515, look="another seed") == 3  # another draw of its luck
+    assert judged("g0004", "d", 0.8) == 4  # promoted
     champion_hash.append("d")
     assert judged("g0005", "e", 0.5) == 1
+    rollback(layout, by="ada", reason="tone")
+    champion_hash.append("a")
+    assert judged("g0006", "f", 0.5) == 5  # the old champion goes on counting
+    judged("g0004", "d", 0.9)  # as good as ever, and a person has sent it away
+    assert title_holder(layout).generation == "g0001"
+    approve(layout, "g0004", by="ada")
+    assert title_holder(layout).generation == "g0004"
 
 
 def test_the_gate_itself_promotes_no_equal_more_often_than_its_level() -> None:
-    """Twenty looks at each of 400 challengers that are no better, slices and all."""
+    """Twenty looks at each of 400 challengers that are no better."""
     rng = np.random.default_rng(0)
     promoted = 0
     for _ in range(400):

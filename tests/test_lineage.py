@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -130,15 +131,38 @@ def test_a_person_is_followed_into_datasets_checkpoints_and_their_descendants(
 
 
 def test_both_directions_agree_on_every_record(layout: Layout) -> None:
+    back: dict[str, set[str]] = {}  # by the manifests themselves
+    for one in ("policy/g0001", "sft_policy/g0001"):
+        path = layout.artifacts / "checkpoints" / one / "records.gz"
+        for line in gzip.decompress(path.read_bytes()).decode().splitlines():
+            uid, _, times = line.partition("\t")
+            if int(times):
+                back.setdefault(uid, set()).add(one)
+    assert len(back) == 5
     for name, uid in uids_of(layout).items():
         forward = trace(layout, uid)
         assert forward["kind"] == "record" and forward["examples"][0]["record_id"] == name
-        seen_by = {one["checkpoint"] for one in forward["checkpoints"]}
-        for one in ("policy/g0001", "sft_policy/g0001"):
-            own = trace(layout, one)
-            people = {row["name"] for row in own["by_annotator"] if row["times_seen"]}
-            if one in seen_by:
-                assert forward["examples"][0]["annotator_id"] in people
+        assert {one["checkpoint"] for one in forward["checkpoints"]} == back.get(uid, set())
+
+
+def test_of_checkpoints_with_equal_content_the_parent_that_was_meant_is_named(
+    layout: Layout,
+) -> None:
+    shutil.copytree(
+        layout.checkpoint("sft_policy", "g0001"), layout.checkpoint("sft_policy", "g0002")
+    )
+    assert trace(layout, "g0001")["ancestry"] == ["policy/g0001", "sft_policy/g0001"]
+
+
+def test_an_empty_home_and_a_foreign_manifest_are_no_crash(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    with pytest.raises(LineageError, match="names nothing that is known here"):
+        trace(layout, "x")
+    folder = layout.checkpoint("policy", "g0001")
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"a": 1}')
+    with pytest.raises(LineageError, match="no checkpoint is called"):
+        trace(layout, "g0001")
 
 
 def test_a_licence_or_a_file_is_followed_too(layout: Layout) -> None:
@@ -205,6 +229,7 @@ def test_an_evaluated_answer_leads_to_its_checkpoint(layout: Layout) -> None:
         "score": 1.0,
     }
     pq.write_table(pa.Table.from_pylist([row]), folder / "samples.parquet")
+    assert trace(layout, "g0001/k1")["kind"] == "answer"
     found = trace(layout, "answer:g0001/k1")
     assert found["response"] == "it is 1" and found["from"]["name"] == "policy/g0001"
     with pytest.raises(LineageError, match="was not asked"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flywheel.evaluate.overoptimisation import fitted, turn_of
+from flywheel.promotion.gate import SHOWN
 from flywheel.sample.reinforce import CAUTION, curve_of, limit_of
 
 
@@ -25,7 +26,7 @@ def test_the_fitted_form_is_the_one_that_the_points_lie_on() -> None:
     roots = (0.3, 1.0, 1.4, 2.0, 3.5, 4.9)
     curve = curve_of(measured({d: d * (alpha - beta * math.log(d)) for d in roots}))
     assert (curve.alpha, curve.beta) == pytest.approx((alpha, beta))
-    assert curve.peak == pytest.approx(math.exp(alpha / beta - 1))
+    assert curve.peak == 1.4  # the measurement nearest to the form's peak, 1.455
     gains = [gold - 0.6 for _, _, gold in curve.points]
     assert max(gains) == pytest.approx(gains[3])  # of root 1.4, nearest to the peak at 1.455
 
@@ -61,7 +62,43 @@ def test_the_interval_of_the_turn_holds_it_about_as_often_as_it_says() -> None:
     held = [fitted(noisy(0.01, seed), seed=seed).peak_ci for seed in range(60)]
     inside = np.mean([low <= math.exp(0.11 / 0.08 - 1) <= high for low, high in held])
     assert inside >= 0.83  # .95 less what drawing twenty points anew is known to miss
-    assert np.median([high - low for low, high in held]) < 0.6
+    assert np.median([high - low for low, high in held]) < 1.2
+
+
+def test_a_collapse_far_out_does_not_move_the_turn_as_it_moves_the_form() -> None:
+    """As seen on the refund desk: gold rises a little, then falls by more than it ever was."""
+    far = [(float(d), 1.0, 0.3 - 0.1 * d) for d in range(5, 15)]
+    near = [
+        (0.0, 0.0, 0.62),
+        (0.4, 0.1, 0.65),
+        (0.9, 0.2, 0.67),
+        (1.4, 0.3, 0.66),
+        (2.0, 0.5, 0.59),
+    ]
+    curve = fitted([*near, *far])
+    assert curve.peak == 0.9 and curve.peak_ci[1] <= 2.0
+    form = math.exp(curve.alpha / curve.beta - 1) if curve.beta > 0 else math.inf
+    assert not 0.4 <= form <= 1.4
+
+
+def test_gold_that_levels_off_or_stays_is_seldom_taken_for_a_fall() -> None:
+    rng = np.random.default_rng(5)
+    settings = {"reward_model": "rm", "verifier": "m:f", "verifier_weight": 0.0}
+    rejected = 0
+    for number in range(100):
+        roots = np.linspace(0.1, 4, 12)
+        level = 0.6 + (0.1 * (1 - np.exp(-2 * roots)) if number % 2 else 0)
+        gold = level + rng.normal(0, 0.02, 12)
+        told = [
+            {"held_out_kl_root": d, "held_out_reward_model_mean": d, "held_out_verifier_mean": g}
+            for d, g in [(0.0, 0.6), *zip(roots.tolist(), gold.tolist(), strict=True)]
+        ]
+        found = turn_of({"settings": settings, "result": {"held_out": told}})
+        assert found is not None
+        high = found["peak_ci"][1]
+        is_past = high is not None and found["root_nats"] > high
+        rejected += is_past and found["drop"] > SHOWN * found["spread"]
+    assert rejected <= 3
 
 
 def test_too_few_points_place_no_peak() -> None:
@@ -77,7 +114,7 @@ def test_a_turn_is_told_only_where_a_gold_was_measured_that_taught_nothing() -> 
     found = turn_of({"settings": settings, "result": {"held_out": told}})
     assert found is not None and found["root_nats"] == 4
     low, high = found["peak_ci"]
-    assert low < 1.455 < high < 4 and found["peak"] == pytest.approx(1.455, abs=0.05)
+    assert low < 1.455 < high < 4 and found["peak"] == pytest.approx(1.4)
     assert turn_of({"settings": settings, "result": {"held_out": told[:5]}}) is None
     taught = settings | {"verifier_weight": 1.0}
     assert turn_of({"settings": taught, "result": {"held_out": told}}) is None

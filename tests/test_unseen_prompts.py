@@ -61,5 +61,5 @@ def test_the_wheel_stops_before_they_reach_a_dataset(
         raise_on_error=False,
     )
     assert not done.success
-    failed = [check.check_name for check in done.get_asset_check_evaluations() if not check.passed]
-    assert failed == ["assert_every_prompt_has_a_group"]
+    failed = {check.check_name for check in done.get_asset_check_evaluations() if not check.passed}
+    assert failed == {"assert_every_prompt_has_a_group", "assert_every_text_is_screened"}

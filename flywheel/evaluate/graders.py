@@ -28,6 +28,7 @@ class Asked:
         domain: Slice it belongs to; empty where none was given.
         source: Where it was landed from; another slice.
         record_uids: Landed records behind it, which nothing may have been trained on.
+        stands_in: It is a held-out demonstration's, because no evaluation prompt has landed.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Asked:
     domain: str
     source: str = ""
     record_uids: tuple[str, ...] = ()
+    stands_in: bool = False
 
 
 def refund_desk(asked: Asked, response: Response) -> float:

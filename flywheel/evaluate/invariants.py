@@ -25,7 +25,7 @@ from flywheel.evaluate.versus import Answers
 from flywheel.models.load import load_tokenizer
 from flywheel.models.publish import FILE_NAME, verify
 from flywheel.process.content import model_hash
-from flywheel.records.message import load, text_of
+from flywheel.records.message import Conversation, load, text_of
 
 SHOWN = 3  # of what broke an invariant
 SIDES = ("prompt", "response", "response_a", "response_b")
@@ -38,7 +38,7 @@ def verify_weights(settings: EvaluateSettings) -> None:
         ManifestError: A file is missing or was changed.
     """
     for model in (settings.sft, settings.policy, settings.reward_model, settings.champion):
-        if model and (Path(model) / FILE_NAME).exists():
+        if "content_hash" in manifest_of(model):
             verify(Path(model))
 
 
@@ -77,35 +77,68 @@ def _trained_on_the_test(settings: EvaluateSettings, asked: Sequence[Asked]) -> 
 def manifest_of(model: str) -> dict[str, Any]:
     """The manifest of a checkpoint of ours; empty for another model."""
     path = Path(model) / FILE_NAME
-    return dict(json.loads(path.read_text())) if path.exists() else {}
+    try:
+        facts = json.loads(path.read_text()) if model and path.exists() else {}
+    except ValueError:
+        return {}  # not ours, or torn: then its weights have no hash to go by
+    return dict(facts) if isinstance(facts, dict) else {}
 
 
 def records_of(checkpoint: Path) -> set[str]:
-    """Records that were in a step of a checkpoint, or of one that it started from.
-
-    A parent whose folder holds another checkpoint by now counts no more: what it was trained on is
-    not known here.
-    """
+    """Records that were in a step of a checkpoint, or of one that it descends from."""
     found: set[str] = set()
-    facts = manifest_of(str(checkpoint))
-    name = facts.get("records", {}).get("file")
-    if name:
-        with gzip.open(checkpoint / name, "rt") as file:
-            lines = (line.rstrip("\n").partition("\t") for line in file)
-            found |= {uid for uid, _, times in lines if times != "0"}
-    for parent in facts.get("parents", ()):
-        folder = Path(parent["model"])
-        if folder.is_dir() and model_hash(parent["model"]) == parent.get("content_hash"):
-            found |= records_of(folder)
+    for folder in _lineage(checkpoint)[0]:
+        name = manifest_of(str(folder)).get("records", {}).get("file")
+        if name:
+            with gzip.open(folder / name, "rt") as file:
+                lines = (line.rstrip("\n").partition("\t") for line in file)
+                found |= {uid for uid, _, times in lines if times != "0"}
     return found
 
 
+def unknown_ancestors(checkpoint: Path) -> list[str]:
+    """Models that a checkpoint descends from and that are here no longer, by content hash."""
+    return _lineage(checkpoint)[1]
+
+
+def _lineage(checkpoint: Path) -> tuple[list[Path], list[str]]:
+    """The folders of a checkpoint and of its ancestors, and the hashes of those not found.
+
+    A parent is looked for where its manifest says, and, for a home that was moved, among the
+    checkpoints beside this one; by its content in both. A hub name has none, and no records.
+    """
+    beside = {
+        str(manifest_of(str(path.parent)).get("content_hash")): path.parent
+        for path in checkpoint.parent.parent.glob(f"*/[!.]*/{FILE_NAME}")
+    }
+    found, missing, waiting = [checkpoint], [], [checkpoint]
+    while waiting:
+        for parent in manifest_of(str(waiting.pop())).get("parents", ()):
+            content, folder = parent.get("content_hash"), Path(parent["model"])
+            if not content:
+                continue
+            if not folder.is_dir() or model_hash(parent["model"]) != content:
+                if content not in beside:
+                    missing.append(str(content))
+                    continue
+                folder = beside[content]
+            if folder not in found:
+                found.append(folder)
+                waiting.append(folder)
+    return found, missing
+
+
 def _test_in_the_text(settings: EvaluateSettings, asked: Sequence[Asked]) -> str:
-    items = [text_of(one.prompt) for one in asked]
+    items = [_asked_text(one.prompt) for one in asked if not one.stands_in]
     texts = list(
         dict.fromkeys(
             text_of(load(said))
-            for dataset in (settings.demonstration_dataset, settings.preference_dataset)
+            for dataset in (
+                settings.demonstration_dataset,
+                settings.preference_dataset,
+                settings.rating_dataset,
+            )
+            if dataset and (Path(dataset) / FILE_NAME).exists()
             for split in DatasetManifest.load(Path(dataset)).rows_by_split
             if split != "test"
             for table in [read_split(Path(dataset), split)]
@@ -119,6 +152,12 @@ def _test_in_the_text(settings: EvaluateSettings, asked: Sequence[Asked]) -> str
         return ""
     prompts = {leak.item for leak in leaks}
     return f"{len(prompts)} of {len(items)} prompts, {_few([leak.span for leak in leaks])}"
+
+
+def _asked_text(prompt: Conversation) -> str:
+    """What is asked: a system prompt of the evaluation's own must not hide what it stands over."""
+    turns = tuple(turn for turn in prompt if turn.role not in ("system", "developer"))
+    return text_of(turns or prompt)
 
 
 def _not_finite(mine: Answers) -> str:

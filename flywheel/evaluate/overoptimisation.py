@@ -1,12 +1,14 @@
 """Where a learned reward stops being worth following: gold against the way from the start.
 
 As a policy strays from where it started, the proxy it is taught by rises on; the gold that the
-proxy stands for rises, turns and falls. Over d, the root of the divergence in nats, gold gained has
-the form `d (alpha - beta log d)` for reinforcement and `d (alpha - beta d)` for best-of-n. Its
-peak, the turn, is at `exp(alpha / beta - 1)` and `alpha / (2 beta)` (Gao et al., arXiv:2210.10760).
+proxy stands for rises, turns and falls. Over d, the root of the divergence in nats, the published
+forms of gold gained are `d (alpha - beta log d)` for reinforcement and `d (alpha - beta d)` for
+best-of-n (Gao et al., arXiv:2210.10760); both are fitted and told.
 
-The interval of the turn comes from measurements drawn anew: a curve of a dozen noisy points places
-its peak badly, and a candidate is past it only where that is shown.
+The turn is not taken from them. Where gold collapses far out, least squares bend the form to the
+collapse, and put its peak at 0 or nowhere (seen on the refund desk). It is the peak of the best
+curve that rises and then falls, whatever its shape; its interval comes from measurements drawn
+anew, and a candidate is past it only where that is shown.
 """
 
 import math
@@ -18,8 +20,10 @@ import numpy as np
 
 Form = Literal["reinforcement", "best_of_n"]
 Point = tuple[float, float, float]  # root of nats, proxy, gold
-RESAMPLES = 1000
+RESAMPLES = 400
 LEAST_POINTS = 6  # measurements beside the start: fewer place no peak
+LAST = 3  # measurements that say where a run ended
+NEIGHBOURS = 0.954  # median distance of two draws from one normal, in its deviations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +34,8 @@ class Curve:
         points: (root of nats, proxy, gold) of every measurement, the start first.
         alpha: Of the form; NaN where there is too little to fit.
         beta: Of the form.
-        peak: Root of nats at which the fitted gold is highest; None where it only rises.
-        peak_ci: 95 % interval of the peak; its upper end may be infinite.
+        peak: Root of nats at which gold turns; None where it still rises at the last point.
+        peak_ci: 95 % interval of the peak; its upper end is infinite where it may still rise.
     """
 
     points: tuple[Point, ...]
@@ -46,25 +50,75 @@ class Curve:
 
 
 def fitted(points: Sequence[Point], form: Form = "reinforcement", seed: int = 0) -> Curve:
-    """Fit the form by least squares to what was gained since the first point."""
+    """Fit the form by least squares to what was gained since the first point, and find the turn."""
     start = points[0][2] if points else 0.0
     away = np.array([(d, gold - start) for d, _, gold in points if d > 0])
     if len(away) < 2:
         return Curve(points=tuple(points), alpha=math.nan, beta=math.nan, peak=None)
     alpha, beta = _solved(away, form)
+    whole = np.array([(d, gold) for d, _, gold in points])
     rng = np.random.default_rng(seed)
-    peaks = [
-        math.inf if (peak := _peak(*_solved(drawn, form), form)) is None else peak
-        for drawn in (away[rng.integers(len(away), size=len(away))] for _ in range(RESAMPLES))
-    ]
+    drawn = (whole[rng.integers(len(whole), size=len(whole))] for _ in range(RESAMPLES))
+    peaks = [math.inf if (peak := turn(rows)) is None else peak for rows in drawn]
     low, high = (float(one) for one in np.quantile(peaks, [0.025, 0.975], method="nearest"))
     return Curve(
         points=tuple(points),
         alpha=alpha,
         beta=beta,
-        peak=_peak(alpha, beta, form),
+        peak=turn(whole),
         peak_ci=(low, high) if len(away) >= LEAST_POINTS else (0.0, math.inf),
     )
+
+
+def turn(rows: np.ndarray[Any, Any]) -> float | None:
+    """Where (d, gold) rows turn: the peak of the best curve that rises and then falls.
+
+    Returns:
+        The middle of its highest stretch; None where that reaches to the last row.
+    """
+    roots, gold = rows[np.argsort(rows[:, 0], kind="stable")].T
+    _, _, first, last = unimodal(gold)
+    return None if last == len(gold) - 1 else float((roots[first] + roots[last]) / 2)
+
+
+def unimodal(gold: np.ndarray[Any, Any]) -> tuple[float, float, int, int]:
+    """The best curve that rises and then falls: squared error, height and ends of its top."""
+    rising = _rising_errors(gold)
+    falling = [*_rising_errors(gold[::-1])[::-1], 0.0]
+    errors = [rising[at] + falling[at + 1] for at in range(len(gold))]
+    after = 1 + int(np.argmin(errors))
+    level, size = _top(gold[:after])  # of what rises: its last stretch; of what falls: its first
+    first, last = after - size, after - 1
+    if after < len(gold):
+        other, size = _top(gold[: after - 1 : -1])
+        if other > level:
+            level, first, last = other, after, after + size - 1
+    return errors[after - 1], level, first, last
+
+
+def _rising_errors(values: np.ndarray[Any, Any]) -> list[float]:
+    """Squared error of the best curve that never falls, for each prefix."""
+    blocks: list[tuple[float, int, float]] = []  # sum, size, squared error
+    errors = []
+    for value in values:
+        blocks.append((float(value), 1, 0.0))
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
+            (one, n, e), (other, m, f) = blocks[-2], blocks[-1]
+            apart = (one / n - other / m) ** 2 * n * m / (n + m)
+            blocks[-2:] = [(one + other, n + m, e + f + apart)]
+        errors.append(sum(error for _, _, error in blocks))
+    return errors
+
+
+def _top(values: np.ndarray[Any, Any]) -> tuple[float, int]:
+    """Height and number of values of the highest stretch of the best curve that never falls."""
+    blocks: list[tuple[float, int]] = []
+    for value in values:
+        blocks.append((float(value), 1))
+        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
+            blocks[-2:] = [(blocks[-2][0] + blocks[-1][0], blocks[-2][1] + blocks[-1][1])]
+    total, size = blocks[-1]
+    return total / size, size
 
 
 def turn_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
@@ -74,8 +128,9 @@ def turn_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
         manifest: Of the policy. A verifier of weight 0 teaches nothing and is the gold.
 
     Returns:
-        root_nats where the run ended, peak and peak_ci, whose upper end is None where the gold
-        may never turn; None where no gold was measured, or too seldom.
+        root_nats where the run ended; peak and peak_ci, whose upper end is None where the gold may
+        never turn; drop of the gold from its best stretch to the last measurements; spread of
+        measurements around the curve. None where no gold was measured, or too seldom.
     """
     settings, result = manifest.get("settings", {}), manifest.get("result", {})
     if not settings.get("reward_model") or settings.get("verifier_weight") != 0:
@@ -89,10 +144,15 @@ def turn_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
         return None
     curve = fitted(points)  # type: ignore[arg-type]
     low, high = curve.peak_ci
+    gold = np.array([one[2] for one in sorted(points)])
+    steps = np.abs(np.diff(gold))  # of neighbours: what is left by a curve of any shape is less
+    spread = float(np.median(steps)) / NEIGHBOURS
     return {
         "root_nats": points[-1][0],
         "peak": curve.peak,
         "peak_ci": [low, high if math.isfinite(high) else None],
+        "drop": float(unimodal(gold)[1] - np.mean([one[2] for one in points[-LAST:]])),
+        "spread": spread,
         "points": points,
     }
 
@@ -108,11 +168,3 @@ def _solved(away: np.ndarray[Any, Any], form: Form) -> tuple[float, float]:
 
 def _bend(d: float, form: Form) -> float:
     return math.log(d) if form == "reinforcement" else d
-
-
-def _peak(alpha: float, beta: float, form: Form) -> float | None:
-    if beta <= 0:
-        return None
-    if form == "best_of_n":
-        return max(0.0, alpha / (2 * beta))
-    return math.exp(min(alpha / beta - 1, 50.0))

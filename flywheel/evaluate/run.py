@@ -16,7 +16,12 @@ import pyarrow.parquet as pq
 from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders import BY_REWARD, Asked, score_all
-from flywheel.evaluate.invariants import broken_invariants, manifest_of, verify_weights
+from flywheel.evaluate.invariants import (
+    broken_invariants,
+    manifest_of,
+    unknown_ancestors,
+    verify_weights,
+)
 from flywheel.evaluate.overoptimisation import turn_of
 from flywheel.evaluate.policies import answer_all
 from flywheel.evaluate.report import write_report
@@ -68,8 +73,10 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     result |= {
         "policy": policy,
         "broken_invariants": broken_invariants(settings, asked, answers["policy"]),
+        "unknown_ancestors": unknown_ancestors(Path(settings.policy)),
         "demonstrations": demonstration_loss(settings),
-        "seed": settings.seed,
+        "look": f"seed {settings.seed}, temperature {settings.temperature:g}, "
+        f"{settings.max_new_tokens} tokens",
         "simulated": any(source.startswith(SIMULATED) for source in sources),
         "generation": settings.generation,
         **hashes,
@@ -122,6 +129,7 @@ def prompts_of(settings: EvaluateSettings) -> tuple[list[Asked], set[str]]:
             domain=row.get("domain") or "",
             source=row.get("source") or "",
             record_uids=tuple(row.get("record_uids") or ()),
+            stands_in=grader is not None,
         )
         for row in sorted(rows, key=lambda row: row["prompt_key"])
     ]

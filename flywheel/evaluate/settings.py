@@ -24,6 +24,7 @@ class EvaluateSettings:
     evaluation_dataset: str
     preference_dataset: str
     demonstration_dataset: str
+    rating_dataset: str = ""  # looked through for evaluation prompts, as the other two
     prompt_limit: int = 600  # a win rate of 0.54 is told from 0.5 with about this many
     pair_limit: int = 5000
     demonstration_limit: int = 500

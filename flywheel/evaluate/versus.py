@@ -20,7 +20,7 @@ from flywheel.evaluate.stats import by_cluster, outcomes, rate
 from flywheel.records.message import text_of
 from flywheel.rollout import Response
 
-LEAST_SLICE = 20  # prompts; smaller slices are not told
+LEAST_SLICE = 30  # groups of prompts; smaller slices are told together
 PARTS = 3  # of prompts by length and by difficulty
 
 
@@ -75,6 +75,7 @@ def compare(
         "groups": len({one.group for one in asked}),
         "mean_response_tokens": mine.mean_tokens,
         "opponent_response_tokens": other.mean_tokens,
+        "judged_by_model": not all(one.grader in PROGRAMS for one in asked),
         "ended_frac": mine.ended_frac,
         "distinct_frac": {name: one.distinct_frac for name, one in answers.items()},
         "versus": versus,
@@ -90,21 +91,17 @@ def against(
     """How often one is preferred over another.
 
     Returns:
-        win_rate and ci; length_controlled, the same at equal length; outcomes, one a cluster, and
-        their scale: at equal length where a model judged, which may like length for its own sake,
-        as they are where a program did.
+        win_rate and ci; outcomes, one a cluster, and their scale; length_controlled, win_rate and
+        ci at equal length, whose coefficients are fitted to these very outcomes: an estimate, and
+        no evidence at a level.
     """
     groups = [one.group for one in asked]
     won = outcomes(mine.scores, other.scores)
     even = controlled(won, mine.lengths, other.lengths, groups).tolist()
     options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
     fair = rate(even, groups, scale=SCALE, **options)
-    by_program = all(one.grader in PROGRAMS for one in asked)
-    return {
-        **plainly(won, groups, settings),
-        "length_controlled": {"win_rate": fair.value, "ci": fair.ci},
-        "outcomes": _means(won if by_program else even, groups),
-        "scale": [0.0, 1.0] if by_program else list(SCALE),
+    return plainly(won, groups, settings) | {
+        "length_controlled": {"win_rate": fair.value, "ci": fair.ci}
     }
 
 
@@ -145,13 +142,21 @@ def slices(
             parts[name_of(place)].append(place)
         if len(parts) < 2:
             continue  # all prompts: no slice
-        for name, places in sorted(parts.items()):
-            if len(places) >= LEAST_SLICE:
-                part = [asked[place] for place in places]
-                mine, other = (_taken(answers[who], places) for who in ("policy", opponent))
-                told = against(mine, other, part, settings)
-                counts = {"prompts": len(part), "groups": len(told["outcomes"])}
-                found.append({"axis": axis, "name": name, **counts, **told})
+        for name, places in sorted(_pooled(parts, asked).items()):
+            part = [asked[place] for place in places]
+            mine, other = (_taken(answers[who], places) for who in ("policy", opponent))
+            told = against(mine, other, part, settings)
+            counts = {"prompts": len(part), "groups": len(told["outcomes"])}
+            found.append({"axis": axis, "name": name, **counts, **told})
+    return found
+
+
+def _pooled(parts: dict[str, list[int]], asked: Sequence[Asked]) -> dict[str, list[int]]:
+    """Parts, the small ones together: many small slices must not hide one that all of them make."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for name, places in parts.items():
+        is_small = len({asked[place].group for place in places}) < LEAST_SLICE
+        found["small ones together" if is_small else name] += places
     return found
 
 

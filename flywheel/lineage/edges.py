@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import FlywheelError
-from flywheel.lake import LINEAGE, write_table
+from flywheel.lake import LINEAGE, ensure, write_table
 from flywheel.layout import Layout
 
 CHECKPOINT_RECORDS, DATASET_RECORDS = "checkpoint_records", "dataset_records"
@@ -30,11 +30,12 @@ def refresh(layout: Layout) -> int:
     Returns:
         Files written.
     """
+    ensure(layout)
     wanted = dict(_checkpoints(layout)) | dict(_datasets(layout))
     for name in (CHECKPOINT_RECORDS, DATASET_RECORDS):
         for path in layout.lineage(name).glob("[!_.]*.parquet"):
             if path not in wanted:
-                path.unlink()
+                path.unlink(missing_ok=True)
     written = 0
     for path, folder in wanted.items():
         if not path.exists():
@@ -52,7 +53,8 @@ def manifests(layout: Layout) -> Iterator[tuple[str, Path, dict[str, Any]]]:
             facts = json.loads(path.read_text())
         except ValueError:
             continue  # torn: the checkpoint is to be trained again, and nothing uses it
-        yield id_of(path.parent), path.parent, facts
+        if isinstance(facts, dict) and "content_hash" in facts:  # else it is not ours
+            yield id_of(path.parent), path.parent, facts
 
 
 def id_of(folder: Path) -> str:

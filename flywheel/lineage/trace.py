@@ -23,7 +23,13 @@ import duckdb
 from flywheel.errors import LineageError
 from flywheel.ingest import read_batches
 from flywheel.layout import Layout
-from flywheel.lineage.edges import CHECKPOINT_RECORDS, DATASET_RECORDS, manifests, refresh
+from flywheel.lineage.edges import (
+    CHECKPOINT_RECORDS,
+    DATASET_RECORDS,
+    id_of,
+    manifests,
+    refresh,
+)
 from flywheel.promotion import history, title_holder
 
 SHOWN = 20  # annotators, examples, ...: a trace is read by people
@@ -60,6 +66,16 @@ def trace(layout: Layout, name: str) -> dict[str, Any]:
     Raises:
         LineageError: Nothing is called that, or several kinds of things are.
     """
+    try:
+        return _traced(layout, name)
+    except duckdb.Error as error:
+        raise LineageError(
+            f"the lineage cannot be read: {error}; wait for a landing or a build that is under "
+            f"way, or see `flywheel status` for torn files"
+        ) from error
+
+
+def _traced(layout: Layout, name: str) -> dict[str, Any]:
     refresh(layout)
     known: Known = {one: facts for one, _, facts in manifests(layout)}
     kind, _, rest = name.partition(":")
@@ -86,7 +102,10 @@ def ancestry(known: Known, checkpoint_id: str) -> list[str]:
             continue
         found.append(name)
         for parent in known.get(name, {}).get("parents", ()):
-            waiting.append(by_content.get(parent.get("content_hash")) or _unknown(parent))
+            content = parent.get("content_hash")
+            said = id_of(Path(parent["model"]))  # of equal ones, the one that was meant
+            is_there = content and known.get(said, {}).get("content_hash") == content
+            waiting.append(said if is_there else by_content.get(content) or _unknown(parent))
     return found
 
 
@@ -95,8 +114,9 @@ def _unknown(parent: dict[str, Any]) -> str:
 
 
 def _kind_of(layout: Layout, known: Known, name: str) -> str:
-    if GENERATION.fullmatch(name):
-        return "generation"
+    start, _, rest = name.partition("/")
+    if GENERATION.fullmatch(start):
+        return "answer" if rest else "generation"
     found = []
     if any(_is_checkpoint(name, one, facts) for one, facts in known.items()):
         found.append("checkpoint")
@@ -154,6 +174,11 @@ def _back(layout: Layout, known: Known, kind: str, name: str) -> dict[str, Any]:
         match = [one for one in known.items() if _is_checkpoint(wanted, *one)]
         if not match:
             raise LineageError(f"no checkpoint is called {wanted!r}; e.g. policy/g0001")
+        if len(match) > 1:
+            raise LineageError(
+                f"{wanted!r} begins the content hash of {', '.join(one for one, _ in match)}; "
+                f"say which"
+            )
         name, facts = match[0]
         edges, column, ids = CHECKPOINT_RECORDS, "checkpoint_id", ancestry(known, name)
     holder = title_holder(layout)

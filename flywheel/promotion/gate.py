@@ -10,8 +10,11 @@ either the gate holds, and says how many prompts more would be enough. What is c
 prompts: near repeats of one prompt are no further evidence. Evidence is that of
 `flywheel.evaluate.sequential`, so that a challenger may be looked at again with more prompts, as
 often as one likes: the chance that a champion is ever replaced by a challenger that is no better
-stays below `level`, which all challengers of its reign share. Guardrails must all hold, so each is
-tested at the whole level; of slices that look worse, how many were looked at counts.
+stays below `level`, which all challengers that it ever meets share. "Better" is what the grader
+prefers: where a model judges, length at its expense is held by two guardrails more, which are
+estimates and have no level. Guardrails must all hold, so each is tested at the whole level; of
+slices that look worse, how many were looked at counts. All challengers are asked the same prompts:
+who chooses one by looking at its answers to them has looked more often than is counted here.
 """
 
 import math
@@ -24,6 +27,8 @@ from flywheel.evaluate.sequential import bounds, clusters_to_decide, level_of, l
 
 Verdict = Literal["PROMOTE", "HOLD", "REJECT"]
 EVEN = 0.5
+SHOWN = 3  # spreads of a measurement that a fall of gold must exceed
+TOLD = ("outcomes", "slices", "distinct_frac", "judged_by_model")  # by an evaluation of this kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,7 @@ class GateSettings:
     least_prompts: int = 30  # fewer groups of them, or of held-out pairs, decide nothing
     least_ended_frac: float = 0.8  # answers that come to an end by themselves
     most_length_ratio: float = 1.5  # mean tokens, of the opponent's: padding is how rewards are won
+    judged_length_ratio: float = 1.2  # the same where a model judges, which may like length
     least_distinct_ratio: float = 0.5  # different answers, of the opponent's: below, modes collapse
     human_approval: bool = False  # a promotion waits for a person's yes
 
@@ -44,6 +50,10 @@ class GateSettings:
             raise SettingsError(
                 f"[gate] level must lie between 0 and 1 and slice_margin between 0 and {EVEN}, got "
                 f"{self.level} and {self.slice_margin}"
+            )
+        if not EVEN <= self.win_rate_above < 1:
+            raise SettingsError(
+                f"[gate] win_rate_above must be from {EVEN} to below 1, got {self.win_rate_above}"
             )
 
 
@@ -67,7 +77,7 @@ def decide(result: dict[str, Any], settings: GateSettings, challenger: int = 1) 
         PromotionError: The evaluation is of an older kind, without the outcomes to decide on.
     """
     policy, reward = result["policy"], result["reward_model"]
-    if "outcomes" not in policy:
+    if any(name not in policy for name in TOLD):
         raise PromotionError(
             "this evaluation tells no outcomes, which the gate decides on; materialize "
             "held_out_evaluation again"
@@ -76,7 +86,7 @@ def decide(result: dict[str, Any], settings: GateSettings, challenger: int = 1) 
     if against:
         return Decision(decision="REJECT", reasons=against)
     level = level_of(settings.level, challenger)
-    missing = _missing(policy, reward, settings, level)
+    missing = _unknown(result) + _missing(policy, reward, settings, level)
     if missing:
         return Decision(decision="HOLD", reasons=missing)
     low, high = bounds(policy["outcomes"], level, tuple(policy["scale"]))
@@ -94,6 +104,13 @@ def decide(result: dict[str, Any], settings: GateSettings, challenger: int = 1) 
 def _broken(result: dict[str, Any]) -> list[str]:
     """Invariants that do not hold."""
     return [f"{name}: {told}" for name, told in result.get("broken_invariants", {}).items()]
+
+
+def _unknown(result: dict[str, Any]) -> list[str]:
+    return [
+        f"what it was trained on is not known: its ancestor {one[:12]} is not here; restore it"
+        for one in result.get("unknown_ancestors", ())
+    ]
 
 
 def _against(
@@ -118,11 +135,12 @@ def _against_answers(policy: dict[str, Any], settings: GateSettings) -> list[str
             f"only {policy['ended_frac']:.0%} of answers end by themselves, "
             f"{settings.least_ended_frac:.0%} are asked for"
         )
-    usual = policy["opponent_response_tokens"]
-    if usual and policy["mean_response_tokens"] > settings.most_length_ratio * usual:
+    usual, by_model = policy["opponent_response_tokens"], policy["judged_by_model"]
+    most = settings.judged_length_ratio if by_model else settings.most_length_ratio
+    if usual and policy["mean_response_tokens"] > most * usual:
         reasons.append(
-            f"answers of {policy['mean_response_tokens']:.0f} tokens are more than "
-            f"{settings.most_length_ratio} times the {usual:.0f} of {opponent}"
+            f"answers of {policy['mean_response_tokens']:.0f} tokens are more than {most} times "
+            f"the {usual:.0f} of {opponent}" + (", and a model judges" if by_model else "")
         )
     varied, others = policy["distinct_frac"]["policy"], policy["distinct_frac"][opponent]
     if varied < settings.least_distinct_ratio * others:
@@ -154,8 +172,12 @@ def _against_outcomes(policy: dict[str, Any], settings: GateSettings) -> list[st
             f"{_mean(proxy):.3f}, and the grader does {_mean(start):.3f}"
         )
     turn = policy.get("turn")
-    if turn and turn["peak_ci"][1] is not None and turn["root_nats"] > turn["peak_ci"][1]:
-        reasons.append(f"past the turn of its reward model: {_placed(turn)}")
+    if turn and _is_past(turn):
+        reasons.append(
+            f"past the turn of its reward model: it strayed {turn['root_nats']:.2f} root nats, "
+            f"gold turned at {turn['peak_ci'][0]:.2f} to {turn['peak_ci'][1]:.2f} and has fallen "
+            f"by {turn['drop']:.3f}; end the run earlier (kl_limit)"
+        )
     slices = policy["slices"]
     bar = EVEN - settings.slice_margin
     for one in slices:
@@ -189,14 +211,14 @@ def _missing(
             f"worse than the SFT policy it came from: win rate {_mean(behind):.3f} is shown to be "
             f"below {EVEN}; change the preference stage, or put the SFT policy forward"
         )
-    turn = policy.get("turn")
-    if turn and turn["root_nats"] > turn["peak_ci"][0]:
-        reasons.append(
-            f"perhaps past the turn of its reward model: {_placed(turn)}; end the run earlier "
-            f"(kl_limit), or measure the gold on more held-out prompts"
-        )
     if not _is_above(policy, settings.win_rate_above, level):
         reasons.append(_undecided(policy, settings.win_rate_above, level))
+    even = policy["length_controlled"]
+    if policy["judged_by_model"] and even["ci"][0] <= EVEN:
+        reasons.append(
+            f"a model judges, and at equal length the win rate is {even['win_rate']:.3f} "
+            f"({even['ci'][0]:.3f} to {even['ci'][1]:.3f}): not shown to be better there"
+        )
     bar = EVEN - settings.slice_margin
     for one in policy["slices"]:
         is_small = one["groups"] < settings.least_prompts
@@ -208,12 +230,10 @@ def _missing(
     return reasons
 
 
-def _placed(turn: dict[str, Any]) -> str:
-    low, high = turn["peak_ci"]
-    end = "no end" if high is None else f"{high:.2f}"
-    return (
-        f"it strayed {turn['root_nats']:.2f} (root of nats), and gold turns at {low:.2f} to {end}"
-    )
+def _is_past(turn: dict[str, Any]) -> bool:
+    """Whether gold is shown to have turned before the end: where, and that it fell since."""
+    high = turn["peak_ci"][1]
+    return high is not None and turn["root_nats"] > high and turn["drop"] > SHOWN * turn["spread"]
 
 
 def _undecided(told: dict[str, Any], bar: float, level: float) -> str:

@@ -36,6 +36,8 @@ class Entry:
         awaiting: A promotion that waits for a person.
         champion: Generation of the champion after this entry; None where there is none.
         evidence: Path of the evaluation below the home, with its sha256.
+        look: How the challenger was sampled: other samples are another draw of its luck. Empty in
+            entries of a person, and of before it was written down.
     """
 
     number: int
@@ -52,6 +54,7 @@ class Entry:
     evidence_sha256: str
     before: str  # hash of the entry before
     hash: str
+    look: str = ""
 
 
 class Ledger:
@@ -177,6 +180,8 @@ def _head_of(entries: list[Entry]) -> dict[str, Any]:
 
 def _hash(entry: Entry) -> str:
     facts = {name: value for name, value in asdict(entry).items() if name != "hash"}
+    if not entry.look:
+        del facts["look"]  # as it was hashed before there was one
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

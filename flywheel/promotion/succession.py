@@ -60,6 +60,7 @@ def decide_and_record(
     content_hash: str,
     compared_with: str,
     human_approval: bool,
+    look: str = "",
     by: str = "gate",
 ) -> Entry:
     """Enter the gate's decision; a promotion takes effect at once unless a person is asked.
@@ -75,7 +76,9 @@ def decide_and_record(
         content_hash: Of the challenger's checkpoint.
         compared_with: Content hash of the champion that the evaluation compared it with; empty
             where it was none.
-        human_approval: Whether a promotion waits for a person.
+        human_approval: Whether a promotion waits for a person; that of weights which a person has
+            sent away always does.
+        look: How the challenger was sampled.
         by: Who decides.
 
     Raises:
@@ -86,7 +89,8 @@ def decide_and_record(
     with Ledger(layout).appending() as (entries, append):
         last = _last(entries, generation)
         said = (decision.decision, sha, content_hash)
-        awaiting = decision.decision == "PROMOTE" and human_approval
+        asked = human_approval or content_hash in _sent_away(entries)
+        awaiting = decision.decision == "PROMOTE" and asked
         if last and (last.action, last.evidence_sha256, last.content_hash) == said:
             waits = last == _last(entries, generation, actions=SAID) and last.awaiting
             if awaiting or not waits:
@@ -106,24 +110,29 @@ def decide_and_record(
             content_hash=content_hash,
             evidence=str(evidence.relative_to(layout.root)),
             evidence_sha256=sha,
+            look=look,
         )
         settle(layout, _holder(entries))
     return entry
 
 
-def challenger_number(layout: Layout, content_hash: str) -> int:
+def challenger_number(layout: Layout, content_hash: str, look: str = "") -> int:
     """Which challenger of the present champion these weights are: 1 for the first it meets.
 
-    Looked at again, the same weights are the same challenger; they need not be weaker evidence.
+    Looked at again with more prompts, the same weights are the same challenger. Sampled otherwise
+    they are another one: luck must not be drawn for until it comes. Who gets the title back after
+    a rollback goes on counting where it stopped.
     """
-    met: list[str] = []
-    reign = None
+    met: dict[str | None, list[tuple[str, str]]] = {}
+    reign: str | None = None
     for entry in Ledger(layout).entries():
-        if entry.action in GATE and entry.content_hash not in met:
-            met.append(entry.content_hash)
-        if entry.champion != reign:
-            reign, met = entry.champion, []
-    return met.index(content_hash) + 1 if content_hash in met else len(met) + 1
+        here = met.setdefault(reign, [])
+        if entry.action in GATE and (entry.content_hash, entry.look) not in here:
+            here.append((entry.content_hash, entry.look))
+        reign = entry.champion
+    here = met.get(reign, [])
+    one = (content_hash, look)
+    return here.index(one) + 1 if one in here else len(here) + 1
 
 
 def approve(layout: Layout, generation: str, *, by: str, reason: str = "") -> Entry:
@@ -262,6 +271,20 @@ def _reigns(entries: list[Entry]) -> list[Entry]:
                 reigns.pop()  # confirmed on new evidence: no second reign
             reigns.append(entry)
     return reigns
+
+
+def _sent_away(entries: list[Entry]) -> set[str]:
+    """Weights that a person rolled back or declined, and has not approved since."""
+    found: set[str] = set()
+    for place, entry in enumerate(entries):
+        if entry.action == "ROLLBACK":
+            before = {one.content_hash for one in _reigns(entries[:place])}
+            found |= before - {one.content_hash for one in _reigns(entries[: place + 1])}
+        elif entry.action == "DECLINE":
+            found.add(entry.content_hash)
+        elif entry.action == "APPROVE":
+            found.discard(entry.content_hash)
+    return found
 
 
 def _holder(entries: list[Entry]) -> Champion | None:

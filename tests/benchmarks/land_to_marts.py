@@ -65,7 +65,8 @@ def measure() -> list[Measurement]:
     wall = sum(one["wall"] for one in stages.values())
     limit = LIMIT_SECONDS * count / 10_000_000
     told = "; ".join(
-        f"{name}: {one['wall']:.0f} s, {one['cpu']:.0f} CPU s, peak {one['peak'] / 1e9:.2f} GB"
+        f"{name}: {one['wall']:.0f} s, {one['cpu']:.0f} CPU s, "
+        f"peak so far {one['peak'] / 1e9:.2f} GB"
         for name, one in stages.items()
     )
     return [

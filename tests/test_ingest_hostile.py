@@ -121,8 +121,10 @@ def test_a_file_that_is_torn_after_rows_of_it_were_written_is_blocked_and_the_ot
 ) -> None:
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 4096)
     monkeypatch.setattr(intake, "JUDGED_ROWS", 50)
-    row = {"a": "x" * 400} if raw else GOOD | {"id": "x" * 400}  # a MiB is unpacked at a time
-    whole = b"".join(b"bad\n" + json.dumps(row | {"n": n}).encode() + b"\n" for n in range(5000))
+    row = {"a": "x" * 400} if raw else GOOD | {"response": "x" * 400}  # a MiB is unpacked at a time
+    whole = b"".join(
+        b"bad\n" + json.dumps(row | {"id": str(n)}).encode() + b"\n" for n in range(5000)
+    )
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(whole)[:-1000])
     write(tmp_path / "z.jsonl", GOOD)
     (torn, good), layout = landed(tmp_path, quarantine_limit=1)

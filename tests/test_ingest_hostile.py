@@ -1,5 +1,6 @@
 """Files that hold what nobody expects: each is told apart, and none keeps the others out."""
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flywheel.ingest import BatchManifest, land, quarantine_reasons
+from flywheel.ingest import (
+    BatchManifest,
+    blocks,
+    intake,
+    land,
+    quarantine_reasons,
+    unaccounted,
+)
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
 from flywheel.quality import judge
@@ -105,6 +113,27 @@ def test_a_kind_that_is_no_word_is_the_trouble_of_its_own_file(tmp_path: Path, k
     (raw, most), _ = landed(tmp_path)
     assert raw.rows_by_kind == {"raw": 1}
     assert (most.rows, most.quarantined, most.blocked) == (5, 1, False)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_a_file_that_is_torn_after_rows_of_it_were_written_is_blocked_and_the_others_land(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bool
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr(intake, "JUDGED_ROWS", 50)
+    row = {"a": "x" * 400} if raw else GOOD | {"response": "x" * 400}  # a MiB is unpacked at a time
+    whole = b"".join(
+        b"bad\n" + json.dumps(row | {"id": str(n)}).encode() + b"\n" for n in range(5000)
+    )
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(whole)[:-1000])
+    write(tmp_path / "z.jsonl", GOOD)
+    (torn, good), layout = landed(tmp_path, quarantine_limit=1)
+    assert (torn.blocked, torn.lines, torn.rows, torn.quarantined) == (True, 1, 0, 1)
+    assert torn.rows_by_kind == torn.new_rows_by_kind == {}
+    assert (good.blocked, good.rows_by_kind) == (False, {"demonstration": 1})
+    assert quarantine_reasons(layout) == {"unreadable_file": 1}
+    assert unaccounted(layout) == []
+    assert not list(layout.lake.rglob(".*.draft"))
 
 
 def test_an_error_of_the_judge_blocks_its_file_and_one_of_memory_stops_the_landing(

@@ -22,6 +22,8 @@ from flywheel.lake.files import sync
 from flywheel.layout import Layout
 from flywheel.records import KINDS
 
+UNREAD = "it could not be read"  # how the reason of a file begins of which no line was counted
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectationResult:
@@ -83,7 +85,9 @@ class BatchManifest:
         said = self.lines - self.blanks - self.set_aside
         faulty = self.quarantined - self.set_aside
         share = f"{faulty} of {said} lines were quarantined, more than the limit"
-        return share if self.sure else self.why
+        if self.why.startswith(UNREAD):
+            return self.why
+        return share if self.sure else f"{self.why}; {share}"
 
     def save(self, layout: Layout) -> None:
         """Commit the batch."""

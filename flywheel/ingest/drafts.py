@@ -65,9 +65,10 @@ class Drafts:
             raise
 
     def discard(self) -> None:
-        """Leave nothing of what is not published."""
+        """Leave nothing of what is not published; what is added from now on begins anew."""
         for draft in self._drafts.values():
             draft.discard()
+        self.rows, self.events, self._drafts = {}, {}, {}
 
     def _draft(self, folder: Path, table: pa.Table) -> None:
         if folder not in self._drafts:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import IngestError, SettingsError
-from flywheel.ingest.batch import BatchManifest, alone, read_batches, remove_orphans
+from flywheel.ingest.batch import UNREAD, BatchManifest, alone, read_batches, remove_orphans
 from flywheel.ingest.blocks import Block, Parsed
 from flywheel.ingest.columns import pseudonyms
 from flywheel.ingest.discover import Settled, find_files, settled, source_of
@@ -197,7 +197,7 @@ def _take_in(file: Settled, taking: Taking, format: str) -> tuple[Intake, Told]:
         reason = str(error)
     except UNFIT as error:  # a defect of a reader, or values that Python cannot hold
         reason = f"{type(error).__name__}: {error}; behind the first {seen} lines or rows of it"
-    told = (RAW, 0.0, f"it could not be read: {reason}")
+    told = (RAW, 0.0, f"{UNREAD}: {reason}")
     intake = taking(RAW)
     intake.discard()
     intake.is_unreadable = True

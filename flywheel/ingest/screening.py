@@ -24,7 +24,7 @@ from flywheel.privacy.originals import ORIGINALS, cipher
 from flywheel.records.message import Conversation, load, text_of
 
 OURS = {  # columns that hold nothing of what was delivered, or follow from one that does
-    *("record_uid", "content_sha256", "kind", "source", "batch_id", "file", "annotator_kind"),
+    *("record_uid", "content_sha256", "kind", "batch_id", "file", "annotator_kind"),
     *("choice", "outcome", "thumbs"),
 }
 DERIVED = ("_text", "_key", "_texts", "_keys")
@@ -60,8 +60,10 @@ class Screening:
         counts: Values found so far, by kind.
     """
 
-    def __init__(self, policy: Policy, refuses: bool, pseudonyms: Pseudonyms) -> None:
+    def __init__(self, policy: Policy, source: str, refuses: bool, pseudonyms: Pseudonyms) -> None:
         self.counts: Counter[str] = Counter()
+        self._source = source
+        self._counted: set[int] = set()  # lines whose values were found in the rows made of them
         self._policy, self._refuses, self._pseudonyms = policy, refuses, pseudonyms
         self._rows: list[dict[str, Any]] = []
         self._lines: list[dict[str, Any]] = []
@@ -74,12 +76,15 @@ class Screening:
             return None
         if policy.key_file:
             cipher(policy.key_file)  # a file read to its end in vain would be read again
-        return cls(policy, found == "refuse", Pseudonyms(layout))
+        return cls(policy, source, found == "refuse", Pseudonyms(layout))
 
     def rows(self, kind: str, table: pa.Table) -> tuple[pa.Table, dict[int, str]]:
         """A table as it may land, and by place the reasons of rows that may not."""
-        done = screen_rows(kind, table, self._policy.kinds, self._pseudonyms, self._refuses)
+        kinds, names = self._policy.kinds, self._pseudonyms
+        done = screen_rows(kind, table, self._source, kinds, names, self._refuses)
         self.counts += done.counts
+        self._counted.update(one["line_no"] for one in done.originals)
+        self._counted.update(table["line_no"][place].as_py() for place in done.refused)
         self._rows += done.originals
         return done.table, done.refused
 
@@ -95,12 +100,14 @@ class Screening:
         clean, counts = clean_up(raw)
         if counts:
             self._lines.append(_original(row, row["kind"], raw=row["raw"]))
-        reason = clean_up(row["reason"])[0]
+        reason, told = clean_up(row["reason"])
+        if row["line_no"] not in self._counted:
+            self.counts += counts or told
         return {**row, "raw": clean.encode("latin-1"), "reason": reason}
 
     def discard(self) -> None:
         """Forget all of it: the file is refused as a whole."""
-        self.counts, self._rows, self._lines = Counter(), [], []
+        self.counts, self._counted, self._rows, self._lines = Counter(), set(), [], []
 
     def save(self, layout: Layout, batch_id: str, *, rows_landed: bool) -> None:
         """Keep what was taken out of the lines and, where they landed, of the rows of a batch."""
@@ -113,11 +120,15 @@ class Screening:
 def screen_rows(
     kind: str,
     table: pa.Table,
+    source: str,
     kinds: Iterable[str],
     pseudonyms: Pseudonyms,
     refuses: bool,
 ) -> Screened:
-    """Look through every column of a table of landing (or of a raw source)."""
+    """Look through every column of a table of landing (or of a raw source).
+
+    The name of the batch's own `source`, a folder's, is kept; one that a record gives is not.
+    """
     columns = [
         field.name
         for field in table.schema
@@ -132,7 +143,8 @@ def screen_rows(
     for place, row in zip(
         places, table.take(pa.array(places, pa.int64())).to_pylist(), strict=True
     ):
-        new, counts = _redacted(row, columns, pseudonyms, kinds)
+        told = [name for name in columns if name != "source" or row[name] != source]
+        new, counts = _redacted(row, told, pseudonyms, kinds)
         if not counts:
             continue
         done.counts.update(counts)

@@ -6,6 +6,7 @@ texts and for the kinds that the first let through.
 
 JSON text is searched as it lies, with its escapes masked: in `"\\n+44 20 ..."` the letter n is no
 part of a word. A mask is as long as what it covers, so that places found in it hold in the text.
+Signs of ASCII that need no escape and have one (`"jo\\u0040mail.desk"`) are read as what they mean.
 """
 
 import re
@@ -27,6 +28,8 @@ Pattern = tuple[Kind, re.Pattern[str]]
 COMPILED = [(kind, re.compile(kind.pattern, re.ASCII)) for kind in KINDS]
 ESCAPE_RE2 = r"\\(?:u[0-9a-fA-F]{4}|.)"
 ESCAPE = re.compile(ESCAPE_RE2, re.S)
+ASCII = re.compile(r"(?<!\\)(\\+)u00([2-7][0-9a-fA-F])")
+NEEDED = '"\\\x7f'  # what stays escaped: without, JSON would be none, or hold a control sign
 LOOSE = {
     kind: re.sub(r"\{(\d+),\d+\}", r"{\1,}", kind.pattern) for kind in KINDS
 }  # RE2 needs no bounds
@@ -58,10 +61,11 @@ def redact(
 ) -> tuple[str, Counter[str]]:
     """A text with a placeholder for every value, and how many of each kind there were.
 
-    JSON text stays JSON: where a value was a number, its placeholder is a string.
+    JSON text stays JSON: where a value was a number, its placeholder is a string. Of a text in
+    which anything is found, signs of ASCII with a needless escape come back without.
     """
     counts: Counter[str] = Counter()
-    result = text
+    result = unescaped(text) if escaped else text
     while found := find(result, escaped=escaped, kinds=kinds):  # again: one may have hidden another
         pieces, at = [], 0
         for one in found:
@@ -72,7 +76,15 @@ def redact(
     if counts and escaped and _is_json(text) and not _is_json(result):
         value, counts = _redact_value(msgspec.json.decode(text), placeholder, kinds)
         return msgspec.json.encode(value).decode(), counts
-    return result, counts
+    return (result if counts else text), counts
+
+
+def unescaped(text: str) -> str:
+    """JSON text without the escapes of printable ASCII that need none; it means the same.
+
+    So is JSON text within a string of it, where the backslash of such an escape is doubled.
+    """
+    return ASCII.sub(_meant, text) if "\\u00" in text else text
 
 
 def suspects(
@@ -103,7 +115,8 @@ def kinds_found(
     texts = column.take(pa.array(places, pa.int64())).to_pylist()
     found = {}
     for (place, patterns), text in zip(places.items(), texts, strict=True):
-        if counts := Counter(one.kind.name for one in _find(text, True, patterns)):
+        every = _find(unescaped(text), True, patterns)
+        if counts := Counter(one.kind.name for one in every):
             found[place] = counts
     return found
 
@@ -125,7 +138,18 @@ def _searched(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         return column
     some = column.filter(slashed)
     plain = pc.replace_substring_regex(some, ESCAPE_RE2, " ")
-    return pc.replace_with_mask(column, slashed, pc.binary_join_element_wise(some, plain, "\n"))
+    joined = pc.binary_join_element_wise(some, plain, "\n")
+    needless = pc.match_substring_regex(some, r"\\u00[2-7]")
+    if pc.any(needless).as_py():
+        meant = [_as_found(one) for one in some.filter(needless).to_pylist()]
+        joined = pc.replace_with_mask(joined, needless, pa.array(meant, joined.type))
+    return pc.replace_with_mask(column, slashed, joined)
+
+
+def _as_found(text: str) -> str:
+    """A text and all that `_find` may be given of it."""
+    meant = unescaped(text)
+    return "\n".join((text, ESCAPE.sub(" ", text), meant, ESCAPE.sub(" ", meant)))
 
 
 def _find(text: str, escaped: bool, patterns: Sequence[Pattern]) -> list[Found]:
@@ -151,6 +175,14 @@ def _mask(escape: re.Match[str]) -> str:
     if sign in "nrt":
         return "\n\n"
     return sign * 2 if sign in '"/' else "\0" * len(escape[0])
+
+
+def _meant(escape: re.Match[str]) -> str:
+    """The sign of an escape: a whole one, one of JSON in a string, or of JSON in that."""
+    slashes, sign = len(escape[1]), chr(int(escape[2], 16))
+    if sign in NEEDED or (slashes % 2 == 0 and slashes not in (2, 4)):
+        return escape[0]
+    return "\\" * (slashes - 1 if slashes % 2 else 0) + sign
 
 
 def _redact_value(

@@ -370,6 +370,11 @@ def test_records_with_personal_data_are_left_out_by_kind_unless_their_source_is_
         Message(role="tool", content=f"the file says : {secret}"),
         Message(role="assistant", content="done"),
     ]
+    chatting = [
+        Message(role="assistant", content="where shall it go ?"),
+        Message(role="user", content=secret),
+        Message(role="assistant", content="done"),
+    ]
     support = Message(role="system", content="Refer all complaints to help@shop.desk")
     delivered = [
         *(answered(text) for text in [*TELLING, *PLAIN]),
@@ -378,17 +383,30 @@ def test_records_with_personal_data_are_left_out_by_kind_unless_their_source_is_
         row("trajectory", "t", prompt="do", steps=secret, outcome="passed", task_id="x"),
         row("trajectory", "t-tool", prompt="do", outcome="passed", task_id="y")
         | {"steps": dump(tuple(working)), "steps_text": text_of(tuple(working)), "steps_key": "k"},
+        row("trajectory", "t-user", prompt="do", outcome="passed", task_id="z")
+        | {
+            "steps": dump(tuple(chatting)),
+            "steps_text": text_of(tuple(chatting)),
+            "steps_key": "u",
+        },
         row("rating", "r-system", response="so", rating=4, rating_min=1, rating_max=5)
         | {"prompt": dump((support, *prompt_of("how ?"))), "prompt_key": "s"}
         | {"prompt_text": f"{support.content}\nhow ?"},
+        row("demonstration", "d-system", response="so")
+        | {"prompt": dump((support, *prompt_of("why ?"))), "prompt_key": "s2"}
+        | {"prompt_text": f"{support.content}\nwhy ?"},
     ]
     layout = conclude(write_lake(tmp_path, delivered), but=["test_type:unit"])
     out = rows(layout, "marts.fct_excluded", "record_uid")
     assert {one["status"] for one in out.values()} == {"personal_data"}
     assert {uid: one["reason"] for uid, one in out.items()} == {
         **{text: f"holds {what}" for text, what in TELLING.items()},
-        **dict.fromkeys(["c", "r", "t"], "holds an e-mail address"),
+        **dict.fromkeys(
+            ["c", "r", "t", "t-user", "r-system", "d-system"], "holds an e-mail address"
+        ),
     }
+    trained = rows(layout, "marts.fct_demonstrations", "demonstration_id")
+    assert trained.keys() == set(PLAIN)
     screen(layout, desk="allow")
     dbt(layout, "run", "--select", "int_texts_marked+")
     assert read_table(layout.warehouse, "marts.fct_excluded").num_rows == 0

@@ -98,8 +98,8 @@ def open_copy(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def texts_to_screen(database: Path, rows: int = 100_000) -> Iterator[pa.Table]:
-    """Every training text with its key, role and sources, so many at a time; of a trajectory what
-    its assistant says.
+    """Every training text with its key, role and sources, so many at a time: a prompt with its
+    system turns, of a trajectory what its assistant and its user say.
 
     Raises:
         WarehouseError: `int_texts` is not built, or the warehouse is missing or locked.
@@ -108,8 +108,7 @@ def texts_to_screen(database: Path, rows: int = 100_000) -> Iterator[pa.Table]:
         require(connection, TEXTS, database)
         found = connection.sql(
             f"""
-            select text_key, role, sources,
-                coalesce(if(role = 'trajectory', spoken_text, text), '') as text
+            select text_key, role, sources, coalesce(screened_text, '') as text
             from {TEXTS} where not is_evaluation
             """
         )

@@ -5,12 +5,12 @@
 three times: on the true reward as a verifier; on the turn's reward model; and on the reward model
 with a limit on how far held-out responses may stray. The first is compared with the turn's DPO
 policy. Of the second the gold is measured beside the proxy on validation prompts as training goes
-on, never taught, and the form of Gao et al. is fitted to it: gold gained = d (alpha - beta log d)
-at d, the root of the divergence in nats, with its peak at d = exp(alpha / beta - 1)
-(arXiv:2210.10760). The third run, looked at before every step, ends at `CAUTION` of that peak: as a
-team has a hundred or two answers to validation prompts judged along a first run, and trains once
-more up to where they were best. A peak belongs to its reward model: the median of other seeds'
-was tried, and came too late for three of five. What is reached is measured on evaluation prompts,
+on, never taught; where it turns is read off the best curve that rises and then falls, and the form
+of Gao et al. is fitted and shown (`flywheel.evaluate.overoptimisation`). The third run, looked at
+before every step, ends at `CAUTION` of that turn: as a team has a hundred or two answers to
+validation prompts judged along a first run, and trains once more up to where they were best. A turn
+belongs to its reward model: the median of other seeds' was tried, and came too late for three of
+five. What is reached is measured on evaluation prompts,
 which neither run nor limit has seen. Writes `var/reinforce.json`.
 """
 

@@ -10,8 +10,8 @@ of Gao et al. is fitted and shown (`flywheel.evaluate.overoptimisation`). The th
 before every step, ends at `CAUTION` of that turn: as a team has a hundred or two answers to
 validation prompts judged along a first run, and trains once more up to where they were best. A turn
 belongs to its reward model: the median of other seeds' was tried, and came too late for three of
-five. What is reached is measured on evaluation prompts,
-which neither run nor limit has seen. Writes `var/reinforce.json`.
+five. What is reached is measured on evaluation prompts, which neither run nor limit has seen.
+Writes `var/reinforce.json`.
 """
 
 import argparse

@@ -1,8 +1,10 @@
 """Files that hold what nobody expects: each is told apart, and none keeps the others out."""
 
 import gzip
+import io
 import json
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from flywheel.ingest import (
     quarantine_reasons,
     unaccounted,
 )
+from flywheel.ingest.drafts import drafts_of
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
 from flywheel.quality import judge
@@ -104,6 +107,32 @@ def test_a_parquet_file_of_values_that_python_cannot_hold_is_blocked_and_the_oth
     assert bad.blocked and "Error" in bad.blocked_because and "first 0 lines" in bad.why
     assert quarantine_reasons(layout) == {"unreadable_file": 1}
     assert good.rows_by_kind == {"demonstration": 1}
+
+
+FEW = json.dumps(GOOD | {"response": "r" * 150}).encode()
+
+
+@pytest.mark.parametrize("reader", ["flywheel", "raw"])
+@pytest.mark.parametrize("line", [b"bad " * 40, b"", b"[1]", FEW])
+def test_what_is_held_of_a_file_has_a_bound_whether_or_not_it_yields_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: bytes, reader: str
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr(intake, "HELD_BYTES", 2**19)
+    facts = {"batch_id": "b", "file": "f", "source": "s", "landed_at": datetime(2026, 1, 1)}
+    with drafts_of(Layout(tmp_path), "s", "b") as drafts:
+        taken = intake.Intake(facts, str, None, drafts, None, reader)
+        most = 0
+        for block in blocks.lines_of(io.BytesIO((line + b"\n") * 20_000)):
+            taken.take(block)
+            most = max(most, taken.held)
+        assert most < 2**19
+        taken.flush()
+        assert taken.held == 0
+        assert taken.lines == taken.rows + taken.quarantined + taken.blanks == 20_000
+        assert sum(drafts.rows.values()) == taken.rows == (20_000 if line is FEW else 0)
+        drafts.discard()
+        assert drafts.rows == {}
 
 
 @pytest.mark.parametrize("kind", [["rating"], {"a": 1}, 7, None])

@@ -15,6 +15,7 @@ LINE_LIMIT = 32 * 2**20  # longer lines are not parsed
 KEPT_LIMIT = 64 * 2**20  # bytes of an overlong line that quarantine keeps
 BLOCK_BYTES = 8 * 2**20  # read at a time; parsed, they take about ten times as much memory
 BLOCK_UNITS = 10_000
+UNIT_BYTES = 50  # of memory that a line takes beside its signs
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,11 @@ class Lines:
 
     def __len__(self) -> int:
         return len(self.lines)
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory, about."""
+        return 2 * len(self.data) + UNIT_BYTES * len(self.lines)
 
     @property
     def offsets(self) -> list[int]:
@@ -71,6 +77,11 @@ class Parsed:
     def first(self) -> int:
         """Number of the first one."""
         return self.parsed[0].number
+
+    @property
+    def held(self) -> int:
+        """Bytes of memory, about, the parsed values aside."""
+        return sum(len(one.raw) + UNIT_BYTES for one in self.parsed)
 
     def units(self) -> Iterator[Unit]:
         """All of them."""

@@ -5,7 +5,7 @@ import hmac
 import os
 import secrets
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flywheel.ingest.keys import (
     events,
@@ -75,6 +76,15 @@ class Said:
             if row[1] not in line_nos:
                 kept.add(*row)
         return kept
+
+
+def add_to(said: dict[str, Said], number: int, offset: int, records: Iterable[Record]) -> None:
+    """Put the records of one line with those of their kind."""
+    for place, record in enumerate(records):
+        kind = str(record.__struct_config__.tag)
+        if kind not in said:
+            said[kind] = Said(kind)
+        said[kind].add(record, number, offset, place)
 
 
 def columns_of(said: Said, batch: Mapping[str, Any], pseudonym: Callable[[str], str]) -> Columns:
@@ -238,3 +248,11 @@ def _utc(moment: datetime | None) -> datetime | None:
     if moment is None or moment.tzinfo is None:
         return moment
     return moment.astimezone(UTC).replace(tzinfo=None)
+
+
+def without_rows(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
+    """A table without the rows that hold one of some values in a column."""
+    if not values:
+        return table
+    gone = pa.array(values, table.schema.field(column).type)
+    return table.filter(pc.invert(pc.is_in(table[column], gone)))

@@ -11,12 +11,20 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flywheel.errors import RecordError
 from flywheel.ingest.batch import ExpectationResult
 from flywheel.ingest.blocks import Block, Lines
-from flywheel.ingest.columns import Columns, Said, columns_of, record_uid, table_of, with_ids
+from flywheel.ingest.columns import (
+    Columns,
+    Said,
+    add_to,
+    columns_of,
+    record_uid,
+    table_of,
+    with_ids,
+    without_rows,
+)
 from flywheel.ingest.drafts import Drafts
 from flywheel.ingest.formats import OWN, RAW, named
 from flywheel.ingest.formats.gathered import NO_LABEL, UNFIT
@@ -30,6 +38,7 @@ from flywheel.lake import SCHEMAS
 from flywheel.records import Record
 
 JUDGED_ROWS = 50_000  # rows judged at a time: a judgement costs a tenth of a second, whatever for
+HELD_BYTES = 128 * 2**20  # of lines whose rows are not judged yet, and of refused ones
 Judge = Callable[[str, pa.Table], Iterable[Any]]  # flywheel.quality.judge
 
 
@@ -86,6 +95,14 @@ class Intake:
         """Values of persons taken out or refused, by kind."""
         return dict(self._screening.counts) if self._screening else {}
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory, about, of the lines that rows at hand are made of and of refused ones.
+
+        Lines of which several make one record aside: those are held to the end of the file.
+        """
+        return sum(block.held for block in self._blocks) + self._refused.held
+
     def discard(self) -> None:
         """Leave nothing of what was written so far."""
         self._drafts.discard()
@@ -98,12 +115,15 @@ class Intake:
         if self._gathering:
             self._held |= {unit.number: unit for unit in self._fit_units(block.units())}
             return
-        self._blocks.append(block)
+        rows = self.rows
         if self._read is None:
             self._take_raw(block)
         else:
             self._take_records(block)
-        if sum(one.num_rows for parts in self._tables.values() for one in parts) >= JUDGED_ROWS:
+        if self.rows > rows:  # else nothing will be asked of it any more
+            self._blocks.append(block)
+        at_hand = sum(one.num_rows for parts in self._tables.values() for one in parts)
+        if at_hand >= JUDGED_ROWS or self.held >= HELD_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -121,7 +141,7 @@ class Intake:
             self._refused.add(block.unit(line_no), *why)
         self.rows -= len(bad)
         for kind, table in tables.items():
-            if (table := _without(table, "line_no", list(bad))).num_rows:
+            if (table := without_rows(table, "line_no", list(bad))).num_rows:
                 self._drafts.add(kind, table)
         if refused := self._refused.taken():
             self._drafts.refuse(self._screening.lines(refused) if self._screening else refused)
@@ -158,7 +178,7 @@ class Intake:
             self._refused.add(self._held.pop(number), *because)
         said: dict[str, Said] = {}
         for number, records in sorted(found.items()):
-            _add(said, number, self._held[number].offset, records)
+            add_to(said, number, self._held[number].offset, records)
         bad: Bad = {}
         tables = self._tabled(said, bad)
         for kind, table in tables.items() if self._screening else ():
@@ -173,8 +193,8 @@ class Intake:
         self.rows += len(self._held)
         fallen = [record_uid(self._facts["batch_id"], *name) for name in names]
         for kind, table in tables.items():
-            table = _without(table, "line_no", list(bad))
-            if (table := _without(table, "record_uid", fallen)).num_rows:
+            table = without_rows(table, "line_no", list(bad))
+            if (table := without_rows(table, "record_uid", fallen)).num_rows:
                 self._drafts.add(kind, table)
 
     def _tabled(self, said: dict[str, Said], bad: Bad) -> dict[str, pa.Table]:
@@ -190,17 +210,17 @@ class Intake:
         said: dict[str, Said] = {}
         if not (isinstance(block, Lines) and self._reader == OWN):
             for unit, records in self._strictly(block.units()):
-                _add(said, unit.number, unit.offset, records)
+                add_to(said, unit.number, unit.offset, records)
             return said
         at_once = zip(read_lines(block.data, block.lines), block.offsets, strict=True)
         for number, (record, offset) in enumerate(at_once, start=block.first):
             if record is not None:
                 self.rows += 1
-                _add(said, number, offset, (record,))
+                add_to(said, number, offset, (record,))
             else:
                 unit = json_unit(number, offset, block.lines[number - block.first])
                 for _, records in self._strictly([unit]):
-                    _add(said, number, offset, records)
+                    add_to(said, number, offset, records)
         return said
 
     def _strictly(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Sequence[Record]]]:
@@ -277,19 +297,3 @@ class Intake:
                 told = f"fails the expectation {one.check}"
                 row = Row(kind, table["record_uid"][place].as_py())
                 bad.setdefault(table["line_no"][place].as_py(), (one.check, told, row))
-
-
-def _add(said: dict[str, Said], number: int, offset: int, records: Iterable[Record]) -> None:
-    """Put the records of one line with those of their kind."""
-    for place, record in enumerate(records):
-        kind = str(record.__struct_config__.tag)
-        if kind not in said:
-            said[kind] = Said(kind)
-        said[kind].add(record, number, offset, place)
-
-
-def _without(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
-    if not values:
-        return table
-    gone = pa.array(values, table.schema.field(column).type)
-    return table.filter(pc.invert(pc.is_in(table[column], gone)))

@@ -6,6 +6,8 @@ from flywheel.ingest.formats.gathered import NO_LABEL
 from flywheel.ingest.unit import Unit
 from flywheel.records import KINDS
 
+ROW_BYTES = 1000  # of a row of quarantine beside its line
+
 
 class Row(NamedTuple):
     """What quarantine tells of a row that was made and refused."""
@@ -23,10 +25,11 @@ class Refused:
     Attributes:
         count: Units refused.
         set_aside: Those of them that are no fault: lines that hold no label.
+        held: Bytes of memory, about, of the rows that nobody has taken yet.
     """
 
     def __init__(self, facts: dict[str, Any]) -> None:
-        self.count = self.set_aside = 0
+        self.count = self.set_aside = self.held = 0
         self._facts = facts
         self._rows: list[dict[str, Any]] = []
 
@@ -34,6 +37,7 @@ class Refused:
         """Refuse a unit."""
         self.count += 1
         self.set_aside += kind == NO_LABEL
+        self.held += len(unit.raw) + ROW_BYTES
         self._rows.append(
             {
                 "batch_id": self._facts["batch_id"],
@@ -52,7 +56,7 @@ class Refused:
 
     def taken(self) -> list[dict[str, Any]]:
         """Rows of quarantine since it was asked last."""
-        rows, self._rows = self._rows, []
+        rows, self._rows, self.held = self._rows, [], 0
         return rows
 
 

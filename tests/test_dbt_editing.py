@@ -31,7 +31,8 @@ MARTS = Path("models", "marts")
 MARKED = Path("models", "intermediate", "marked")
 FORUM = """
 select
-    md5(source || line_no) as record_uid, record_uid as original_uid, batch_id,
+    md5(source || line_no) as record_uid, record_uid as original_uid, batch_id, file, line_no,
+    null as record_id, null as guideline_version, 'CC0-1.0' as licence,
     batch_id || ':' || lpad(line_no::varchar, 12, '0') as first_seen, 1 as copy_number,
     null::double as seconds, null::double as cost_usd,
     'demonstration' as kind, source, null as domain, 'fay' as annotator_id,

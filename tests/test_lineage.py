@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -171,6 +172,44 @@ def test_a_licence_or_a_file_is_followed_too(layout: Layout) -> None:
     assert trace(layout, "desk")["kind"] == "source"
     batch = read_folder(layout.landing("demonstration"), ["batch_id"])["batch_id"][0].as_py()
     assert trace(layout, batch)["records"] == 6
+
+
+def test_a_record_of_a_raw_source_is_told_with_its_terms_and_its_place(layout: Layout) -> None:
+    batches = [land_table(layout, name) for name in ("first", "again")]
+    layout.warehouse_copy.parent.mkdir(parents=True)
+    with duckdb.connect(str(layout.warehouse_copy)) as connection:  # as staging reads that table
+        connection.execute("create schema intermediate")
+        connection.execute(
+            """
+            create table intermediate.int_labels_unioned as
+            select 'u1' as record_uid, 'p1:1' as record_id, 'comparison' as kind,
+                'crowd' as source, 'w1' as annotator_id, 'person' as annotator_kind,
+                'v7' as guideline_version, 'CC BY 4.0' as licence, 0.5 as cost_usd,
+                unnest($1::varchar[]) as batch_id, 'pairs.csv' as file, 3 as line_no
+            """,
+            [batches],
+        )
+    checkpoint(layout, "reward", {"u1": 2}, [])
+    found = trace(layout, "CC BY 4.0")
+    assert (found["kind"], found["records"]) == ("licence", 2), "one record, delivered twice"
+    place = [(one["file"], one["line_no"], one["record_id"]) for one in found["examples"]]
+    assert place == [("pairs.csv", 3, "p1:1")] * 2
+    seen = [{"checkpoint": "reward/g0001", "records": 1, "times_seen": 2}]
+    for name in ("guideline:v7", "record:p1:1", f"batch:{batches[0]}", "source:crowd"):
+        assert trace(layout, name)["checkpoints"] == seen, name
+    back = trace(layout, "checkpoint:reward/g0001")
+    assert (back["records"], back["times_seen"], back["label_cost_usd"]) == (1, 2, 0.5)
+    assert [one["name"] for one in back["by_licence"]] == ["CC BY 4.0"]
+
+
+def land_table(layout: Layout, name: str) -> str:
+    """Land a table in no known format; the id of its batch."""
+    file = layout.inbox / "crowd" / f"{name}.jsonl"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"pair": name}) + "\n")
+    (batch,) = land([file], layout, log=lambda _: None)
+    assert batch.rows_by_kind == {"raw": 1}
+    return batch.batch_id
 
 
 def test_what_is_trained_again_leaves_no_edge_of_its_former_self(layout: Layout) -> None:

@@ -286,6 +286,42 @@ def test_an_empty_mart_freezes_unless_that_is_forbidden(database: Path) -> None:
     assert groups_in_two_splits(database.parent.parent / "facts" / "g0001") == []
 
 
+def test_rows_freeze_where_every_licence_behind_them_is_permitted(database: Path) -> None:
+    change(database, "alter table marts.facts add column licence varchar default 'MIT'")
+    frozen(database, licences=["MIT"])
+    change(
+        database,
+        "update marts.facts set licence = case id when 'k0' then null when 'k1' then "
+        "'CC BY 4.0, attribution' when 'k2' then 'CC BY 4.0, attribution, MIT' else 'MIT' end",
+    )
+    directory = database.parent.parent / "facts" / "g0002"
+    wanted = "attribution: 2 rows, e.g. k1, k2; CC BY 4.0: 2 rows, e.g. k1, k2; unknown: 1 rows"
+    with pytest.raises(WarehouseError) as refused:
+        frozen(database, directory=directory, licences=["MIT"])
+    assert all(part in str(refused.value) for part in wanted.split("; ")), refused.value
+    with pytest.raises(WarehouseError, match=r"unknown: 1 rows, e\.g\. k0; leave"):
+        frozen(database, directory=directory, licences=["CC BY 4.0, attribution", "MIT"])
+    with pytest.raises(WarehouseError, match=r"name: MIT: 10 rows, e\.g\. k10, k11, k2, k3, k4;"):
+        frozen(database, directory=directory, licences=["CC BY 4.0, attribution", "unknown"])
+    assert not directory.exists()
+    permitted = ["CC BY 4.0, attribution", "unknown", "MIT"]
+    manifest = frozen(database, directory=directory, licences=permitted)
+    assert manifest.licences == {
+        "CC BY 4.0, attribution": 1,
+        "CC BY 4.0, attribution, MIT": 1,
+        "MIT": 9,
+        "unknown": 1,
+    }
+
+
+def test_a_mart_without_licences_freezes_only_where_unknown_is_permitted(database: Path) -> None:
+    with pytest.raises(WarehouseError, match="unknown: 12 rows"):
+        frozen(database, licences=["MIT"])
+    assert frozen(database, licences=["MIT", "unknown"]).rows == 12
+    other = database.parent.parent / "facts" / "g0002"
+    assert frozen(database, directory=other).rows == 12, "nothing is asked where nothing is named"
+
+
 def test_a_mart_without_splits_is_all_test(database: Path, tmp_path: Path) -> None:
     change(database, "create table marts.prompts as select id, group_id from marts.facts")
     manifest = frozen(database, table="marts.prompts", directory=tmp_path / "p")

@@ -192,8 +192,10 @@ def _back(layout: Layout, known: Known, kind: str, name: str) -> dict[str, Any]:
             [ids],
         )
         connection.execute(
-            "create temp table told as select behind.times, records.* from behind "
-            "left join records on behind.record_uid = records.record_uid"
+            # a record of a raw source keeps its uid when it is delivered again
+            "create temp table told as select distinct on (behind.record_uid) behind.times, "
+            "records.* from behind left join records on behind.record_uid = records.record_uid "
+            "order by behind.record_uid, batch_id"
         )
         count, times, unknown, cost = connection.execute(
             "select count(*), coalesce(sum(times), 0), count(*) filter (record_uid is null), "
@@ -298,8 +300,7 @@ def _records(layout: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
             )
             batches = ", ".join(f"'{one}'" for one in raw)
             told += (
-                " union all by name select record_uid, kind, source, annotator_id, annotator_kind, "
-                "cost_usd, batch_id from warehouse.intermediate.int_labels_unioned "
+                f" union all select {columns} from warehouse.intermediate.int_labels_unioned "
                 f"where batch_id in ({batches})"
             )
         connection.execute(f"create view records as {told}")

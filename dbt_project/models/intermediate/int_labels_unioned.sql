@@ -1,4 +1,4 @@
--- Every record of feedback, for counting labels and what they cost.
+-- Every record of feedback, for counting labels and what they cost, and for tracing where one came from.
 {% set kinds = [
     'landing__demonstrations', 'landing__comparisons', 'landing__rankings', 'landing__ratings',
     'landing__critiques', 'landing__rubric_scores', 'landing__trajectories', 'landing__interactions',
@@ -9,13 +9,18 @@
 select
     concat_ws(':', record_uid, copy_number) as label_id,
     record_uid,
+    record_id,
     copy_number,
     batch_id,
+    file,
+    line_no,
     kind,
     source,
     domain,
     annotator_id,
     annotator_kind,
+    guideline_version,
+    licence,
     seconds,
     cost_usd
 from {{ ref('stg_' ~ kind) }}

@@ -2,8 +2,8 @@
 -- where an evaluation asks it. Prompts that share a hint, a task, or their first turns must share a
 -- split: of two conversations that begin alike one may hold the answer to the other. A prompt is
 -- compared by what is asked: a long system prompt would make all that stand under it alike.
--- Personal data is looked for in screened_text, which has what comparing leaves out: every turn of a
--- prompt is trained on. Of a trajectory it has what the assistant and the user say; what tools
+-- Personal data is looked for in screened_text, which has what comparing leaves out: every turn of
+-- a prompt is trained on. Of a trajectory it has what the assistant and the user say; what tools
 -- answer (file listings, customer records) is full of names and stays out.
 
 {% set asked = asked_text('prompt', 'prompt_text') %}
@@ -15,8 +15,7 @@ said as (
 
     select
         'prompt' as role, prompt_key as text_key, {{ asked }} as text,
-        prompt_text as screened_text,
-        group_hint, first_seen, source, prompt
+        prompt_text as screened_text, group_hint, first_seen, source, prompt
     from {{ ref('int_demonstrations_unioned') }}
     union all
     select 'response', response_key, response_text, response_text, null, first_seen, source, null
@@ -25,10 +24,14 @@ said as (
     select 'prompt', prompt_key, {{ asked }}, prompt_text, group_hint, first_seen, source, prompt
     from {{ ref('int_comparisons_unioned') }}
     union all
-    select 'response', response_a_key, response_a_text, response_a_text, null, first_seen, source, null
+    select
+        'response', response_a_key, response_a_text, response_a_text, null, first_seen, source,
+        null
     from {{ ref('int_comparisons_unioned') }}
     union all
-    select 'response', response_b_key, response_b_text, response_b_text, null, first_seen, source, null
+    select
+        'response', response_b_key, response_b_text, response_b_text, null, first_seen, source,
+        null
     from {{ ref('int_comparisons_unioned') }}
     union all
     select 'prompt', prompt_key, {{ asked }}, prompt_text, group_hint, first_seen, source, prompt
@@ -40,13 +43,15 @@ said as (
     select 'prompt', prompt_key, {{ asked }}, prompt_text, group_hint, first_seen, source, prompt
     from {{ ref('int_trajectories_unioned') }}
     union all
-    select 'prompt', prompt_key, {{ asked }}, prompt_text, 'task ' || task_id, first_seen, source, prompt
+    select
+        'prompt', prompt_key, {{ asked }}, prompt_text, 'task ' || task_id, first_seen, source,
+        prompt
     from {{ ref('int_trajectories_unioned') }}
     union all
     -- where the first user speaks only after the prompt, the opening goes on into the steps
     select
-        'prompt', prompt_key, {{ asked }}, prompt_text, {{ opening('prompt', 'steps') }}, first_seen, source,
-        prompt
+        'prompt', prompt_key, {{ asked }}, prompt_text, {{ opening('prompt', 'steps') }},
+        first_seen, source, prompt
     from {{ ref('int_trajectories_unioned') }}
     where not contains(prompt, '"user"')
     union all

@@ -45,7 +45,10 @@ renamed as (
         ---------- ids
         md5(concat_ws('|', source, pair_id, label_no, label.worker_id)) as record_uid,
         record_uid as original_uid,
+        pair_id || ':' || label_no as record_id,  -- the label by the name its file has for it
         batch_id,
+        file,
+        line_no,
         batch_id || ':' || lpad(line_no::varchar, 12, '0') as first_seen,
         source || ':' || md5(label.worker_id) as annotator_id,  -- a pseudonym
 
@@ -56,6 +59,7 @@ renamed as (
         case label.value when 'a1' then 'a' when 'a2' then 'b' when 'equal' then 'tie' end as choice,
         label.reason as reason,
         'CC BY 4.0' as licence,
+        null::varchar as guideline_version,
         debate_title as domain,
         debate_title as group_hint,
         null::varchar as model_a,  -- who wrote an argument is not in the file

@@ -13,15 +13,12 @@ apart from one that saw it itself.
 """
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from flywheel.errors import LineageError
-from flywheel.ingest import read_batches
 from flywheel.layout import Layout
 from flywheel.lineage.edges import (
     CHECKPOINT_RECORDS,
@@ -30,6 +27,7 @@ from flywheel.lineage.edges import (
     manifests,
     refresh,
 )
+from flywheel.lineage.records import ATTRIBUTES, open_records
 from flywheel.promotion import history, title_holder
 
 SHOWN = 20  # annotators, examples, ...: a trace is read by people
@@ -44,20 +42,6 @@ FIELDS = {  # what records are chosen by, in the order in which a bare name is l
 }
 BACK = ("generation", "checkpoint", "dataset", "answer")
 Known = dict[str, dict[str, Any]]  # published checkpoints: id to manifest
-ATTRIBUTES = (
-    "record_uid",
-    "record_id",
-    "kind",
-    "source",
-    "annotator_id",
-    "annotator_kind",
-    "guideline_version",
-    "licence",
-    "cost_usd",
-    "batch_id",
-    "file",
-    "line_no",
-)
 
 
 def trace(layout: Layout, name: str) -> dict[str, Any]:
@@ -122,7 +106,7 @@ def _kind_of(layout: Layout, known: Known, name: str) -> str:
         found.append("checkpoint")
     if (layout.artifacts / "datasets" / name / "manifest.json").exists():
         found.append("dataset")
-    with _records(layout) as connection:
+    with open_records(layout) as connection:
         for kind in FIELDS:
             query = f"select 1 from records where {_chosen_by(kind)} limit 1"
             if connection.execute(query, [name]).fetchone():
@@ -182,7 +166,7 @@ def _back(layout: Layout, known: Known, kind: str, name: str) -> dict[str, Any]:
         name, facts = match[0]
         edges, column, ids = CHECKPOINT_RECORDS, "checkpoint_id", ancestry(known, name)
     holder = title_holder(layout)
-    with _records(layout) as connection:
+    with open_records(layout) as connection:
         connection.execute(
             f"""
             create temp table behind as
@@ -240,7 +224,7 @@ def _parts(connection: duckdb.DuckDBPyConnection, column: str) -> list[dict[str,
 
 def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, Any]:
     """What records that somebody said, or that came from somewhere, went into."""
-    with _records(layout) as connection:
+    with open_records(layout) as connection:
         query = f"create temp table chosen as select * from records where {_chosen_by(kind)}"
         connection.execute(query, [name])
         count = (connection.execute("select count(*) from chosen").fetchone() or (0,))[0]
@@ -276,36 +260,3 @@ def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, An
         "descendants": heirs,
         "champion_is_touched": bool(holder and holder.content_hash in touched),
     }
-
-
-@contextmanager
-def _records(layout: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with views of the edges and of every landed record.
-
-    Records of raw sources get their ids where staging gives them a meaning, in the warehouse.
-    """
-    with duckdb.connect() as connection:
-        for name in (CHECKPOINT_RECORDS, DATASET_RECORDS):
-            connection.execute(
-                f"create view {name} as select * from "
-                f"read_parquet('{_quoted(layout.lineage(name))}/*.parquet')"
-            )
-        columns = ", ".join(ATTRIBUTES)
-        landed = f"read_parquet('{_quoted(layout.lake)}/landing/*/*.parquet', union_by_name = true)"
-        told = f"select {columns} from {landed}"
-        raw = [one.batch_id for one in read_batches(layout) if one.rows_by_kind.get("raw")]
-        if raw and layout.warehouse_copy.exists():
-            connection.execute(
-                f"attach '{_quoted(layout.warehouse_copy)}' as warehouse (read_only)"
-            )
-            batches = ", ".join(f"'{one}'" for one in raw)
-            told += (
-                f" union all select {columns} from warehouse.intermediate.int_labels_unioned "
-                f"where batch_id in ({batches})"
-            )
-        connection.execute(f"create view records as {told}")
-        yield connection
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")

@@ -11,6 +11,7 @@ from flywheel.errors import PromotionError
 from flywheel.layout import Layout
 from flywheel.promotion.gate import Decision
 from flywheel.promotion.ledger import Entry, Ledger, file_sha256
+from flywheel.promotion.reigns import as_champion, holder_of, reigns_of, sent_away
 from flywheel.promotion.title import Champion, check_weights, is_settled, settle
 
 GATE = ("PROMOTE", "HOLD", "REJECT")
@@ -43,11 +44,11 @@ def title_holder(layout: Layout) -> Champion | None:
         LedgerError: The ledger was edited, or entries are gone.
     """
     ledger = Ledger(layout)
-    holder = _holder(ledger.entries())
+    holder = holder_of(ledger.entries())
     if is_settled(layout, holder):
         return holder
     with ledger.appending() as (entries, _):  # a kill came between, or somebody is writing now
-        holder = _holder(entries)
+        holder = holder_of(entries)
         settle(layout, holder)
     return holder
 
@@ -89,13 +90,13 @@ def decide_and_record(
     with Ledger(layout).appending() as (entries, append):
         last = _last(entries, generation)
         said = (decision.decision, sha, content_hash)
-        asked = human_approval or content_hash in _sent_away(entries)
+        asked = human_approval or content_hash in sent_away(entries)
         awaiting = decision.decision == "PROMOTE" and asked
         if last and (last.action, last.evidence_sha256, last.content_hash) == said:
             waits = last == _last(entries, generation, actions=SAID) and last.awaiting
             if awaiting or not waits:
                 return last
-        now = _holder(entries)
+        now = holder_of(entries)
         if now and now.generation != generation and now.content_hash != compared_with:
             raise PromotionError(_judge_again(generation, now))
         promoted = decision.decision == "PROMOTE" and not awaiting
@@ -112,7 +113,7 @@ def decide_and_record(
             evidence_sha256=sha,
             look=look,
         )
-        settle(layout, _holder(entries))
+        settle(layout, holder_of(entries))
     return entry
 
 
@@ -163,13 +164,13 @@ def rollback(layout: Layout, *, by: str, reason: str) -> Entry:
     """
     _named(by)
     with Ledger(layout).appending() as (entries, append):
-        reigns = _reigns(entries)
+        reigns = reigns_of(entries)
         if not reigns:
             raise PromotionError("there is no champion to roll back")
         if len(reigns) == 1:
             raise PromotionError(f"{reigns[0].generation} is the first champion: none is before it")
         back = reigns[-2]
-        check_weights(layout, _as_champion(back), "restore that folder from a copy first")
+        check_weights(layout, as_champion(back), "restore that folder from a copy first")
         entry = append(
             action="ROLLBACK",
             generation=back.generation,
@@ -182,7 +183,7 @@ def rollback(layout: Layout, *, by: str, reason: str) -> Entry:
             evidence=back.evidence,
             evidence_sha256=back.evidence_sha256,
         )
-        settle(layout, _holder(entries))
+        settle(layout, holder_of(entries))
     return entry
 
 
@@ -216,12 +217,12 @@ def _verdict(layout: Layout, generation: str, action: str, by: str, reason: str)
                 f"{generation} does not wait for a person: {found}; "
                 f"promotions that waited so far: {', '.join(waiting) or 'none'}"
             )
-        now = _holder(entries)
-        if action == "APPROVE" and now and now != _holder(entries[: last.number]):
+        now = holder_of(entries)
+        if action == "APPROVE" and now and now != holder_of(entries[: last.number]):
             raise PromotionError(_judge_again(generation, now))
         if action == "APPROVE":
             again = f"materialize held_out_evaluation and gate_decision of {generation} again"
-            check_weights(layout, _as_champion(last), again)
+            check_weights(layout, as_champion(last), again)
         entry = append(
             action=action,
             generation=generation,
@@ -234,7 +235,7 @@ def _verdict(layout: Layout, generation: str, action: str, by: str, reason: str)
             evidence=last.evidence,
             evidence_sha256=last.evidence_sha256,
         )
-        settle(layout, _holder(entries))
+        settle(layout, holder_of(entries))
     return entry
 
 
@@ -253,49 +254,6 @@ def _named(by: str) -> None:
 
 def _title(entries: list[Entry]) -> str | None:
     return entries[-1].champion if entries else None
-
-
-def _reigns(entries: list[Entry]) -> list[Entry]:
-    """Champions one on top of the other, in the order in which they took the title.
-
-    A rollback takes champions off the top until the one that it names is there.
-    """
-    reigns: list[Entry] = []
-    for entry in entries:
-        if entry.action == "ROLLBACK":
-            while reigns and reigns[-1].generation != entry.generation:
-                reigns.pop()
-            reigns = reigns or [entry]
-        elif entry.action in ("PROMOTE", "APPROVE") and not entry.awaiting:
-            if reigns and reigns[-1].generation == entry.generation:
-                reigns.pop()  # confirmed on new evidence: no second reign
-            reigns.append(entry)
-    return reigns
-
-
-def _sent_away(entries: list[Entry]) -> set[str]:
-    """Weights that a person rolled back or declined, and has not approved since."""
-    found: set[str] = set()
-    for place, entry in enumerate(entries):
-        if entry.action == "ROLLBACK":
-            before = {one.content_hash for one in _reigns(entries[:place])}
-            found |= before - {one.content_hash for one in _reigns(entries[: place + 1])}
-        elif entry.action == "DECLINE":
-            found.add(entry.content_hash)
-        elif entry.action == "APPROVE":
-            found.discard(entry.content_hash)
-    return found
-
-
-def _holder(entries: list[Entry]) -> Champion | None:
-    reigns = _reigns(entries)
-    return _as_champion(reigns[-1]) if reigns else None
-
-
-def _as_champion(entry: Entry) -> Champion:
-    return Champion(
-        generation=entry.generation, checkpoint=entry.checkpoint, content_hash=entry.content_hash
-    )
 
 
 def _last(entries: list[Entry], generation: str, actions: tuple[str, ...] = GATE) -> Entry | None:

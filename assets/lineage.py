@@ -5,7 +5,7 @@ import dagster as dg
 from assets.partitions import generations
 from assets.promotion import GATE_DECISION
 from assets.resources import Home
-from flywheel.lineage import refresh, trace, write_card
+from flywheel.lineage import write_card
 
 MODEL_CARD = dg.AssetKey(["promotion", "model_card"])
 
@@ -20,11 +20,9 @@ MODEL_CARD = dg.AssetKey(["promotion", "model_card"])
     "edges behind it can be asked with `flywheel trace`. One card per generation.",
 )
 def model_card(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
-    """Bring the edges of the lineage up to date and write the card."""
+    """Trace what the challenger rests on, and write it down."""
     layout, generation = home.layout, context.partition_key
-    written = refresh(layout)
-    path = write_card(layout, generation, **home.settings("cost"))
-    found = trace(layout, f"generation:{generation}")
+    path, found = write_card(layout, generation, **home.settings("cost"))
     return dg.MaterializeResult(
         metadata={
             "card": dg.MetadataValue.md(path.read_text()),
@@ -33,6 +31,5 @@ def model_card(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeR
             "times_seen": found["times_seen"],
             "label_cost_usd": found["label_cost_usd"],
             "ancestry": dg.MetadataValue.json(found["ancestry"]),
-            "files_of_edges_written": written,
         }
     )

@@ -19,17 +19,14 @@ from flywheel.promotion import (
     title_holder,
 )
 
-UNIT = [0.0, 1.0]
 
-
-def told(win_rate: float, groups: int = 300, scale: list[float] = UNIT) -> dict[str, Any]:
+def told(win_rate: float, groups: int = 300) -> dict[str, Any]:
     """What `versus.against` tells: that share of groups won, the others lost."""
     won = round(win_rate * groups)
     return {
         "win_rate": win_rate,
         "ci": [win_rate - 0.05, win_rate + 0.05],
         "outcomes": [1.0] * won + [0.0] * (groups - won),
-        "scale": scale,
         "prompts": groups,
         "groups": groups,
     }

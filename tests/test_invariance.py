@@ -115,8 +115,9 @@ def module_of(base: str, name: str) -> torch.nn.Module:
 
 
 def gradients(base: str, name: str, budget: int) -> torch.Tensor:
+    """In fp64, where only a mistake differs: a whole response's ratio makes much of rounding."""
     objective, elements = ELEMENTS[name]
-    engine = Engine(module_of(base, name), RunSettings(output="", zero_stage=0))
+    engine = Engine(module_of(base, name).double(), RunSettings(output="", zero_stage=0))
     accumulate(engine, elements, objective, budget)
     weights = engine.engine.module.parameters()
     return torch.cat([weight.grad.double().flatten() for weight in weights])
@@ -130,7 +131,8 @@ def test_no_cut_changes_a_gradient(base: str, name: str) -> None:
     assert {1, 8} < cuts  # all at once, some in between, one by one
     for budget in (200, 60, 1):
         apart = gradients(base, name, budget)
-        assert float((whole - apart).norm() / whole.norm()) < 3e-6, budget  # rounding in fp32
+        error = float((whole - apart).norm() / whole.norm())
+        assert error < 1e-7, budget  # scores of a head are fp32
 
 
 def test_two_processes_take_the_step_of_one(base: str, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flywheel.datasets.manifest import DatasetManifest, file_hash
 from flywheel.errors import LineageError
 from flywheel.ingest import land
 from flywheel.lake import ensure, read_folder
@@ -19,6 +18,7 @@ from flywheel.layout import Layout
 from flywheel.lineage import refresh, trace, write_card
 from flywheel.models.publish import publish
 from flywheel.promotion import Decision, decide_and_record
+from tests.models_for_tests import freeze
 
 PEOPLE = ("ada", "bob", "cid")
 
@@ -47,7 +47,9 @@ def layout(tmp_path: Path) -> Layout:
     ensure(layout)
     uids = uids_of(layout)
     by = {who: [uids[f"demo-{n}"] for n in range(6) if PEOPLE[n % 3] == who] for who in PEOPLE}
-    freeze(layout, "demonstration", train=[*by["ada"], *by["bob"]], test=by["cid"][:1])
+    rows = {who: [{"record_uids": [uid]} for uid in by[who]] for who in PEOPLE}
+    folder = layout.dataset("demonstration", "g0001")
+    freeze(folder, train=rows["ada"] + rows["bob"], test=rows["cid"][:1])
     sft = checkpoint(layout, "sft_policy", {uid: 2 for uid in (*by["ada"], *by["bob"])}, [])
     checkpoint(layout, "policy", {by["cid"][0]: 3, by["cid"][1]: 0}, [sft])
     return layout
@@ -56,31 +58,6 @@ def layout(tmp_path: Path) -> Layout:
 def uids_of(layout: Layout) -> dict[str, str]:
     rows = read_folder(layout.landing("demonstration"), ["record_id", "record_uid"]).to_pylist()
     return {row["record_id"]: row["record_uid"] for row in rows}
-
-
-def freeze(layout: Layout, name: str, **splits: list[str]) -> None:
-    folder = layout.dataset(name, "g0001")
-    folder.mkdir(parents=True)
-    files = {}
-    for split, uids in splits.items():
-        path = folder / f"{split}.parquet"
-        lists = pa.array([[uid] for uid in uids], pa.list_(pa.string()))
-        pq.write_table(pa.table({"record_uids": lists}), path)
-        files[path.name] = file_hash(path)
-    DatasetManifest(
-        name=name,
-        generation="g0001",
-        table="marts.test",
-        content_hash="d" * 64,
-        rows_by_split={split: len(uids) for split, uids in splits.items()},
-        files=files,
-        record_count=5,
-        annotator_count=3,
-        cost_usd=10.0,
-        sources={},
-        licences={},
-        trained_through_batch=1,
-    ).save(folder)
 
 
 def checkpoint(layout: Layout, kind: str, seen: dict[str, int], parents: list[Any]) -> dict:
@@ -279,7 +256,7 @@ def test_the_card_says_what_it_rests_on_what_it_cost_and_what_is_not_known(layou
     run = layout.run("policy", "g0001")
     run.mkdir(parents=True)
     (run / "result.json").write_text(json.dumps({"process_seconds": 7200}))
-    text = write_card(layout, "g0001", usd_per_hour=3.0).read_text()
+    text = write_card(layout, "g0001", usd_per_hour=3.0)[0].read_text()
     assert "It was not evaluated." in text and "| gate | not judged yet |" in text
     assert "| labels | 12.00 |" in text and "| policy | 6.00 | 2.000 h |" in text
     assert "| ada | 2 | 4 | 4.0 |" in text and "learning_rate" in text
@@ -296,6 +273,6 @@ def test_the_card_says_what_it_rests_on_what_it_cost_and_what_is_not_known(layou
         compared_with="",
         human_approval=False,
     )
-    text = write_card(layout, "g0001").read_text()
+    text = write_card(layout, "g0001")[0].read_text()
     assert "| gate | PROMOTE, by gate at" in text and "- preferred over base .9" in text
     assert "| champion | yes |" in text and "no price is set" in text

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from flywheel.evaluate.overoptimisation import fitted, turn_of
+from flywheel.evaluate.overoptimisation import fitted, points_of, turn_of
 from flywheel.promotion.gate import SHOWN
-from flywheel.sample.reinforce import CAUTION, curve_of, limit_of
+from flywheel.sample.reinforce import CAUTION, limit_of
 
 
 def measured(gains: dict[float, float], start: float = 0.6) -> list[dict[str, float]]:
@@ -24,7 +24,7 @@ def measured(gains: dict[float, float], start: float = 0.6) -> list[dict[str, fl
 def test_the_fitted_form_is_the_one_that_the_points_lie_on() -> None:
     alpha, beta = 0.11, 0.08
     roots = (0.3, 1.0, 1.4, 2.0, 3.5, 4.9)
-    curve = curve_of(measured({d: d * (alpha - beta * math.log(d)) for d in roots}))
+    curve = fitted(points_of(measured({d: d * (alpha - beta * math.log(d)) for d in roots})))
     assert (curve.alpha, curve.beta) == pytest.approx((alpha, beta))
     assert curve.peak == 1.4  # the measurement nearest to the form's peak, 1.455
     gains = [gold - 0.6 for _, _, gold in curve.points]
@@ -33,8 +33,8 @@ def test_the_fitted_form_is_the_one_that_the_points_lie_on() -> None:
 
 def test_gold_that_only_rises_has_no_peak() -> None:
     rising = {d: d * (0.1 + 0.05 * math.log(d)) for d in (1.0, 2.0, 3.0)}
-    assert curve_of(measured(rising)).peak is None
-    assert curve_of(measured({})).peak is None
+    assert fitted(points_of(measured(rising))).peak is None
+    assert fitted(points_of(measured({}))).peak is None
 
 
 def test_a_run_is_to_end_before_the_peak_and_without_one_not_at_all() -> None:

@@ -80,17 +80,6 @@ def test_bounds_hold_at_every_look_and_close_in() -> None:
     assert missed / 200 <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 200)
 
 
-def test_a_scale_is_a_matter_of_units() -> None:
-    found = np.array([0.2, 0.9, 0.7, 0.6] * 20)
-    twice = {"scale": (-1.0, 1.0)}
-    assert log_evidence(2 * found - 1, 0.0, **twice) == pytest.approx(log_evidence(found, 0.5))
-    assert bounds(2 * found - 1, 0.05, **twice) == pytest.approx(
-        [2 * one - 1 for one in bounds(found, 0.05)]
-    )
-    more = clusters_to_decide(found[:8], 0.5, 0.05)
-    assert more and clusters_to_decide(2 * found[:8] - 1, 0.0, 0.05, **twice) == more
-
-
 def test_what_is_still_missing_is_told() -> None:
     found = [1.0] * 55 + [0.0] * 45
     more = clusters_to_decide(found, 0.5, 0.05)

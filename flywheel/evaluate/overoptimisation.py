@@ -121,6 +121,16 @@ def _top(values: np.ndarray[Any, Any]) -> tuple[float, int]:
     return total / size, size
 
 
+def points_of(measured: Sequence[dict[str, Any]]) -> list[Point]:
+    """The measurements of a run (`held_out` of its result) that tell proxy and gold."""
+    names = ("held_out_kl_root", "held_out_reward_model_mean", "held_out_verifier_mean")
+    return [
+        (one[names[0]], one[names[1]], one[names[2]])
+        for one in measured
+        if all(name in one for name in names)
+    ]
+
+
 def turn_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
     """The turn of a policy's run, where it measured a gold beside the reward it was taught by.
 
@@ -135,14 +145,10 @@ def turn_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
     settings, result = manifest.get("settings", {}), manifest.get("result", {})
     if not settings.get("reward_model") or settings.get("verifier_weight") != 0:
         return None
-    measured: Sequence[dict[str, Any]] = result.get("held_out") or ()
-    names = ("held_out_kl_root", "held_out_reward_model_mean", "held_out_verifier_mean")
-    points = [
-        tuple(one[name] for name in names) for one in measured if all(n in one for n in names)
-    ]
+    points = points_of(result.get("held_out") or ())
     if sum(d > 0 for d, _, _ in points) < LEAST_POINTS:
         return None
-    curve = fitted(points)  # type: ignore[arg-type]
+    curve = fitted(points)
     low, high = curve.peak_ci
     gold = np.array([one[2] for one in sorted(points)])
     steps = np.abs(np.diff(gold))  # of neighbours: what is left by a curve of any shape is less

@@ -7,9 +7,9 @@ one stops, a better challenger is seen wrongly that seldom. Wealth is a product 
 neither their order nor the number of looks enters. A share of the money is put on each of a few
 sizes of bet, because the right one depends on a difference that nobody knows.
 
-An outcome is the mean of one cluster (prompts that nearly repeat each other), on a known scale: 1
-where the challenger is preferred, 0 where the other is, a half for a tie, unless another scale is
-given. Clusters are taken as drawn alike from the prompts that matter.
+An outcome is the mean of one cluster (prompts that nearly repeat each other): 1 where the
+challenger is preferred, 0 where the other is, a half for a tie. Clusters are taken as drawn alike
+from the prompts that matter.
 
 Source: Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting"
 (arXiv:2010.09686), with fixed instead of predictable bets.
@@ -25,8 +25,6 @@ from flywheel.errors import EvaluationError
 
 Floats = npt.NDArray[np.float64]
 Outcomes = Sequence[float] | Floats
-Scale = tuple[float, float]
-UNIT = (0.0, 1.0)
 
 # Share of the wealth that an outcome of 0 takes from each bet. The best one at a bar of a half is
 # about twice the lead: .2 where .6 of outcomes are won. Weights are the money put on each.
@@ -36,44 +34,39 @@ STEPS = 50  # of a bisection: a bound is exact to 1e-15
 MOST = 1024  # times the clusters that there are: beyond, more of them are no advice
 
 
-def log_evidence(outcomes: Outcomes, bar: float, scale: Scale = UNIT) -> float:
+def log_evidence(outcomes: Outcomes, bar: float) -> float:
     """Natural log of the wealth against "the mean is at most `bar`".
 
     Args:
-        outcomes: (N,) on the scale, one a cluster.
-        bar: On the scale, above its lower end.
-        scale: The least and the most that an outcome can be.
+        outcomes: (N,) from 0 to 1, one a cluster.
+        bar: From 0 (excluded) to 1.
 
     Returns:
         0 without outcomes; at least `log(1 / level)` where the doubt is refuted at that level.
 
     Raises:
-        EvaluationError: An outcome is off the scale, or is no number: it must not pass for 0.
+        EvaluationError: An outcome is not from 0 to 1, or is no number: it must not pass for 0.
     """
-    return _wealth(*_counted(outcomes, scale), _placed(bar, scale))
+    return _wealth(*_counted(outcomes), bar)
 
 
-def bounds(outcomes: Outcomes, level: float, scale: Scale = UNIT) -> tuple[float, float]:
+def bounds(outcomes: Outcomes, level: float) -> tuple[float, float]:
     """Bounds of the mean, each of them wrong at any look ever with a chance of at most `level`.
 
     Raises:
         EvaluationError: As `log_evidence`.
     """
-    values, counts = _counted(outcomes, scale)
-    low, high = _lower(values, counts, level), 1 - _lower(1 - values, counts, level)
-    least, most = scale
-    return least + (most - least) * low, least + (most - least) * high
+    values, counts = _counted(outcomes)
+    return _lower(values, counts, level), 1 - _lower(1 - values, counts, level)
 
 
-def clusters_to_decide(
-    outcomes: Outcomes, bar: float, level: float, scale: Scale = UNIT
-) -> int | None:
+def clusters_to_decide(outcomes: Outcomes, bar: float, level: float) -> int | None:
     """About how many clusters more refute "the mean is at most `bar`", if they are like these.
 
     Returns:
         None where that would take more than a thousand times as many.
     """
-    (values, counts), bar = _counted(outcomes, scale), _placed(bar, scale)
+    values, counts = _counted(outcomes)
     needed = math.log(1 / level)
     enough = 1.0  # times as many, in the same shares
     while _wealth(values, counts * enough, bar) < needed:
@@ -97,26 +90,16 @@ def level_of(level: float, challenger: int) -> float:
     return 6 * level / (math.pi * challenger) ** 2
 
 
-def _counted(outcomes: Outcomes, scale: Scale) -> tuple[Floats, Floats]:
-    """Distinct outcomes, put between 0 and 1, and how often each occurs.
-
-    A million wins, ties and losses are three numbers.
-    """
+def _counted(outcomes: Outcomes) -> tuple[Floats, Floats]:
+    """Distinct outcomes and how often each occurs: a million wins and losses are two numbers."""
     given = np.asarray(outcomes, dtype=float)
-    least, most = scale
-    if given.size and not (
-        np.isfinite(given).all() and given.min() >= least and given.max() <= most
-    ):
+    if given.size and not (np.isfinite(given).all() and given.min() >= 0 and given.max() <= 1):
         raise EvaluationError(
-            f"every outcome must be a number from {least:g} to {most:g}; one that is missing is "
-            f"no defeat: find out why it could not be graded"
+            "every outcome must be a number from 0 to 1; one that is missing is no defeat: find "
+            "out why it could not be graded"
         )
-    values, counts = np.unique((given - least) / (most - least), return_counts=True)
+    values, counts = np.unique(given, return_counts=True)
     return values, counts.astype(float)
-
-
-def _placed(bar: float, scale: Scale) -> float:
-    return (bar - scale[0]) / (scale[1] - scale[0])
 
 
 def _growths(values: Floats, counts: Floats, bar: float) -> Floats:

@@ -91,9 +91,9 @@ def against(
     """How often one is preferred over another.
 
     Returns:
-        win_rate and ci; outcomes, one a cluster, and their scale; length_controlled, win_rate and
-        ci at equal length, whose coefficients are fitted to these very outcomes: an estimate, and
-        no evidence at a level.
+        win_rate and ci; outcomes, one a cluster; length_controlled, win_rate and ci at equal
+        length, whose coefficients are fitted to these very outcomes: an estimate, and no evidence
+        at a level.
     """
     groups = [one.group for one in asked]
     won = outcomes(mine.scores, other.scores)
@@ -108,10 +108,9 @@ def against(
 def plainly(
     won: Sequence[float], groups: Sequence[str], settings: EvaluateSettings
 ) -> dict[str, Any]:
-    """win_rate, ci, outcomes and their scale, whatever the lengths."""
+    """win_rate, ci and outcomes, whatever the lengths."""
     found = rate(won, groups, resamples=settings.resamples, seed=settings.seed)
-    means = _means(won, groups)
-    return {"win_rate": found.value, "ci": found.ci, "outcomes": means, "scale": [0.0, 1.0]}
+    return {"win_rate": found.value, "ci": found.ci, "outcomes": _means(won, groups)}
 
 
 def slices(

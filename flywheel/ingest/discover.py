@@ -22,16 +22,8 @@ import msgspec
 from flywheel.ingest.unit import BOM
 from flywheel.layout import Layout
 
-SUFFIXES = {
-    ".jsonl",
-    ".ndjson",
-    ".json",
-    ".traj",
-    ".csv",
-    ".tsv",
-    ".parquet",
-    ".pq",
-}  # each also .gz
+LINES = (".jsonl", ".ndjson", ".json", ".traj", ".csv", ".tsv")  # text; a torn table says so
+SUFFIXES = {*LINES, ".parquet", ".pq"}  # each also .gz
 KNOWN = ", ".join(sorted(SUFFIXES))
 DRAFTS = (".part", ".partial", ".tmp", ".draft", ".crdownload", ".swp")
 FRESH_SECONDS = 1.0  # a file younger than this is looked at twice
@@ -39,14 +31,6 @@ SETTLE_SECONDS = 0.25  # between the two looks, once for all fresh files togethe
 UNFINISHED_SECONDS = 60.0  # after a minute of silence nobody ends the line: what is there lands
 DRAFT = "its name ends like a draft; it lands once it is renamed"
 FOREIGN = f"its name does not end like data ({KNOWN}); name the file to land it"
-LINES = (
-    ".jsonl",
-    ".ndjson",
-    ".json",
-    ".traj",
-    ".csv",
-    ".tsv",
-)  # text; a torn archive or table says so
 Left = Callable[[Path, str], object]  # told of a file that is left alone, and why
 Stamp = tuple[int, int, int, int]  # device, inode, size, time of the last change
 

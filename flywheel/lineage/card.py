@@ -12,13 +12,18 @@ from flywheel.promotion import latest_decision
 HOUR = 3600.0
 
 
-def write_card(layout: Layout, generation: str, *, usd_per_hour: float = 0.0) -> Path:
+def write_card(
+    layout: Layout, generation: str, *, usd_per_hour: float = 0.0
+) -> tuple[Path, dict[str, Any]]:
     """Write the card of a generation's policy, anew where it was written before.
 
     Args:
         layout: The home.
         generation: Of the policy.
         usd_per_hour: What an hour of the machine costs; 0 where that is not known.
+
+    Returns:
+        Where it lies, and the trace that it was written from.
 
     Raises:
         LineageError: There is no such policy.
@@ -44,7 +49,7 @@ def write_card(layout: Layout, generation: str, *, usd_per_hour: float = 0.0) ->
     draft = path.with_name(f".{path.name}.draft")
     draft.write_text(text + "\n", encoding="utf-8")
     os.replace(draft, path)
-    return path
+    return path, found
 
 
 def _identity(found: dict[str, Any], manifest: dict[str, Any], decision: dict[str, Any]) -> str:

@@ -89,7 +89,7 @@ def decide(result: dict[str, Any], settings: GateSettings, challenger: int = 1) 
     missing = _unknown(result) + _missing(policy, reward, settings, level)
     if missing:
         return Decision(decision="HOLD", reasons=missing)
-    low, high = bounds(policy["outcomes"], level, tuple(policy["scale"]))
+    low, high = bounds(policy["outcomes"], level)
     return Decision(
         decision="PROMOTE",
         reasons=[
@@ -155,7 +155,7 @@ def _against_outcomes(policy: dict[str, Any], settings: GateSettings) -> list[st
     """What is shown to be worse: overall, past the turn of its reward model, or on a slice."""
     reasons = []
     if _is_below(policy, EVEN, settings.level):
-        high = bounds(policy["outcomes"], settings.level, tuple(policy["scale"]))[1]
+        high = bounds(policy["outcomes"], settings.level)[1]
         reasons.append(
             f"worse than {policy['opponent']}: win rate {_mean(policy):.3f}, upper bound "
             f"{high:.3f} below {EVEN}"
@@ -237,24 +237,21 @@ def _is_past(turn: dict[str, Any]) -> bool:
 
 
 def _undecided(told: dict[str, Any], bar: float, level: float) -> str:
-    scale = tuple(told["scale"])
-    low = bounds(told["outcomes"], level, scale)[0]
+    low = bounds(told["outcomes"], level)[0]
     text = f"undecided: win rate {_mean(told):.3f}, lower bound {low:.3f} is not above {bar:g}"
-    more = clusters_to_decide(told["outcomes"], bar, level, scale)
+    more = clusters_to_decide(told["outcomes"], bar, level)
     if more is None:
         return text
     return f"{text}; about {more} more groups of prompts like these would settle it"
 
 
 def _is_above(told: dict[str, Any], bar: float, level: float) -> bool:
-    return log_evidence(told["outcomes"], bar, tuple(told["scale"])) >= math.log(1 / level)
+    return log_evidence(told["outcomes"], bar) >= math.log(1 / level)
 
 
 def _is_below(told: dict[str, Any], bar: float, level: float) -> bool:
-    """The same from the other side: the scale is turned around its middle."""
-    least, most = told["scale"]
-    turned = [least + most - one for one in told["outcomes"]]
-    return log_evidence(turned, least + most - bar, (least, most)) >= math.log(1 / level)
+    """The same from the other side."""
+    return log_evidence([1 - one for one in told["outcomes"]], 1 - bar) >= math.log(1 / level)
 
 
 def _mean(told: dict[str, Any]) -> float:

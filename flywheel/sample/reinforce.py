@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flywheel.evaluate.overoptimisation import Curve, fitted
+from flywheel.evaluate.overoptimisation import Curve, fitted, points_of
 from flywheel.process.launch import launch, write_json
 from flywheel.process.settings import build
 from flywheel.records.message import Conversation, text_of
@@ -128,7 +128,8 @@ def free(desk: Desk) -> Curve:
     desk.score("SFT", desk.checkpoint("sft_policy"))
     desk.score("DPO", desk.checkpoint("policy"))
     desk.train(TRUE, kl_limit=0.0)
-    return curve_of(desk.train(FREE, **learned(desk, kl_limit=0.0), measure_every=4)["held_out"])
+    run = desk.train(FREE, **learned(desk, kl_limit=0.0), measure_every=4)
+    return fitted(points_of(run["held_out"]))
 
 
 def learned(desk: Desk, kl_limit: float) -> dict[str, Any]:
@@ -154,12 +155,6 @@ def compared(desks: Sequence[Desk]) -> dict[str, list[Estimate]]:
         pairs = [zip(desk.scores[better], desk.scores[other], strict=True) for desk in desks]
         golds[f"{better}, less {other}"] = [average([a - b for a, b in pair]) for pair in pairs]
     return golds
-
-
-def curve_of(measured: Sequence[dict[str, float]]) -> Curve:
-    """The curve of a run that measured the gold beside the reward that it was taught by."""
-    names = ("held_out_kl_root", "held_out_reward_model_mean", "held_out_verifier_mean")
-    return fitted([tuple(one[name] for name in names) for one in measured])  # type: ignore[misc]
 
 
 def drawn(title: str, curve: Curve) -> Table:

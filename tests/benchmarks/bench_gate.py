@@ -189,7 +189,6 @@ def statistics() -> list[Measurement]:
     rate(won, groups)
     rate(even.tolist(), groups, scale=SCALE)
     bounds(won, LEVEL)
-    bounds(even, LEVEL, SCALE)
     seconds = time.process_time() - began
     return [
         Measurement(

@@ -12,7 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
+
+import pytest
 
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
@@ -35,6 +38,31 @@ def s3_server(folder: Path, **environment: str) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a server for the tests of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in KEYS.items():
+            patch.setenv(name, value)
+        with s3_server(tmp_path_factory.mktemp("s3")) as endpoint:
+            yield endpoint
+
+
+@pytest.fixture
+def s3(server: str, request: pytest.FixtureRequest) -> Any:
+    """A client of the server, and a bucket of the test's own."""
+    from s3fs import S3FileSystem
+
+    fs = S3FileSystem(endpoint_url=server, use_listings_cache=False)
+    fs.mkdir(bucket_of(request))
+    return fs
+
+
+def bucket_of(request: pytest.FixtureRequest) -> str:
+    """A name that only this test has."""
+    return f"b{abs(hash(request.node.nodeid)):x}"
 
 
 class Proxy:

@@ -54,7 +54,8 @@ MAY_IMPORT = {
     | {"flywheel.records", "flywheel.datasets", "flywheel.process", "flywheel.rollout"},
     "flywheel.promotion": GROUND | {"flywheel.lake", "flywheel.evaluate"},  # evidence, no models
     "flywheel.lineage": GROUND
-    | {"flywheel.lake", "flywheel.ingest", "flywheel.datasets", "flywheel.promotion"},
+    | {"flywheel.lake", "flywheel.ingest", "flywheel.datasets", "flywheel.promotion"}
+    | {"flywheel.models"},  # manifests of checkpoints, no torch
     "assets": None,  # the outermost room: it may import all of flywheel
 }
 

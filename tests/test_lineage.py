@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flywheel.errors import LineageError
+from flywheel.errors import LineageError, ManifestError
 from flywheel.ingest import land
 from flywheel.lake import ensure, read_folder
 from flywheel.layout import Layout
@@ -231,6 +231,14 @@ def test_records_that_are_gone_are_counted_and_not_forgotten(layout: Layout) -> 
         path.unlink()
     found = trace(layout, "g0001")
     assert found["records"] == found["records_no_longer_landed"] == 6
+
+
+def test_a_checkpoint_whose_records_are_gone_is_an_error_and_not_one_without_any(
+    layout: Layout,
+) -> None:
+    (layout.checkpoint("policy", "g0001") / "records.gz").unlink()
+    with pytest.raises(ManifestError, match=r"cannot be read from records\.gz.*restore that file"):
+        trace(layout, "g0001")
 
 
 def test_an_evaluated_answer_leads_to_its_checkpoint(layout: Layout) -> None:

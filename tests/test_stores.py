@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,9 @@ from flywheel.layout import Layout
 from flywheel.stores import StorageSettings, check_writer, restore, store_facts, upload
 from flywheel.stores.commit import newest_commit
 from flywheel.stores.store import Store
-from tests.s3_server import KEYS, Proxy, s3_server
+from tests.s3_server import Proxy, bucket_of, s3, server
+
+__all__ = ["s3", "server"]  # fixtures
 
 ROOT = Path(__file__).parent.parent
 PERSON = "ada@example.org"
@@ -38,22 +39,6 @@ print(upload(Layout(Path(sys.argv[1])), settings, log=lambda line: None).number)
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        with s3_server(tmp_path_factory.mktemp("s3")) as endpoint:
-            yield endpoint
-
-
-@pytest.fixture
-def s3(server: str, request: pytest.FixtureRequest) -> S3FileSystem:
-    fs = S3FileSystem(endpoint_url=server, use_listings_cache=False)
-    fs.mkdir(bucket_of(request))
-    return fs
-
-
 @pytest.fixture
 def settings(server: str, s3: S3FileSystem, request: pytest.FixtureRequest) -> StorageSettings:
     return StorageSettings(
@@ -64,10 +49,6 @@ def settings(server: str, s3: S3FileSystem, request: pytest.FixtureRequest) -> S
 @pytest.fixture
 def home(tmp_path: Path) -> Layout:
     return Layout(tmp_path / "home")
-
-
-def bucket_of(request: pytest.FixtureRequest) -> str:
-    return f"b{abs(hash(request.node.nodeid)):x}"
 
 
 def put(layout: Layout, name: str, *prompts: str, said: str = "r") -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +26,9 @@ from flywheel.ingest import left_alone, quarantine_reasons, read_batches, standi
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
 from flywheel.stores import StorageSettings, land_all, new_objects, upload
-from tests.s3_server import KEYS, Proxy, s3_server
+from tests.s3_server import Proxy, bucket_of, s3, s3_server, server
 
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        with s3_server(tmp_path_factory.mktemp("s3")) as endpoint:
-            yield endpoint
-
-
-@pytest.fixture
-def s3(server: str, request: pytest.FixtureRequest) -> S3FileSystem:
-    fs = S3FileSystem(endpoint_url=server, use_listings_cache=False)
-    fs.mkdir(bucket_of(request))
-    return fs
+__all__ = ["s3", "server"]  # fixtures
 
 
 @pytest.fixture
@@ -56,10 +41,6 @@ def home(tmp_path: Path) -> Layout:
     layout = Layout(tmp_path / "home")
     layout.inbox.mkdir(parents=True)
     return layout
-
-
-def bucket_of(request: pytest.FixtureRequest) -> str:
-    return f"b{abs(hash(request.node.nodeid)):x}"
 
 
 def lines(*prompts: str) -> bytes:

@@ -10,12 +10,9 @@
 Weights that are not what their manifest says end the evaluation (`ManifestError`).
 """
 
-import gzip
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from flywheel.datasets.manifest import DatasetManifest, read_split
 from flywheel.dedup.overlap import EvaluationRuns
@@ -23,7 +20,7 @@ from flywheel.evaluate.graders import Asked
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers
 from flywheel.models.load import load_tokenizer
-from flywheel.models.publish import FILE_NAME, verify
+from flywheel.models.publish import FILE_NAME, manifest_of, record_counts, verify
 from flywheel.process.content import model_hash
 from flywheel.records.message import Conversation, load, text_of
 
@@ -38,7 +35,7 @@ def verify_weights(settings: EvaluateSettings) -> None:
         ManifestError: A file is missing or was changed.
     """
     for model in (settings.sft, settings.policy, settings.reward_model, settings.champion):
-        if "content_hash" in manifest_of(model):
+        if model and manifest_of(Path(model)):
             verify(Path(model))
 
 
@@ -74,26 +71,10 @@ def _trained_on_the_test(settings: EvaluateSettings, asked: Sequence[Asked]) -> 
     return f"{len(seen)} of {len(tested)} tested records, {_few(sorted(seen))}" if seen else ""
 
 
-def manifest_of(model: str) -> dict[str, Any]:
-    """The manifest of a checkpoint of ours; empty for another model."""
-    path = Path(model) / FILE_NAME
-    try:
-        facts = json.loads(path.read_text()) if model and path.exists() else {}
-    except ValueError:
-        return {}  # not ours, or torn: then its weights have no hash to go by
-    return dict(facts) if isinstance(facts, dict) else {}
-
-
 def records_of(checkpoint: Path) -> set[str]:
     """Records that were in a step of a checkpoint, or of one that it descends from."""
-    found: set[str] = set()
-    for folder in _lineage(checkpoint)[0]:
-        name = manifest_of(str(folder)).get("records", {}).get("file")
-        if name:
-            with gzip.open(folder / name, "rt") as file:
-                lines = (line.rstrip("\n").partition("\t") for line in file)
-                found |= {uid for uid, _, times in lines if times != "0"}
-    return found
+    folders = _lineage(checkpoint)[0]
+    return {uid for one in folders for uid, times in record_counts(one) if times}
 
 
 def unknown_ancestors(checkpoint: Path) -> list[str]:
@@ -108,12 +89,12 @@ def _lineage(checkpoint: Path) -> tuple[list[Path], list[str]]:
     checkpoints beside this one; by its content in both. A hub name has none, and no records.
     """
     beside = {
-        str(manifest_of(str(path.parent)).get("content_hash")): path.parent
+        str(manifest_of(path.parent).get("content_hash")): path.parent
         for path in checkpoint.parent.parent.glob(f"*/[!.]*/{FILE_NAME}")
     }
     found, missing, waiting = [checkpoint], [], [checkpoint]
     while waiting:
-        for parent in manifest_of(str(waiting.pop())).get("parents", ()):
+        for parent in manifest_of(waiting.pop()).get("parents", ()):
             content, folder = parent.get("content_hash"), Path(parent["model"])
             if not content:
                 continue

@@ -18,7 +18,6 @@ from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders import BY_REWARD, Asked, score_all
 from flywheel.evaluate.invariants import (
     broken_invariants,
-    manifest_of,
     unknown_ancestors,
     verify_weights,
 )
@@ -29,6 +28,7 @@ from flywheel.evaluate.reward import measure_reward
 from flywheel.evaluate.settings import DEMONSTRATIONS_FRAC, EvaluateSettings
 from flywheel.evaluate.stats import outcomes, ratio
 from flywheel.evaluate.versus import Answers, compare, plainly
+from flywheel.models.publish import manifest_of
 from flywheel.process.clock import pieces
 from flywheel.process.content import model_hash
 from flywheel.process.worker import start, use_threads
@@ -69,7 +69,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     policy["grader"] = asked[0].grader if len({one.grader for one in asked}) == 1 else "several"
     policy["greedy"] = compare(greedy, greedy_used, settings)
     policy["proxy"] = proxy_of(answers, used, reward, settings)
-    policy["turn"] = turn_of(manifest_of(settings.policy))
+    policy["turn"] = turn_of(manifest_of(Path(settings.policy)))
     result |= {
         "policy": policy,
         "broken_invariants": broken_invariants(settings, asked, answers["policy"]),

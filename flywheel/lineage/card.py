@@ -7,6 +7,7 @@ from typing import Any
 
 from flywheel.layout import Layout
 from flywheel.lineage.trace import trace
+from flywheel.models.publish import manifest_of
 from flywheel.promotion import latest_decision
 
 HOUR = 3600.0
@@ -30,7 +31,7 @@ def write_card(
     """
     found = trace(layout, f"generation:{generation}")
     folder = layout.checkpoint("policy", generation)
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = manifest_of(folder)
     evaluation = _read(layout.evaluation(generation) / "result.json")
     decision = latest_decision(layout, generation) or {}
     text = "\n\n".join(

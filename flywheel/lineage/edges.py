@@ -5,8 +5,6 @@ can be thrown away at any time. One file per dataset and per checkpoint, its edg
 their record: a question about one record reads the few row groups that may hold it.
 """
 
-import gzip
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import FlywheelError
 from flywheel.lake import LINEAGE, ensure, write_table
 from flywheel.layout import Layout
+from flywheel.models.publish import manifest_of, record_counts
 
 CHECKPOINT_RECORDS, DATASET_RECORDS = "checkpoint_records", "dataset_records"
 MANIFEST = "manifest.json"
@@ -49,27 +48,13 @@ def refresh(layout: Layout) -> int:
 def manifests(layout: Layout) -> Iterator[tuple[str, Path, dict[str, Any]]]:
     """Id (`policy/g0001`), folder and manifest of every published checkpoint."""
     for path in sorted((layout.artifacts / "checkpoints").glob(f"*/[!.]*/{MANIFEST}")):
-        try:
-            facts = json.loads(path.read_text())
-        except ValueError:
-            continue  # torn: the checkpoint is to be trained again, and nothing uses it
-        if isinstance(facts, dict) and "content_hash" in facts:  # else it is not ours
+        if facts := manifest_of(path.parent):  # torn or foreign ones are used by nothing
             yield id_of(path.parent), path.parent, facts
 
 
 def id_of(folder: Path) -> str:
     """How a dataset or checkpoint is called: its kind, and its own name."""
     return f"{folder.parent.name}/{folder.name}"
-
-
-def record_counts(folder: Path, facts: dict[str, Any]) -> list[tuple[str, int]]:
-    """Records of a checkpoint with the times that each was in a step, by its manifest."""
-    name = facts.get("records", {}).get("file")
-    if not name or not (folder / name).exists():
-        return []
-    with gzip.open(folder / name, "rt") as file:
-        lines = (line.rstrip("\n").partition("\t") for line in file)
-        return [(uid, int(times or 0)) for uid, _, times in lines]
 
 
 def _checkpoints(layout: Layout) -> Iterator[tuple[Path, Path]]:
@@ -92,8 +77,7 @@ def _place(folder: Path, name: str, content: str) -> Path:
 
 
 def _of_checkpoint(folder: Path) -> pa.Table:
-    facts = json.loads((folder / MANIFEST).read_text())
-    edges = sorted(record_counts(folder, facts))
+    edges = sorted(record_counts(folder))
     uids, times = zip(*edges, strict=True) if edges else ((), ())
     return _edges(CHECKPOINT_RECORDS, uids, checkpoint_id=id_of(folder), times_seen=times)
 

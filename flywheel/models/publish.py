@@ -1,5 +1,6 @@
 """A checkpoint on disk: written aside, hashed, described, then put in place by one rename."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -94,6 +95,36 @@ def verify(folder: Path) -> dict[str, Any]:
                 f"{folder / name} is not what {FILE_NAME} says: changed or torn; train it again"
             )
     return manifest
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint of ours; empty for another model, and where it is torn."""
+    path = folder / FILE_NAME
+    try:
+        facts = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) and "content_hash" in facts else {}
+
+
+def record_counts(folder: Path) -> list[tuple[str, int]]:
+    """Records behind a checkpoint, with the times that each was in a step; by its manifest.
+
+    Raises:
+        ManifestError: The manifest names a file of records that is not there.
+    """
+    name = manifest_of(folder).get("records", {}).get("file")
+    if not name:
+        return []
+    try:
+        with gzip.open(folder / name, "rt") as file:
+            lines = (line.rstrip("\n").partition("\t") for line in file)
+            return [(uid, int(times or 0)) for uid, _, times in lines]
+    except (OSError, EOFError, ValueError) as error:
+        raise ManifestError(
+            f"what {folder} was trained on cannot be read from {name}: {error}; restore that file, "
+            f"or train it again"
+        ) from error
 
 
 def _sha256(path: Path) -> str:

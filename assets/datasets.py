@@ -20,7 +20,7 @@ from assets.partitions import generations
 from assets.resources import Home
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import FlywheelError
-from flywheel.evaluate.trials import reliability
+from flywheel.evaluate.trials import reliability_of
 from flywheel.warehouse import freeze, groups_in_two_splits, newest_batch_number
 
 DATASETS = {
@@ -143,9 +143,7 @@ def _dataset(name: str, mart: dg.AssetKey, row_key: str, description: str) -> dg
 
 def _metadata(manifest: DatasetManifest, directory: Path) -> dict[str, Any]:
     some_split = directory / next(iter(manifest.files))  # they all have the same columns
-    told = (
-        {"reliability": _reliability(directory, manifest)} if manifest.name == "trajectory" else {}
-    )
+    told = {"reliability": _reliability(directory)} if manifest.name == "trajectory" else {}
     return {
         **told,
         "dagster/row_count": manifest.rows,
@@ -161,21 +159,11 @@ def _metadata(manifest: DatasetManifest, directory: Path) -> dict[str, Any]:
     }
 
 
-def _reliability(directory: Path, manifest: DatasetManifest) -> dg.MetadataValue:
-    """pass@k and pass^k of the attempts that have a task and an outcome."""
-    tables = [
-        pq.read_table(directory / one, columns=["task_id", "outcome"]) for one in manifest.files
-    ]
-    rows = [row for table in tables for row in table.to_pylist()]
-    rows = [row for row in rows if row["task_id"] and row["outcome"] not in (None, "unscored")]
-    if not rows:
-        return dg.MetadataValue.text("no attempt has a task and an outcome")
-    told = reliability(
-        [row["task_id"] for row in rows], [row["outcome"] == "passed" for row in rows]
-    )
+def _reliability(directory: Path) -> dg.MetadataValue:
+    """pass@k and pass^k as a table."""
     lines = [
         f"| {one['k']} | {one['tasks']} | {one['pass_at']:.3f} | {one['pass_all']:.3f} |"
-        for one in told
+        for one in reliability_of(directory)
     ]
     return dg.MetadataValue.md(
         "| k | tasks | pass@k | pass^k |\n|--|--|--|--|\n" + "\n".join(lines)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.trials import pass_all, pass_at, reliability
+from flywheel.evaluate.trials import pass_all, pass_at, reliability, reliability_of
+from tests.models_for_tests import freeze
 
 TAU = Path(__file__).parents[2] / "shared" / "data" / "tau_bench" / "gpt-4o-airline.json"
 
@@ -30,6 +31,19 @@ def test_tasks_weigh_alike_and_those_with_too_few_attempts_say_nothing() -> None
     assert len(reliability(tasks, [True] * 7)) == 1  # the fewest attempts: one
     low, high = rows[0]["pass_all_ci"]
     assert low < 0.5 < high
+
+
+def test_a_frozen_dataset_tells_of_the_attempts_that_have_a_task_and_an_outcome(
+    tmp_path: Path,
+) -> None:
+    def attempt(task: str | None, outcome: str | None) -> dict[str, str | None]:
+        return {"task_id": task, "outcome": outcome}
+
+    told = [attempt("a", "passed"), attempt("a", "truncated"), attempt("b", "failed")]
+    left = [attempt(None, "passed"), attempt("a", "unscored"), attempt("c", None)]
+    (row,) = reliability_of(Path(freeze(tmp_path / "some", train=told, test=left)))
+    assert (row["k"], row["tasks"], row["pass_all"]) == (1, 2, 0.25)
+    assert reliability_of(Path(freeze(tmp_path / "none", test=left))) == []
 
 
 def test_nothing_attempted_is_no_zero() -> None:

@@ -9,8 +9,10 @@ intervals are resampled over: attempts at one task are no further tasks.
 from collections import defaultdict
 from collections.abc import Sequence
 from math import comb
+from pathlib import Path
 from typing import Any
 
+from flywheel.datasets.manifest import DatasetManifest, read_split
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.stats import rate
 
@@ -23,6 +25,22 @@ def pass_at(k: int, passed: int, attempts: int) -> float:
 def pass_all(k: int, passed: int, attempts: int) -> float:
     """Chance that all of k attempts pass."""
     return comb(passed, k) / comb(attempts, k)
+
+
+def reliability_of(dataset: Path) -> list[dict[str, Any]]:
+    """`reliability` of a frozen dataset of trajectories: of those with a task and an outcome.
+
+    Raises:
+        ManifestError: The dataset is not what was frozen.
+    """
+    splits = DatasetManifest.load(dataset).rows_by_split
+    rows = [row for split in splits for row in read_split(dataset, split).to_pylist()]
+    scored = [row for row in rows if row["task_id"] and row["outcome"] not in (None, "unscored")]
+    if not scored:
+        return []
+    return reliability(
+        [row["task_id"] for row in scored], [row["outcome"] == "passed" for row in scored]
+    )
 
 
 def reliability(

@@ -11,14 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from flywheel.datasets.render import Rendered
 from flywheel.errors import SettingsError, ShapeError
-from flywheel.models.load import load_causal
-from flywheel.models.logps import ResponseLogps
 from flywheel.train.config_policy import BETAS, WITHOUT_REFERENCE, DpoSettings
-from flywheel.train.data import Group, Pair
-from flywheel.train.dpo import Judged, preferred, run
-from flywheel.train.engine import Engine
+from flywheel.train.dpo import run
 from flywheel.train.preference_losses import VARIANTS, Logps, Shape, pair_losses
 from tests.models_for_tests import preferences, tiny
 
@@ -152,92 +147,9 @@ def test_a_loss_takes_the_numbers_of_its_paper_unless_told_otherwise() -> None:
     assert of(loss="robust", label_smoothing=0.3).label_smoothing == 0.3
 
 
-# ---------------------------------------------------------------- the same model and text as TRL
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> str:
     return tiny(tmp_path_factory.mktemp("base"))
-
-
-PROMPTS = [[1, 4], [1, 5, 6, 7], [1, 8]]
-CHOSEN = [[5, 6, 2], [7, 8, 9, 5, 2], [6, 2]]
-REJECTED = [[9, 8, 7, 6, 2], [5, 2], [4, 9, 2]]
-REFERENCE = [(-7.0, -9.0), (-12.0, -4.0), (-5.0, -6.5)]
-
-
-def judged() -> list[Judged]:
-    return [
-        Judged(
-            Group([Rendered(p + c, len(p)), Rendered(p + r, len(p))], [Pair(0, 1, 1.0, 1.0)], ()),
-            reference,
-        )
-        for p, c, r, reference in zip(PROMPTS, CHOSEN, REJECTED, REFERENCE, strict=True)
-    ]
-
-
-def ours(base: str, **chosen: Any) -> float:
-    settings = DpoSettings(model=base, dataset="", output="", zero_stage=0, **chosen)
-    engine = Engine(ResponseLogps(load_causal(base)), settings)
-    pairs = judged()
-    return float(preferred(settings).loss(engine, pairs)[0]) / len(pairs)
-
-
-@pytest.fixture(scope="module")
-def peer(base: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
-
-    from flywheel.models.load import load_tokenizer
-
-    rows = [{"prompt": "say", "chosen": "red it", "rejected": "blue it"}] * 2
-    config = DPOConfig(
-        output_dir=str(tmp_path_factory.mktemp("trl")),
-        use_cpu=True,
-        bf16=False,
-        report_to=[],
-        precompute_ref_log_probs=True,
-        gradient_checkpointing=False,
-    )
-    return DPOTrainer(
-        load_causal(base),
-        args=config,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=load_tokenizer(base),
-    )
-
-
-@pytest.mark.parametrize(
-    ("name", "theirs"),
-    [
-        ("sigmoid", "sigmoid"),
-        ("robust", "robust"),
-        ("ipo", "ipo"),
-        ("hinge", "hinge"),
-        ("length_normalised", "sigmoid_norm"),
-    ],
-)
-def test_trl_finds_the_same_loss_on_the_same_model_and_text(
-    base: str, peer: Any, name: str, theirs: str
-) -> None:
-    from trl.trainer.dpo_trainer import DataCollatorForPreference
-
-    rows = [
-        {
-            "prompt_ids": p,
-            "chosen_ids": c,
-            "rejected_ids": r,
-            "ref_chosen_logps": reference[0],
-            "ref_rejected_logps": reference[1],
-        }
-        for p, c, r, reference in zip(PROMPTS, CHOSEN, REJECTED, REFERENCE, strict=True)
-    ]
-    batch = DataCollatorForPreference(pad_token_id=0)(rows)
-    peer.loss_types, peer.loss_weights, peer.beta = [theirs], [1.0], BETA
-    peer.label_smoothing = NOISE if name == "robust" else 0.0
-    chosen = {"label_smoothing": NOISE} if name == "robust" else {}
-    found = ours(base, loss=name, beta=BETA, **chosen)
-    assert found == pytest.approx(float(peer.compute_loss(peer.model, batch)), abs=2e-6)
 
 
 def test_trl_finds_the_same_conservative_simpo_and_orpo() -> None:

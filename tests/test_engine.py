@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ def steps_of(engine: Engine, count: int = 5, first: int = 0) -> list[tuple[float
     for step in range(first, first + count):
         ids, targets = batch(step)
         loss = 0.0
-        for part in (slice(0, 1), slice(1, 4)):
+        for part in CUT:
             nats = -engine(ids[part], targets[part]).sum()
             engine.backward(nats, float(targets.sum()))
             loss += float(nats) / float(targets.sum())
@@ -68,10 +68,14 @@ def steps_of(engine: Engine, count: int = 5, first: int = 0) -> list[tuple[float
     return found
 
 
-def plain_steps(module: Any, dtype: torch.dtype = torch.float32) -> list[tuple[float, float]]:
-    """Five such steps in plain torch: over whole batches in fp32; in bf16, whose rounding depends
-    on the cut, over the same one, with fp32 copies of the weights."""
-    cut = (slice(0, 4),) if dtype == torch.float32 else (slice(0, 1), slice(1, 4))
+WHOLE, CUT, ROWS = (slice(0, 4),), (slice(0, 1), slice(1, 4)), [slice(n, n + 1) for n in range(4)]
+
+
+def plain_steps(
+    module: Any, dtype: torch.dtype = torch.float32, cut: Sequence[slice] = WHOLE
+) -> list[tuple[float, float]]:
+    """Five such steps in plain torch, in bf16 with fp32 copies of the weights; its rounding depends
+    on how a batch is cut."""
     for weight in module.parameters():  # buffers stay in fp32, rotary frequencies among them
         weight.data = weight.data.to(dtype)
     weights = [weight for weight in module.parameters() if weight.requires_grad]
@@ -113,11 +117,35 @@ def test_five_steps_are_those_of_plain_torch_at_every_stage(
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_bf16_weights_learn_what_plain_torch_learns_with_fp32_copies(base: str, stage: int) -> None:
-    expected = plain_steps(ResponseLogps(load_causal(base)), dtype=torch.bfloat16)
+    expected = plain_steps(ResponseLogps(load_causal(base)), torch.bfloat16, CUT)
     engine = Engine(ResponseLogps(load_causal(base)), settings(zero_stage=stage, precision="bf16"))
     assert next(engine.engine.module.parameters()).dtype == torch.bfloat16
     found = steps_of(engine)
     assert [one[0] for one in found] == pytest.approx([one[0] for one in expected], rel=5e-4)
+
+
+def test_stage_3_puts_no_whole_module_on_a_device_and_writes_one_from_the_host(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound, moved = torch.nn.Module.to, []
+
+    def to(module: torch.nn.Module, *arguments: Any, **named: Any) -> torch.nn.Module:
+        moved.append(type(module).__name__)
+        return sound(module, *arguments, **named)
+
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    Engine(ResponseLogps(load_causal(base)), settings(zero_stage=2))
+    assert "ResponseLogps" in moved  # how DeepSpeed places what is not sharded
+    moved.clear()
+    module = ResponseLogps(load_causal(base))
+    before = {name: weight.clone() for name, weight in module.named_parameters()}
+    engine = Engine(module, settings(zero_stage=3))
+    assert "ResponseLogps" not in moved
+    with engine.written():
+        for name, weight in module.named_parameters():
+            assert torch.equal(weight, before[name]) and weight.device.type == "cpu"
+    assert all(weight.numel() == 0 for weight in module.parameters())
+    assert steps_of(engine, 1)[0][0] > 0  # and training goes on
 
 
 @pytest.mark.parametrize("stage", [2, 3])
@@ -143,7 +171,7 @@ def test_two_engines_take_turns_in_one_process(base: str, stage: int) -> None:
     found = []
     for step in range(5):
         ids, targets = batch(step)
-        for part in (slice(0, 1), slice(1, 4)):
+        for part in CUT:
             for engine in (one, two):
                 nats = -engine(ids[part], targets[part]).sum()
                 engine.backward(nats, float(targets.sum()))
@@ -276,10 +304,20 @@ def test_two_processes_take_the_steps_of_plain_torch(
     base: str, tmp_path: Path, stage: int, offload: bool, checkpointing: bool
 ) -> None:
     expected = plain_steps(ResponseLogps(load_causal(base)))
-    found = jobs("steps", tmp_path, base, stage, int(offload), int(checkpointing))
+    found = jobs("steps", tmp_path, base, stage, int(offload), int(checkpointing), "fp32")
     for one in found:
         assert one["norms"] == pytest.approx([norm for _, norm in expected], rel=2e-6)
         assert one["losses"] == pytest.approx([loss for loss, _ in expected], abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_two_processes_with_bf16_weights_learn_what_plain_torch_learns(
+    base: str, tmp_path: Path, stage: int
+) -> None:
+    expected = plain_steps(ResponseLogps(load_causal(base)), torch.bfloat16, ROWS)
+    for one in jobs("steps", tmp_path, base, stage, 0, 0, "bf16"):
+        assert one["losses"] == pytest.approx([loss for loss, _ in expected], rel=5e-4)
 
 
 def test_a_run_needs_no_compiler(base: str, tmp_path: Path) -> None:

@@ -217,7 +217,9 @@ def canaries(folder: Path) -> dict[str, list[str]]:
     }
 
 
-def steps(folder: Path, base: Path, stage: str, offload: str, checkpointing: str) -> list[Any]:
+def steps(
+    folder: Path, base: Path, stage: str, offload: str, checkpointing: str, precision: str
+) -> list[Any]:
     """Losses and norms of two ranks that share the rows of each step."""
     from flywheel.models.load import load_causal
     from flywheel.models.logps import ResponseLogps
@@ -231,6 +233,7 @@ def steps(folder: Path, base: Path, stage: str, offload: str, checkpointing: str
                 zero_stage=int(stage),
                 offload=offload == "1",
                 checkpointing=checkpointing == "1",
+                precision=precision,
             ),
         )
         losses, norms = [], []

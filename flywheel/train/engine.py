@@ -13,7 +13,6 @@ import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,8 @@ from flywheel.train.engine_config import (
     keeps_bf16,
     stage_of,
 )
-from flywheel.train.ranks import barrier, shared_clock, summed
+from flywheel.train.ranks import barrier, own_device, shared_clock, summed
+from flywheel.train.sharding import shard, whole_on_device, whole_on_host
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # torch's names of Adam's
 WEIGHT = "weight"
@@ -68,11 +68,12 @@ class Engine:
         self._named = {n: w for n, w in module.named_parameters() if w.requires_grad}
         self.trained, self._trainable = list(self._named), list(self._named.values())
         self.trained_parameters = sum(weight.numel() for weight in self._trainable)
+        config = deepspeed_config(self.settings, self.parameters)
         with _silent():
+            if self.stage == 3:
+                shard(deepspeed.zero, module, config, own_device())
             self.engine, self.optimizer, _, _ = deepspeed.initialize(
-                model=module,
-                model_parameters=self._trainable,
-                config=deepspeed_config(self.settings, self.parameters),
+                model=module, model_parameters=self._trainable, config=config
             )
         self.device = self.engine.device
         self.times_seen: Counter[str] = Counter()
@@ -190,20 +191,20 @@ class Engine:
         rank calls it, the first writes, and holds one file's worth in memory. Frozen weights and
         buffers are not written: they are as the recipe loads them.
         """
-        shard: dict[str, torch.Tensor] = {}
+        held: dict[str, torch.Tensor] = {}
         size = files = 0
         self._make_moments()
         for name in self._named:
             for moment in (None, *MOMENTS):
                 value = self.whole(name, moment)
                 if rank() == 0:
-                    shard[f"{moment or WEIGHT}/{name}"] = value.to("cpu", copy=True).contiguous()
+                    held[f"{moment or WEIGHT}/{name}"] = value.to("cpu", copy=True).contiguous()
                     size += value.numel() * value.element_size()
             if size > SHARD_BYTES:
-                _write(shard, folder, files)
-                shard, size, files = {}, 0, files + 1
+                _write(held, folder, files)
+                held, size, files = {}, 0, files + 1
         if rank() == 0:
-            _write(shard, folder, files)
+            _write(held, folder, files)
             facts = {"adam_steps": self.adam_steps, "times_seen": self.times_seen}
             (folder / "engine.json").write_text(json.dumps(facts))
 
@@ -231,34 +232,26 @@ class Engine:
             )
         self.times_seen = Counter(facts["times_seen"])
 
-    @contextlib.contextmanager
-    def gathered(self) -> Iterator[None]:
+    def gathered(self) -> contextlib.AbstractContextManager[None]:
         """Within it every rank sees whole parameters, at any stage, and passes through them alone.
 
-        At stage 3 every pass shards the parameters again, with all ranks taking part: ranks that
-        sample responses of different lengths would wait for each other for ever. So the hooks
-        that do it are taken off, and put back.
+        At stage 3 the whole module lies on each device then.
         """
         if self.stage < 3:
-            yield
-            return
-        offload = self.engine.optimizer.parameter_offload
-        with _deepspeed().zero.GatheredParameters(list(self.engine.module.parameters())):
-            for parameter in self.engine.module.parameters():
-                parameter.ds_active_sub_modules.clear()
-            for hook in (*offload.forward_hooks, *offload.backward_hooks):
-                hook.remove()
-            offload.forward_hooks, offload.backward_hooks = [], []
-            try:
-                yield
-            finally:
-                offload._register_deepspeed_module(offload.module)
+            return contextlib.nullcontext()
+        return whole_on_device(_deepspeed().zero, self.engine)
+
+    def written(self) -> contextlib.AbstractContextManager[None]:
+        """Within it the first rank sees whole parameters, which at stage 3 the host holds."""
+        if self.stage < 3:
+            return contextlib.nullcontext()
+        return whole_on_host(_deepspeed().zero, self.engine.module)
 
 
-def _write(shard: dict[str, torch.Tensor], folder: Path, number: int) -> None:
+def _write(tensors: dict[str, torch.Tensor], folder: Path, number: int) -> None:
     if rank() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(shard, folder / f"engine-{number:05d}.safetensors")
+        save_file(tensors, folder / f"engine-{number:05d}.safetensors")
 
 
 def _deepspeed() -> Any:

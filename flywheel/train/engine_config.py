@@ -89,6 +89,7 @@ def deepspeed_config(settings: RunSettings, parameters: int) -> dict[str, Any]:
         "steps_per_print": 10**9,
         "zero_optimization": zero,
         "data_types": {"grad_accum_dtype": "fp32"},
+        "communication_data_type": "fp32",  # else bf16 gradients are summed over ranks in bf16
         **(
             {"bf16": {"enabled": True, "check_grad_overflow": True}}
             if settings.precision == "bf16"

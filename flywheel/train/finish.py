@@ -70,7 +70,7 @@ def finish(
             packed.write("".join(f"{line}\n" for line in lines).encode())
 
     content_hash = ""
-    with engine.gathered():
+    with engine.written():
         if rank() == 0:
             content_hash = publish(output, write_all, facts)["content_hash"]
     barrier()

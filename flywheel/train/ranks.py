@@ -16,12 +16,16 @@ def barrier() -> None:
         torch.distributed.barrier()
 
 
+def own_device() -> torch.device:
+    """The device of this process."""
+    return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+
+
 def summed(values: list[float]) -> list[float]:
     """Sum numbers over all processes."""
     if world() == 1:
         return values
-    device = torch.device("cuda", local_rank()) if torch.cuda.is_available() else "cpu"
-    total = torch.tensor(values, dtype=torch.float64, device=device)
+    total = torch.tensor(values, dtype=torch.float64, device=own_device())
     torch.distributed.all_reduce(total)
     return total.tolist()
 

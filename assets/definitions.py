@@ -6,6 +6,7 @@ import dagster as dg
 
 from assets import (
     automation,
+    champion,
     collection,
     datasets,
     documentation,
@@ -25,7 +26,7 @@ assembled = dg.Definitions(
     assets=dg.load_assets_from_modules(
         [
             *(landing, stores, transform, quality, labels, documentation),
-            *(datasets, training, evaluation, promotion, lineage, collection),
+            *(datasets, training, evaluation, promotion, champion, lineage, collection),
         ]
     ),
     asset_checks=[documentation.source_freshness],
@@ -36,13 +37,15 @@ assembled = dg.Definitions(
         automation.turn,
         automation.step_reward,
         stores.upload_lake,
-        promotion.judge_challenger,
-        promotion.rollback_champion,
+        champion.after_the_word,
+        champion.judge_challenger,
+        champion.rollback_champion,
     ],
     sensors=[
         automation.new_files_in_the_inbox,
         automation.enough_new_feedback,
         automation.alert_on_failure,
+        champion.word_of_a_person,
         stores.changes_not_in_the_store,
     ],
     schedules=[automation.nightly_build, automation.weekly_turn],

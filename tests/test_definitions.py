@@ -92,6 +92,7 @@ def test_schedules_and_sensors_run_with_the_daemon() -> None:
         "enough_new_feedback",
         "alert_on_failure",
         "changes_not_in_the_store",
+        "word_of_a_person",
         "nightly_build",
         "weekly_turn",
     }

@@ -76,7 +76,7 @@ class ServedLog:
                 self._file = -1
 
     def _open(self) -> None:
-        """Today's file; what a kill left torn in it is ended, so that the next line stands alone."""
+        """Today's file; what a kill left torn in it gets an end, so that the next line stands."""
         path = self._folder / f"{name_of(datetime.now(UTC))}.jsonl"
         if path == self._path and self._file >= 0:
             return

@@ -37,6 +37,10 @@ def add_commands(add: Callable[..., argparse.ArgumentParser], home: Callable[[],
 
     add("docs", partial(document, home), "write dbt's pages of every model and column, as one file")
 
+    served = add("serve", partial(serve, home), "answer as the champion, on loopback, and log it")
+    served.add_argument("--port", type=int, default=8000)
+    served.add_argument("--host", default="127.0.0.1", help="nobody is asked who he is: keep it")
+
     model = add(
         "fetch-model", partial(fetch, home), "write SmolLM2-135M-Instruct as a Hugging Face folder"
     )
@@ -89,6 +93,20 @@ def document(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.json:
         print(f"open {where.layout.dbt_docs}")
     return {"page": str(where.layout.dbt_docs)}
+
+
+def serve(home: Any, arguments: argparse.Namespace) -> None:
+    """Answer until interrupted."""
+    from flywheel.privacy import Policy
+    from flywheel.process.settings import build
+    from flywheel.serve.app import serve as answer
+    from flywheel.serve.settings import ServeSettings
+
+    where = home()
+    settings = build(ServeSettings, where.settings("serve"))
+    personal = Policy.of_settings(where.settings("personal_data"))
+    print(f"the champion answers at http://{arguments.host}:{arguments.port}/v1", file=sys.stderr)
+    answer(where.layout, settings, personal, host=arguments.host, port=arguments.port)
 
 
 def fetch(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -25,7 +25,7 @@ the line after it stands on its own.
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,12 +114,16 @@ class Rows:
     def of(self, path: Path) -> Iterator[Row]:
         """The lines of one file."""
         with path.open("rb") as file:
-            for line in file:
-                row = _parsed(line)
-                if row is not None:
-                    yield row
-                elif line.strip():
-                    self.torn += 1
+            yield from self.parsed(file)
+
+    def parsed(self, lines: Iterable[bytes]) -> Iterator[Row]:
+        """Lines as rows."""
+        for line in lines:
+            row = _parsed(line)
+            if row is not None:
+                yield row
+            elif line.strip():
+                self.torn += 1
 
 
 def find_row(folder: Path, names: Sequence[str], response_id: str) -> Row | None:
@@ -142,3 +146,11 @@ def _parsed(line: bytes) -> Row | None:
     except ValueError:
         return None
     return row if isinstance(row, dict) else None
+
+
+def whole_lines(path: Path, offset: int) -> bytes:
+    """The lines of a file from a place on, without one that is still being written."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
+    return data[: data.rfind(b"\n") + 1]

@@ -13,7 +13,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.documentation import LANDED_LATELY
-from assets.keys import DBT_DOCS, STEP_REWARD_MODEL
+from assets.keys import DBT_DOCS, SERVING_STAGE, STEP_REWARD_MODEL
 from assets.partitions import add, generations, name_after, ordered
 from assets.resources import Home
 from assets.storage import end_dead_runs
@@ -58,7 +58,7 @@ document_warehouse = dg.define_asset_job(
 turn = dg.define_asset_job(
     "turn",
     selection=dg.AssetSelection.all()
-    - dg.AssetSelection.assets(STEP_REWARD_MODEL, DBT_DOCS)
+    - dg.AssetSelection.assets(STEP_REWARD_MODEL, DBT_DOCS, SERVING_STAGE)
     - FRESHNESS,
     description="One whole turn of the wheel: a new generation from landing to promotion.",
 )

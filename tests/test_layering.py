@@ -60,7 +60,7 @@ MAY_IMPORT = {
     "flywheel.serve": GROUND
     | {"flywheel.lake", "flywheel.records", "flywheel.datasets", "flywheel.privacy"}
     | {"flywheel.ingest", "flywheel.models", "flywheel.rollout", "flywheel.evaluate"}
-    | {"flywheel.promotion", "flywheel.lineage"},  # answers, logs them, hands feedback to landing
+    | {"flywheel.promotion", "flywheel.lineage", "flywheel.process"},  # answers, logs, is judged
     "flywheel.lineage": GROUND
     | {"flywheel.lake", "flywheel.ingest", "flywheel.datasets", "flywheel.promotion"}
     | {"flywheel.models"},  # manifests of checkpoints, no torch

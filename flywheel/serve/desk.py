@@ -20,7 +20,7 @@ from flywheel.datasets.render import render_prompt
 from flywheel.errors import FlywheelError, ServeError, SettingsError
 from flywheel.ingest.keys import prompt_key
 from flywheel.records.message import Conversation
-from flywheel.rollout import Response, sample_ids
+from flywheel.rollout import Response
 from flywheel.serve.asked import CHAMPION, Asked, Refused
 from flywheel.serve.engine import Engine, Job, Loaded
 from flywheel.serve.ids import Names
@@ -178,8 +178,7 @@ class Desk:
             started = time.monotonic()
             tokenizer, seed = stand.staged.policy.tokenizer, secrets.randbits(31)
             ids = render_prompt(tokenizer, asked.messages)
-            ((response,),) = sample_ids(
-                stand.staged.policy,
+            (response,) = stand.staged.sample(
                 [ids],
                 temperature=asked.temperature,
                 max_new_tokens=asked.max_tokens,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flywheel.errors import FlywheelError, ServeError
+from flywheel.process.worker import use_threads
 from flywheel.rollout import Policy, Response, ServerPolicy, sample_ids
 
 IDLE_SECONDS = 0.05  # how late it is seen that something was handed in behind
@@ -26,6 +27,12 @@ class Loaded:
     generation: str
     content_hash: str
     policy: Policy | ServerPolicy
+
+    def sample(self, prompts: Sequence[Sequence[int]], **options: Any) -> list[Response]:
+        """One answer to each prompt; with one thread where the model is small."""
+        if isinstance(self.policy, Policy):
+            use_threads(sum(one.numel() for one in self.policy.model.parameters()), 0)
+        return [one for (one,) in sample_ids(self.policy, prompts, **options)]
 
 
 @dataclass(slots=True)
@@ -110,8 +117,7 @@ def _answer(jobs: Sequence[Job]) -> None:
     """
     one = jobs[0]
     try:
-        answers = sample_ids(
-            one.loaded.policy,
+        answers = one.loaded.sample(
             [job.ids for job in jobs],
             temperature=one.temperature,
             max_new_tokens=one.max_tokens,
@@ -127,5 +133,5 @@ def _answer(jobs: Sequence[Job]) -> None:
         for job in jobs:
             job.answer.set_exception(error)
     else:
-        for job, (answer,) in zip(jobs, answers, strict=True):
+        for job, answer in zip(jobs, answers, strict=True):
             job.answer.set_result(answer)

@@ -6,7 +6,8 @@ by one author of a stated kind. What is said again under the same key is the sam
 
 It is a line of `var/served/feedback/<date>-<pid>.jsonl`: feedback_id, at, response_id, author,
 author_kind, what, value, `is_own` (the author is whom the response answered), generation,
-content_hash and stage of the response, `record` for landing, and `withheld`: why there is none.
+content_hash, stage and propensity of the response, `answered_at`, `record` for landing, and
+`withheld`: why there is none.
 From there it goes to `var/inbox/served/`, as records of our own format. Nothing goes straight to
 training.
 """
@@ -124,6 +125,8 @@ class Feedback:
             "generation": answered["generation"],
             "content_hash": answered["content_hash"],
             "stage": answered["stage"],
+            "propensity": answered["propensity"],
+            "answered_at": answered["at"],
             "record": record,
             "withheld": withheld,
             "digest": digest,

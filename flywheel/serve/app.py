@@ -16,7 +16,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -53,7 +53,7 @@ class Endpoint:
         self._layout, self._settings = layout, settings
         self._names, screen = Names(layout), Screen(layout, personal)
         self._engine, self._watch = Engine(settings.most_waiting), Watch(layout, settings)
-        self._desk = Desk(
+        self.desk = Desk(
             settings,
             names=self._names,
             screen=screen,
@@ -81,14 +81,14 @@ class Endpoint:
             for thread in threads:
                 await asyncio.to_thread(thread.join)
             await asyncio.to_thread(self._engine.close)
-            self._desk.log.close()
+            self.desk.log.close()
             self._feedback.close()
             await asyncio.to_thread(hand_over)
 
     async def complete(self, request: Request) -> Response:
         """POST /v1/chat/completions."""
         asked = asked_of(await self._body(request), self._settings)
-        answer = await self._desk.answer(asked, request.is_disconnected)
+        answer = await self.desk.answer(asked, request.is_disconnected)
         if answer is None:
             return Response(status_code=CLOSED)
         headers = {
@@ -96,7 +96,7 @@ class Endpoint:
             "x-flywheel-checkpoint": f"policy/{answer.row['generation']}",
         }
         if asked.stream:
-            events = self._stream(answer, asked)
+            events = self.stream(answer, asked)
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
         message = {"role": "assistant", "content": answer.response.text, "refusal": None}
         choice = {
@@ -108,7 +108,8 @@ class Endpoint:
         body = _head("chat.completion", answer) | {"choices": [choice], "usage": _usage(answer)}
         return JSONResponse(body, headers=headers)
 
-    async def _stream(self, answer: Answer, asked: Asked) -> AsyncIterator[str]:
+    async def stream(self, answer: Answer, asked: Asked) -> AsyncGenerator[str, None]:
+        """An answer as events; where it is not seen to its end, that is written down."""
         head = _head("chat.completion.chunk", answer)
         whole = False
 
@@ -128,7 +129,7 @@ class Endpoint:
             whole = True
         finally:
             if not whole:
-                self._desk.cut_off(answer)
+                self.desk.cut_off(answer)
 
     async def models(self, request: Request) -> Response:
         """GET /v1/models."""

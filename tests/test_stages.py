@@ -37,6 +37,7 @@ from flywheel.serve.online import (
     shadow_outcomes,
 )
 from flywheel.serve.settings import ServeSettings
+from tests.benchmarks.canaries import HALF, by_z, entry_of, fates, said
 from tests.test_promotion import enter, hash_of, holder, lay
 
 BOTH = ["shadow", "canary"]
@@ -139,36 +140,6 @@ def test_stages_are_set_by_name_and_in_order() -> None:
             ServeSettings(stages=wrong)
 
 
-def entry_of(stage: str, at: str = "2026-01-01T00:00:00+00:00") -> Entry:
-    facts = {"number": 2, "at": at, "action": "PROMOTE", "generation": "g0002", "reasons": []}
-    facts |= {"by": "gate", "awaiting": False, "champion": "g0001", "checkpoint": "c"}
-    facts |= {"content_hash": "new", "evidence": "e", "evidence_sha256": "s", "before": "b"}
-    return Entry(**facts, hash="h", stage=stage)  # type: ignore[arg-type]
-
-
-def said(user: str, arm: str, thumbs: str, minute: int = 0, **changes: Any) -> dict[str, Any]:
-    """A line of feedback of a user on an answer to himself."""
-    at = datetime(2026, 1, 2, tzinfo=UTC) + timedelta(minutes=minute)
-    row = {
-        "feedback_id": f"{user} {minute}",
-        "at": at.isoformat(),
-        "answered_at": at.isoformat(),
-        "author": user,
-        "author_kind": "person",
-        "what": "thumbs",
-        "value": thumbs,
-        "scale": None,
-        "is_own": True,
-        "content_hash": "new" if arm == "canary" else "old",
-        "stage": arm,
-        "propensity": 0.5,
-    }
-    return row | changes
-
-
-HALF = ServeSettings(stages=["canary"], canary_share=0.5)
-
-
 def outcomes(rows: list[dict[str, Any]], settings: ServeSettings = HALF) -> list[float]:
     return canary_outcomes(rows, entry_of("canary"), "old", settings)[0]
 
@@ -262,39 +233,17 @@ def test_what_is_worse_is_stopped_and_what_is_as_good_goes_on_and_between_waits(
     assert judge([1.0, 0.0] * 2000, SETTINGS)[0] == "ADVANCE"  # no worse than by the margin
 
 
-def fates(like: float, other: float, runs: int, looks: int, users: int) -> dict[str, int]:
-    """What became of canaries, each looked at again and again until it was stopped or sent on."""
-    rng = np.random.default_rng(0)
-    found = {"STOP": 0, "ADVANCE": 0, "WAIT": 0}
-    for _ in range(runs):
-        chances = {"canary": like, "champion": other}
-        own = rng.beta(2, 2, size=users) - 0.5  # users differ in how easily they are pleased
-        rows = [
-            said(
-                f"u{n // 2}",  # each says two things, of which the first counts
-                arm,
-                "up" if rng.random() < np.clip(chances[arm] + own[n // 2] / 2, 0, 1) else "down",
-                n,
-            )
-            for n in range(2 * users)
-            if (arm := ("canary", "champion")[n // 2 % 2])
-        ]
-        verdict = "WAIT"
-        for seen in range(len(rows) // looks, len(rows) + 1, len(rows) // looks):
-            verdict = judge(outcomes(rows[:seen]), HALF)[0]
-            if verdict != "WAIT":
-                break
-        found[verdict] += 1
-    return found
-
-
 def test_looking_often_stops_no_equal_and_sends_no_worse_one_on_more_often_than_the_level() -> None:
-    equal = fates(0.6, 0.6, runs=200, looks=20, users=400)
-    assert equal["STOP"] <= 200 * 0.05 + 2 * np.sqrt(200 * 0.05 * 0.95)
-    worse = fates(0.5, 0.6, runs=200, looks=20, users=400)  # by the margin: half of .1
-    assert worse["ADVANCE"] <= 200 * 0.05 + 2 * np.sqrt(200 * 0.05 * 0.95)
-    harmful = fates(0.2, 0.7, runs=50, looks=20, users=400)
-    assert harmful["STOP"] >= 45
+    equal = fates(0.6, 0.6, runs=100, looks=10, users=300)
+    assert equal["STOP"] <= 100 * 0.05 + 2 * np.sqrt(100 * 0.05 * 0.95)
+    worse = fates(0.55, 0.65, runs=100, looks=10, users=300)  # by the margin: half of .1
+    assert worse["ADVANCE"] <= 100 * 0.05 + 2 * np.sqrt(100 * 0.05 * 0.95)
+    assert fates(0.2, 0.7, runs=20, looks=10, users=300)["STOP"] >= 18
+
+
+def test_the_simulation_shows_what_looking_often_does_to_a_test_of_fixed_size() -> None:
+    peeked = fates(0.6, 0.6, runs=100, looks=20, users=400, verdict=by_z)
+    assert peeked["STOP"] > 100 * 0.05 + 2 * np.sqrt(100 * 0.05 * 0.95)
 
 
 def give(layout: Layout, entry: Entry, thumbs: dict[str, str], users: int = 60) -> None:

@@ -192,8 +192,6 @@ def _values(said: list[tuple[str, str, float]], per_user: int) -> Values:
     first: dict[str, list[float]] = defaultdict(list)
     values: Values = {}
     for _, user, value in sorted(said, key=lambda one: one[0]):
-        if user in values:
-            continue
         first[user].append(value)
         if len(first[user]) == per_user:
             values[user] = sum(first[user]) / per_user

@@ -26,6 +26,7 @@ from flywheel.promotion import (
     title_given,
     title_holder,
 )
+from flywheel.promotion.verdicts import waiting_in
 from flywheel.serve.settings import ServeSettings
 from flywheel.turn import evaluation_of
 
@@ -36,8 +37,8 @@ AFTER_THE_GATE = ("APPROVE", "DECLINE", "ADVANCE", "STOP", "ROLLBACK")
 APPROVED = dg.AssetCheckSpec(
     "approved",
     asset=CHAMPION,
-    description="A person's yes where one is asked for: fails while the promotion waits, with what "
-    "there is to read, and once it is declined.",
+    description="A person's yes where one is asked for: fails while a promotion waits, with what "
+    "there is to read, and on one that was declined.",
 )
 
 
@@ -58,15 +59,17 @@ def champion(
     """Read from the ledger whether this generation took the title."""
     layout, generation = home.layout, context.partition_key
     said = latest_decision(layout, generation) or {"decision": "nothing", "awaiting": False}
+    others = waiting_in(history(layout))
     yield dg.AssetCheckResult(
         check_name=APPROVED.name,
-        passed=not said["awaiting"] and said["decision"] != "DECLINE",
+        passed=not others and said["decision"] != "DECLINE",
         severity=dg.AssetCheckSeverity.WARN,
-        metadata=_to_read(home, generation, said),
+        metadata=_to_read(home, generation, said) | {"who_waits": ", ".join(others) or "nobody"},
     )
     holder = title_holder(layout)
     if holder is None or holder.generation != generation:
-        context.log.info(f"{generation} has no title: {said['decision']} is the last word on it")
+        where = "it waits for a person" if said["awaiting"] else said.get("stage") or "no stage"
+        context.log.info(f"{generation} has no title: {said['decision']}; {where}")
         return
     given = title_given(layout, generation)
     yield dg.MaterializeResult(
@@ -88,6 +91,7 @@ def _to_read(home: Home, generation: str, said: dict[str, Any]) -> dict[str, Any
     layout = home.layout
     reasons = "\n".join(f"- {one}" for one in said.get("reasons", ()))
     told = {
+        "generation": generation,
         "decision": said["decision"],
         "reasons": dg.MetadataValue.md(reasons or "none"),
         "by": said.get("by", "nobody"),

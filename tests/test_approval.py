@@ -150,6 +150,10 @@ def test_a_run_ends_with_the_title_not_given_and_shows_what_there_is_to_read(
     number = waiting(layout)
     first = crown(layout, instance, "g0001")
     assert first["passed"] and first["made"]["by"] == "gate"  # type: ignore[index]
+    enter(layout, "g0003", HOLD)
+    instance.add_dynamic_partitions("generation", ["g0003"])
+    third = crown(layout, instance, "g0003")  # the check is of all: who waits is not covered up
+    assert not third["passed"] and third["told"]["who_waits"] == "g0002"  # type: ignore[index]
     second = crown(layout, instance, "g0002")
     assert not second["passed"] and second["made"] is None
     told = second["told"]
@@ -195,6 +199,7 @@ def test_who_is_declined_stays_without_the_title(
 ) -> None:
     waiting(layout)
     reject(layout, "g0002", by="ada", reason="rude")
+    assert crown(layout, instance, "g0001")["passed"]
     said = latest_decision(layout, "g0002")
     assert said and said["decision"] == "DECLINE"
     shown = crown(layout, instance, "g0002")

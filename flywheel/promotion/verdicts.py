@@ -126,6 +126,12 @@ def rollback(layout: Layout, *, by: str, reason: str) -> Entry:
     return entry
 
 
+def waiting_in(entries: list[Entry]) -> list[str]:
+    """Generations that wait for a person."""
+    every = sorted({one.generation for one in entries})
+    return [one for one in every if (said := last_of(entries, one, SAID)) and said.awaiting]
+
+
 def named(by: str, reason: str) -> None:
     """Refuse a decision of nobody, or for no reason."""
     if not by.strip():
@@ -161,14 +167,9 @@ def _waiting(entries: list[Entry], generation: str, decision: int | None) -> Ent
         found = "nothing was decided on it"
         if last:
             found = f"its last entry is {last.action}, by {last.by} at {last.at}"
-        waiting = [
-            one
-            for one in sorted({e.generation for e in entries})
-            if (newest := last_of(entries, one, SAID)) and newest.awaiting
-        ]
         raise PromotionError(
             f"{generation} does not wait for a person: {found}; "
-            f"who waits now: {', '.join(waiting) or 'nobody'}"
+            f"who waits now: {', '.join(waiting_in(entries)) or 'nobody'}"
         )
     if decision is not None and decision != last.number:
         raise PromotionError(

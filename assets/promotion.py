@@ -33,7 +33,8 @@ STARTED_AT = "flywheel/started_at"
     group_name="promotion",
     kinds={"json"},
     description="PROMOTE, HOLD or REJECT with reasons, entered into the append-only ledger; the "
-    "champion changes with it, or waits for a person. One decision per generation.",
+    "champion changes with it, or it waits for a person, or goes through stages first. One "
+    "decision per generation.",
 )
 def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
     """Judge the challenger by its evaluation and write the decision down."""

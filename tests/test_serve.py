@@ -25,6 +25,7 @@ from flywheel.layout import Layout
 from flywheel.models.publish import publish
 from flywheel.privacy import Policy
 from flywheel.promotion import Decision, decide_and_record, rollback, standing, title_holder
+from flywheel.rollout import Policy as Model
 from flywheel.serve.app import Endpoint, application
 from flywheel.serve.asked import asked_of
 from flywheel.serve.delivery import deliver
@@ -34,6 +35,7 @@ from flywheel.serve.log import Rows, ServedLog
 from flywheel.serve.online import look
 from flywheel.serve.settings import ServeSettings
 from tests.models_for_tests import reward_of, tiny
+from tests.test_server import Completions, Served
 
 Call = dict[str, Any]
 WEIGHTS = "model.safetensors"
@@ -456,6 +458,47 @@ def test_a_stream_that_is_cut_off_is_written_again_and_the_last_line_counts(
     assert first | {"finish_reason": "cancelled"} == last
     names = Names(layout)
     assert find(layout.served, names, last["response_id"])["finish_reason"] == "cancelled"
+
+
+class Behind(Completions):
+    """vLLM's interface, with the models that it says it has."""
+
+    def do_GET(self) -> None:
+        self.tell(200, {"data": [{"id": name} for name in self.server.names]})  # type: ignore[attr-defined]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append(body)
+        self.tell(200, {"choices": self.choices(body)})
+
+
+def test_another_server_answers_where_it_has_the_champion_under_its_hash(
+    layout: Layout, models: Path
+) -> None:
+    content_hash = promote(layout, models, "g0001")
+    server = Served(Model.load(str(models / "g0001")))
+    server.RequestHandlerClass = Behind
+    server.names = ["another"]  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    try:
+        with serving(layout, backend_url=url) as (port, _):
+            told = call(port, "GET", "/health")[1]
+            assert told["champion"] is None and "--served-model-name" in told["fault"]
+        server.names = [content_hash]  # type: ignore[attr-defined]
+        with serving(layout, backend_url=url) as (_, api):
+            asked = api.chat.completions.create(**ASK, temperature=0)
+        with serving(layout) as (_, api):
+            here = api.chat.completions.create(**ASK, temperature=0)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert asked.choices[0].message.content == here.choices[0].message.content
+    assert [one["model"] for one in server.asked] == [content_hash]
+    one, other = rows(layout)
+    assert one["token_ids"] == other["token_ids"]
 
 
 def start(layout: Layout, port: int) -> "subprocess.Popen[bytes]":

@@ -6,6 +6,7 @@ import dagster as dg
 
 from assets import (
     automation,
+    champion,
     collection,
     datasets,
     documentation,
@@ -15,6 +16,7 @@ from assets import (
     lineage,
     promotion,
     quality,
+    serving,
     stores,
     training,
     transform,
@@ -25,7 +27,7 @@ assembled = dg.Definitions(
     assets=dg.load_assets_from_modules(
         [
             *(landing, stores, transform, quality, labels, documentation),
-            *(datasets, training, evaluation, promotion, lineage, collection),
+            *(datasets, training, evaluation, promotion, champion, serving, lineage, collection),
         ]
     ),
     asset_checks=[documentation.source_freshness],
@@ -36,13 +38,17 @@ assembled = dg.Definitions(
         automation.turn,
         automation.step_reward,
         stores.upload_lake,
-        promotion.judge_challenger,
-        promotion.rollback_champion,
+        champion.after_the_word,
+        champion.judge_challenger,
+        champion.rollback_champion,
+        serving.look_at_stage,
     ],
     sensors=[
         automation.new_files_in_the_inbox,
         automation.enough_new_feedback,
         automation.alert_on_failure,
+        champion.word_of_a_person,
+        serving.more_was_served,
         stores.changes_not_in_the_store,
     ],
     schedules=[automation.nightly_build, automation.weekly_turn],

@@ -44,6 +44,9 @@ FCT_EXCLUDED = dg.AssetKey(["marts", "fct_excluded"])
 DIM_ANNOTATORS = dg.AssetKey(["marts", "dim_annotators"])
 DBT_DOCS = dg.AssetKey(["marts", "dbt_docs"])  # for people: outside the job `turn` as well
 
+# Outside the job `turn`: what was served since a challenger is on its stage judges it.
+SERVING_STAGE = dg.AssetKey(["promotion", "serving_stage"])
+
 # Outside the job `turn`: nothing of a turn reads it, and many a home has no step to learn from.
 STEP_REWARD_MODEL = dg.AssetKey(["training", "step_reward_model"])
 

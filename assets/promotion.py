@@ -1,9 +1,9 @@
-"""Promotion: the gate, the champion, what a turn came to, and what a person may decide."""
+"""Promotion: the gate, and what a turn came to; whose the title is, see `assets.champion`."""
 
 import time
+from functools import partial
 
 import dagster as dg
-from pydantic import Field
 
 from assets.evaluation import HELD_OUT
 from assets.partitions import generations
@@ -12,16 +12,13 @@ from flywheel.process.launch import write_json
 from flywheel.process.settings import build
 from flywheel.promotion import (
     GateSettings,
-    approve,
-    challenger_number,
     decide,
     decide_and_record,
     history,
     latest_decision,
-    reject,
-    rollback,
     title_holder,
 )
+from flywheel.serve.settings import ServeSettings
 from flywheel.turn import evaluation_of, summarize
 
 GATE_DECISION = dg.AssetKey(["promotion", "gate_decision"])
@@ -36,23 +33,23 @@ STARTED_AT = "flywheel/started_at"
     group_name="promotion",
     kinds={"json"},
     description="PROMOTE, HOLD or REJECT with reasons, entered into the append-only ledger; the "
-    "champion changes with it, or waits for a person. One decision per generation.",
+    "champion changes with it, or it waits for a person, or goes through stages first. One "
+    "decision per generation.",
 )
 def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
     """Judge the challenger by its evaluation and write the decision down."""
     layout, generation = home.layout, context.partition_key
     settings = build(GateSettings, home.settings("gate"))
     result = evaluation_of(layout, generation)
-    look = result.get("look", "")
-    number = challenger_number(layout, result["policy_content_hash"], look)
     decide_and_record(
         layout,
         generation,
-        decide(result, settings, number),
+        partial(decide, result, settings),
         content_hash=result["policy_content_hash"],
         compared_with=result.get("champion_content_hash", ""),
         human_approval=settings.human_approval,
-        look=look,
+        stages=build(ServeSettings, home.settings("serve")).stages,
+        look=result.get("look", ""),
     )
     holder = title_holder(layout)
     said = latest_decision(layout, generation) or {}  # a person may have spoken since
@@ -62,6 +59,11 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
             "decision": said["decision"],
             "reasons": dg.MetadataValue.md("\n".join(f"- {one}" for one in said["reasons"])),
             "awaits_a_person": said["awaiting"],
+            "stage": said["stage"] or "none",
+            "entry": said["number"],
+            "report": dg.MetadataValue.url(
+                (layout.evaluation(generation) / "report.html").as_uri()
+            ),
             "champion": holder.generation if holder else "none yet",
             "ledger": dg.MetadataValue.md(_ledger_table(home)),
         }
@@ -100,53 +102,6 @@ def turn_result(context: dg.AssetExecutionContext, home: Home) -> dg.Materialize
             "orchestration_frac": summary["orchestration_frac"],
         }
     )
-
-
-class Verdict(dg.Config):
-    """A person's word on a challenger that waits."""
-
-    generation: str = Field(description="Which challenger, e.g. g0002.")
-    verdict: str = Field(description="'approve' or 'reject'.")
-    by: str = Field(description="Who decides.")
-    reason: str = Field(default="", description="Why.")
-
-
-class Back(dg.Config):
-    """Who takes the title back, and why."""
-
-    by: str = Field(description="Who decides.")
-    reason: str = Field(description="Why.")
-
-
-@dg.op
-def carry_out_verdict(context: dg.OpExecutionContext, config: Verdict, home: Home) -> None:
-    """Enter a person's verdict into the ledger."""
-    verdicts = {"approve": approve, "reject": reject}
-    if config.verdict not in verdicts:
-        raise dg.Failure(f"verdict must be approve or reject, got {config.verdict!r}")
-    entry = verdicts[config.verdict](
-        home.layout, config.generation, by=config.by, reason=config.reason
-    )
-    context.log.info(f"{entry.action} by {entry.by}; the champion is {entry.champion or 'nobody'}")
-
-
-@dg.op
-def give_title_back(context: dg.OpExecutionContext, config: Back, home: Home) -> None:
-    """Make the previous champion the champion again."""
-    entry = rollback(home.layout, by=config.by, reason=config.reason)
-    context.log.info(f"the champion is {entry.champion}")
-
-
-@dg.job(description="Say yes or no to a challenger that waits for a person.")
-def judge_challenger() -> None:
-    """One op."""
-    carry_out_verdict()
-
-
-@dg.job(description="Make the previous champion the champion again.")
-def rollback_champion() -> None:
-    """One op."""
-    give_title_back()
 
 
 def _ledger_table(home: Home) -> str:

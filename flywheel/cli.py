@@ -93,7 +93,8 @@ def parser() -> argparse.ArgumentParser:
         one = add(name, judge, text)
         one.add_argument("generation")
         one.add_argument("--by", help="who decides (default: the user)")
-        one.add_argument("--reason", default="", help="why")
+        one.add_argument("--reason", required=True, help="why")
+        one.add_argument("--decision", type=int, help="entry of the ledger that was read")
         one.set_defaults(verdict=name)
 
     back = add("rollback", roll_back, "make the previous champion the champion again")
@@ -204,11 +205,22 @@ def status(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def judge(arguments: argparse.Namespace) -> dict[str, Any]:
     """Carry out a person's verdict on a waiting challenger."""
-    from flywheel.promotion import approve, reject
+    from flywheel.process.settings import build
+    from flywheel.promotion import GateSettings, approve, reject
+    from flywheel.serve.settings import ServeSettings
 
-    act = approve if arguments.verdict == "approve" else reject
-    by = decider(arguments.by)
-    entry = act(home().layout, arguments.generation, by=by, reason=arguments.reason)
+    where = home()
+    options = {
+        "by": decider(arguments.by),
+        "reason": arguments.reason,
+        "decision": arguments.decision,
+        "approvers": build(GateSettings, where.settings("gate")).approvers,
+    }
+    if arguments.verdict == "approve":
+        stages = build(ServeSettings, where.settings("serve")).stages
+        entry = approve(where.layout, arguments.generation, **options, stages=stages)
+    else:
+        entry = reject(where.layout, arguments.generation, **options)
     return _said(arguments, entry)
 
 

@@ -37,6 +37,23 @@ def add_commands(add: Callable[..., argparse.ArgumentParser], home: Callable[[],
 
     add("docs", partial(document, home), "write dbt's pages of every model and column, as one file")
 
+    served = add("serve", partial(serve, home), "answer as the champion, on loopback, and log it")
+    served.add_argument("--port", type=int, default=8000)
+    served.add_argument("--host", default="127.0.0.1", help="nobody is asked who he is: keep it")
+
+    stage = add(
+        "canary", partial(canary, home), "how a challenger on a stage does, and what to do with it"
+    )
+    stage.add_argument(
+        "act",
+        nargs="?",
+        default="show",
+        choices=("show", "decide", "advance", "stop"),
+        help="decide: as the statistic says; advance, stop: as a person says",
+    )
+    stage.add_argument("--by", help="who decides (default: the user)")
+    stage.add_argument("--reason", default="", help="why")
+
     model = add(
         "fetch-model", partial(fetch, home), "write SmolLM2-135M-Instruct as a Hugging Face folder"
     )
@@ -89,6 +106,55 @@ def document(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.json:
         print(f"open {where.layout.dbt_docs}")
     return {"page": str(where.layout.dbt_docs)}
+
+
+def serve(home: Any, arguments: argparse.Namespace) -> None:
+    """Answer until interrupted."""
+    from flywheel.privacy import Policy
+    from flywheel.process.settings import build
+    from flywheel.serve.app import serve as answer
+    from flywheel.serve.settings import ServeSettings
+
+    where = home()
+    settings = build(ServeSettings, where.settings("serve"))
+    personal = Policy.of_settings(where.settings("personal_data"))
+    print(f"the champion answers at http://{arguments.host}:{arguments.port}/v1", file=sys.stderr)
+    answer(where.layout, settings, personal, host=arguments.host, port=arguments.port)
+
+
+def canary(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Say how a stage stands, or end it."""
+    from flywheel.cli import decider
+    from flywheel.errors import PromotionError
+    from flywheel.process.settings import build
+    from flywheel.promotion import advance, stop
+    from flywheel.serve.online import decide_stage, look
+    from flywheel.serve.settings import ServeSettings
+
+    where = home()
+    settings, entry = build(ServeSettings, where.settings("serve")), None
+    seen = look(where.layout, settings)
+    if arguments.act == "decide":
+        seen, entry = decide_stage(where.layout, settings)
+    elif arguments.act != "show":
+        if seen is None:
+            raise PromotionError("nobody is on a stage")
+        word: dict[str, Any] = {
+            "since": seen.since,
+            "by": decider(arguments.by),
+            "reasons": [arguments.reason],
+        }
+        if arguments.act == "advance":
+            entry = advance(where.layout, stages=settings.stages, **word)
+        else:
+            entry = stop(where.layout, **word)
+    facts = {"stage": seen.facts if seen else None, "entry": entry}
+    if not arguments.json:
+        told = f"{seen.generation} is on {seen.stage}: {seen.reasons[0]}" if seen else ""
+        print(told or "nobody is on a stage")
+        if entry:
+            print(f"{entry.action} by {entry.by}; {entry.stage or 'no stage'} from here")
+    return facts
 
 
 def fetch(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -17,6 +17,7 @@
   * EvaluationError        there is nothing to evaluate, or a grader does not fit the prompt
   * PromotionError         a decision is not permitted
     - LedgerError          the ledger was edited, or entries of it are gone
+  * ServeError             what was asked of the champion or said of its answers cannot be taken
 
 A message says what was expected, what was found, where, and what to do next.
 Catch `FlywheelError` at the edges (a Dagster asset, the command line), nowhere else.
@@ -89,6 +90,10 @@ class PromotionError(FlywheelError):
 
 class LedgerError(PromotionError):
     """The ledger of decisions was edited, or entries of it are gone."""
+
+
+class ServeError(FlywheelError):
+    """What was asked of the champion, or said of its answers, cannot be taken."""
 
 
 class LineageError(FlywheelError):

@@ -128,7 +128,8 @@ def _turn_facts(turn: dict[str, Any]) -> Iterator[tuple[str, str | Text]]:
         yield "planted faults", told
     gate = turn["gate"]
     if gate:
-        yield "gate", Text.assemble((gate["decision"], "bold"), f": {'; '.join(gate['reasons'])}")
+        why = f"{_where(gate)}: {'; '.join(gate['reasons'])}"
+        yield "gate", Text.assemble((gate["decision"], "bold"), why)
     yield "champion", str(turn["champion"] or "none yet")
     seconds = turn["seconds"]
     slowest = sorted(seconds["by_stage"].items(), key=lambda item: -item[1])
@@ -151,6 +152,13 @@ def _beside_annotators(reward: dict[str, Any]) -> str:
         return ""
     people, model = (reward[name] for name in ("annotator_accuracy", "accuracy_in_their_place"))
     return f"; an annotator against the others {people:.0%}, the model in his place {model:.0%}"
+
+
+def _where(gate: dict[str, Any]) -> str:
+    """Where a challenger is that was put forward and has no title yet."""
+    if gate["awaiting"]:
+        return ", waits for a person"
+    return f", on {gate['stage']}" if gate["stage"] else ""
 
 
 def _share(value: float, interval: Sequence[float]) -> str:
@@ -241,8 +249,12 @@ def show_status(facts: dict[str, Any]) -> None:
             yield "blocked", f"{one['file']}: {one['reason']}"
         for one in facts["generations"]:
             gate = one["gate"]
-            verdict = f"{gate['decision']}: {'; '.join(gate['reasons'])}" if gate else "not judged"
-            yield one["generation"], verdict
+            yield (
+                one["generation"],
+                f"{gate['decision']}{_where(gate)}: {'; '.join(gate['reasons'])}"
+                if gate
+                else "not judged",
+            )
         yield "champion", facts["champion"] or "none yet"
         if store := facts["store"]:
             waiting = f", {store['waiting']} wait" if store["waiting"] else ""

@@ -75,14 +75,18 @@ def test_the_lineage_is_one_piece_from_landing_to_the_queue() -> None:
     }
 
 
-def test_a_turn_takes_every_asset_but_the_step_reward_model_and_pages_for_people() -> None:
+def test_a_turn_takes_every_asset_but_the_step_reward_model_the_stage_and_pages() -> None:
     selected = {
         name: set(defs.resolve_job_def(name).asset_layer.executable_asset_keys)
         for name in ("turn", "step_reward")
     }
     assert selected["step_reward"] == {keys.STEP_REWARD_MODEL}
     every = defs.resolve_asset_graph().executable_asset_keys
-    assert selected["turn"] == set(every) - {keys.STEP_REWARD_MODEL, keys.DBT_DOCS}
+    assert selected["turn"] == set(every) - {
+        keys.STEP_REWARD_MODEL,
+        keys.DBT_DOCS,
+        keys.SERVING_STAGE,
+    }
 
 
 def test_schedules_and_sensors_run_with_the_daemon() -> None:
@@ -92,6 +96,8 @@ def test_schedules_and_sensors_run_with_the_daemon() -> None:
         "enough_new_feedback",
         "alert_on_failure",
         "changes_not_in_the_store",
+        "word_of_a_person",
+        "more_was_served",
         "nightly_build",
         "weekly_turn",
     }

@@ -1,5 +1,6 @@
 """The gate: what it promotes, holds and rejects, and the numbers that it gives."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 
 from flywheel.errors import PromotionError, SettingsError
 from flywheel.layout import Layout
+from flywheel.models.publish import content_hash
 from flywheel.promotion import (
+    Decision,
     GateSettings,
     approve,
-    challenger_number,
     decide,
     decide_and_record,
     rollback,
@@ -182,42 +184,48 @@ def test_the_number_of_a_challenger_counts_weights_and_begins_anew_with_a_champi
 ) -> None:
     layout = Layout(tmp_path)
 
-    def judged(generation: str, content_hash: str, win_rate: float, look: str = "") -> int:
+    def judged(generation: str, weights: str, win_rate: float, look: str = "") -> int:
         folder = layout.evaluation(generation)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "result.json").write_text(json.dumps([generation, content_hash, win_rate]))
+        (folder / "result.json").write_text(json.dumps([generation, weights, win_rate]))
         checkpoint = layout.checkpoint("policy", generation)
         checkpoint.mkdir(parents=True, exist_ok=True)
-        (checkpoint / "manifest.json").write_text(json.dumps({"content_hash": content_hash}))
-        number = challenger_number(layout, content_hash, look)
+        (checkpoint / "weights").write_text(weights)
+        files = {"weights": hashlib.sha256(weights.encode()).hexdigest()}
+        hashed = content_hash(files)
+        (checkpoint / "manifest.json").write_text(
+            json.dumps({"content_hash": hashed, "files": files})
+        )
+        numbers = []
+
+        def decided(number: int) -> Decision:
+            numbers.append(number)
+            return decide(result(win_rate=win_rate), GateSettings(), number)
+
         decide_and_record(
             layout,
             generation,
-            decide(result(win_rate=win_rate), GateSettings(), number),
-            content_hash=content_hash,
-            compared_with=champion_hash[-1],
+            decided,
+            content_hash=hashed,
+            compared_with=title_holder(layout).content_hash if title_holder(layout) else "",
             human_approval=False,
             look=look,
         )
-        return number
+        return numbers[0]
 
-    champion_hash = [""]
     assert judged("g0001", "a", 0.8) == 1  # promoted: a reign begins
-    champion_hash.append("a")
     assert judged("g0002", "b", 0.5) == 1
     assert judged("g0002", "b", 0.52) == 1  # looked at again
     assert judged("g0003", "c", 0.4) == 2
     assert judged("g0002", "b", 0.51) == 1
     assert judged("g0002", "b", 0.515, look="another seed") == 3  # another draw of its luck
     assert judged("g0004", "d", 0.8) == 4  # promoted
-    champion_hash.append("d")
     assert judged("g0005", "e", 0.5) == 1
     rollback(layout, by="ada", reason="tone")
-    champion_hash.append("a")
     assert judged("g0006", "f", 0.5) == 5  # the old champion goes on counting
     judged("g0004", "d", 0.9)  # as good as ever, and a person has sent it away
     assert title_holder(layout).generation == "g0001"
-    approve(layout, "g0004", by="ada")
+    approve(layout, "g0004", by="ada", reason="read again")
     assert title_holder(layout).generation == "g0004"
 
 

@@ -19,10 +19,12 @@ HOMES = {
     "duckdb": {"flywheel.dedup", "flywheel.lineage", "flywheel.warehouse"},
     "fsspec": {"flywheel.stores"},
     "great_expectations": {"flywheel.quality"},
+    "starlette": {"flywheel.serve"},
     "tensorboardX": {"flywheel.process"},
     "torch": {"flywheel.train", "flywheel.rollout", "flywheel.models", "flywheel.process"},
     "transformers": {"flywheel.train", "flywheel.rollout", "flywheel.models"},
     "peft": {"flywheel.train", "flywheel.models"},
+    "uvicorn": {"flywheel.serve"},
 }
 
 # Package -> the packages of ours it may import. A package may always import itself.
@@ -52,7 +54,13 @@ MAY_IMPORT = {
     | {"flywheel.rollout", "flywheel.sample", "flywheel.models", "flywheel.dedup"},
     "flywheel.collect": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process", "flywheel.rollout"},
-    "flywheel.promotion": GROUND | {"flywheel.lake", "flywheel.evaluate"},  # evidence, no models
+    "flywheel.promotion": GROUND
+    | {"flywheel.lake", "flywheel.evaluate"}
+    | {"flywheel.models"},  # evidence, and files held against their manifest: no torch
+    "flywheel.serve": GROUND
+    | {"flywheel.lake", "flywheel.records", "flywheel.datasets", "flywheel.privacy"}
+    | {"flywheel.ingest", "flywheel.models", "flywheel.rollout", "flywheel.evaluate"}
+    | {"flywheel.promotion", "flywheel.lineage", "flywheel.process"},  # answers, logs, is judged
     "flywheel.lineage": GROUND
     | {"flywheel.lake", "flywheel.ingest", "flywheel.datasets", "flywheel.promotion"}
     | {"flywheel.models"},  # manifests of checkpoints, no torch

@@ -1,5 +1,6 @@
 """The ledger and the champion: decisions entered, tampering, kills, two at once."""
 
+import hashlib
 import http.server
 import json
 import os
@@ -17,7 +18,7 @@ import pytest
 
 from flywheel.errors import LedgerError, ManifestError, PromotionError
 from flywheel.layout import TITLE_MARK, Layout
-from flywheel.models.publish import publish
+from flywheel.models.publish import content_hash, publish
 from flywheel.promotion import (
     Decision,
     Ledger,
@@ -41,12 +42,24 @@ def layout(tmp_path: Path) -> Layout:
     return Layout(tmp_path)
 
 
-def lay(layout: Layout, generation: str, content_hash: str) -> Path:
-    """A checkpoint as far as the registry looks at it."""
+def lay(layout: Layout, generation: str, words: str) -> Path:
+    """A checkpoint as far as the registry looks at it: one file, and the manifest that lists it."""
     folder = layout.checkpoint("policy", generation)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "manifest.json").write_text(json.dumps({"content_hash": content_hash}))
+    (folder / "weights").write_text(words)
+    files = files_of(words)
+    (folder / "manifest.json").write_text(
+        json.dumps({"content_hash": content_hash(files), "files": files})
+    )
     return folder
+
+
+def files_of(words: str) -> dict[str, str]:
+    return {"weights": hashlib.sha256(words.encode()).hexdigest()}
+
+
+def hash_of(words: str) -> str:
+    return content_hash(files_of(words))
 
 
 def enter(layout: Layout, generation: str, decision: Decision = PROMOTE, **options: Any) -> Any:
@@ -55,11 +68,11 @@ def enter(layout: Layout, generation: str, decision: Decision = PROMOTE, **optio
     (folder / "result.json").write_text(json.dumps(options.pop("evidence", generation)))
     now = title_holder(layout)
     chosen = {
-        "content_hash": f"hash of {generation}",
+        "content_hash": hash_of(generation),
         "compared_with": now.content_hash if now else "",
         "human_approval": False,
     } | options
-    lay(layout, generation, chosen["content_hash"])
+    lay(layout, generation, generation)
     return decide_and_record(layout, generation, decision, **chosen)
 
 
@@ -74,7 +87,7 @@ def test_a_promotion_changes_the_champion_and_a_hold_does_not(layout: Layout) ->
     enter(layout, "g0002", HOLD)
     assert holder(layout) == "g0001"
     pointer = json.loads((layout.registry / "champion.json").read_text())
-    assert pointer["content_hash"] == "hash of g0001"
+    assert pointer["content_hash"] == hash_of("g0001")
 
 
 def test_the_same_decision_on_the_same_evidence_is_entered_once(layout: Layout) -> None:
@@ -111,9 +124,9 @@ def test_a_person_decides_where_one_is_asked(layout: Layout) -> None:
     reject(layout, "g0003", by="bob", reason="rude")
     assert holder(layout) == "g0002"
     with pytest.raises(PromotionError, match="its last entry is DECLINE"):
-        approve(layout, "g0003", by="ada")
+        approve(layout, "g0003", by="ada", reason="read")
     with pytest.raises(PromotionError, match="nothing was decided"):
-        approve(layout, "g0009", by="ada")
+        approve(layout, "g0009", by="ada", reason="read")
 
 
 def test_who_waits_is_promoted_once_nobody_needs_be_asked_unless_a_person_has_spoken(
@@ -139,7 +152,7 @@ def test_a_late_yes_does_not_crown_who_was_never_compared_with_the_champion(
     enter(layout, "g0001")
     enter(layout, "g0002", human_approval=True)
     enter(layout, "g0003", human_approval=True)
-    approve(layout, "g0003", by="ada")
+    approve(layout, "g0003", by="ada", reason="read")
     refused = r"g0002 was never compared with g0003, .* materialize held_out_evaluation"
     with pytest.raises(PromotionError, match=refused):
         approve(layout, "g0002", by="bob", reason="read late")
@@ -154,7 +167,7 @@ def test_a_yes_is_good_again_once_the_same_champion_is_back(layout: Layout) -> N
     enter(layout, "g0002", human_approval=True)
     enter(layout, "g0003")
     rollback(layout, by="ada", reason="g0003 is rude")
-    approve(layout, "g0002", by="bob")
+    approve(layout, "g0002", by="bob", reason="read")
     assert holder(layout) == "g0002"
 
 
@@ -162,8 +175,8 @@ def test_a_no_to_who_waits_needs_no_comparison(layout: Layout) -> None:
     enter(layout, "g0001", human_approval=True)
     enter(layout, "g0002")
     with pytest.raises(PromotionError, match="never compared with g0002"):
-        approve(layout, "g0001", by="ada")
-    assert reject(layout, "g0001", by="ada").action == "DECLINE"
+        approve(layout, "g0001", by="ada", reason="read")
+    assert reject(layout, "g0001", by="ada", reason="read").action == "DECLINE"
 
 
 def test_the_gate_does_not_decide_on_a_comparison_with_a_former_champion(layout: Layout) -> None:
@@ -214,8 +227,10 @@ def test_rollback_goes_by_who_reigned_before_and_not_by_name(layout: Layout) -> 
 def test_a_champion_whose_weights_are_others_or_gone_is_not_handed_out(layout: Layout) -> None:
     enter(layout, "g0001")
     enter(layout, "g0002")
-    folder = lay(layout, "g0002", "other weights")
-    with pytest.raises(PromotionError, match=r"judged with .*, but .* holds other weight; restore"):
+    folder = lay(layout, "g0002", "other")
+    with pytest.raises(
+        PromotionError, match=rf"judged with .*, but .* holds {hash_of('other')[:12]}; restore"
+    ):
         champion(layout)
     shutil.rmtree(folder)
     with pytest.raises(PromotionError, match=r"g0002 .* holds no checkpoint; restore .* roll back"):
@@ -229,9 +244,9 @@ def test_nobody_takes_the_title_with_other_weights_than_were_judged(layout: Layo
     enter(layout, "g0001")
     enter(layout, "g0002", human_approval=True)
     lay(layout, "g0002", "trained again")
-    with pytest.raises(PromotionError, match=r"trained agai; materialize held_out_evaluation"):
-        approve(layout, "g0002", by="ada")
-    assert reject(layout, "g0002", by="ada").action == "DECLINE"
+    with pytest.raises(PromotionError, match=r"but .* holds .*; materialize held_out_evaluation"):
+        approve(layout, "g0002", by="ada", reason="read")
+    assert reject(layout, "g0002", by="ada", reason="read").action == "DECLINE"
     enter(layout, "g0003")
     lay(layout, "g0001", "trained again")
     with pytest.raises(PromotionError, match=r"g0001 .* restore that folder"):
@@ -254,7 +269,7 @@ def test_what_holds_or_held_the_title_is_never_replaced(layout: Layout) -> None:
         with pytest.raises(ManifestError, match=r"title of champion .* train in a new generation"):
             train(generation)
         path = layout.checkpoint("policy", generation) / "manifest.json"
-        assert json.loads(path.read_text())["content_hash"] == f"hash of {generation}"
+        assert json.loads(path.read_text())["content_hash"] == hash_of(generation)
 
 
 def test_a_champion_of_a_home_without_marks_gets_its_mark(layout: Layout) -> None:
@@ -267,8 +282,8 @@ def test_a_champion_of_a_home_without_marks_gets_its_mark(layout: Layout) -> Non
 def test_a_person_has_a_name(layout: Layout) -> None:
     enter(layout, "g0001", human_approval=True)
     for act in (
-        lambda: approve(layout, "g0001", by=" "),
-        lambda: reject(layout, "g0001", by=""),
+        lambda: approve(layout, "g0001", by=" ", reason="r"),
+        lambda: reject(layout, "g0001", by="", reason="r"),
         lambda: rollback(layout, by="", reason="r"),
     ):
         with pytest.raises(PromotionError, match="needs a name"):
@@ -331,11 +346,12 @@ def test_a_kill_between_ledger_and_head_heals(layout: Layout, entered: int) -> N
         "layout = Layout(Path(sys.argv[1])); f = layout.evaluation('g0009'); f.mkdir(parents=True);"
         "(f / 'result.json').write_text('9');"
         "decide_and_record(layout, 'g0009', Decision(decision='PROMOTE', reasons=[]),"
-        " content_hash='h', compared_with=sys.argv[2], human_approval=False)"
+        " content_hash=sys.argv[-1], compared_with=sys.argv[2], human_approval=False)"
     )
     now = champion(layout)
     lay(layout, "g0009", "h")
     command = [sys.executable, "-c", script, str(layout.root), now.content_hash if now else ""]
+    command += [hash_of("h")]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert [one.generation for one in history(layout)][-1] == "g0009"
     head = json.loads((layout.registry / "ledger.head.json").read_text())
@@ -362,10 +378,10 @@ def test_a_kill_between_ledger_and_pointer_heals(layout: Layout) -> None:
         "layout = Layout(Path(sys.argv[1])); f = layout.evaluation('g0002'); f.mkdir(parents=True);"
         "(f / 'result.json').write_text('2');"
         "c.decide_and_record(layout, 'g0002', Decision(decision='PROMOTE', reasons=[]),"
-        " content_hash='h', compared_with=sys.argv[2], human_approval=False)"
+        " content_hash=sys.argv[-1], compared_with=sys.argv[2], human_approval=False)"
     )
     lay(layout, "g0002", "h")
-    command = [sys.executable, "-c", script, str(layout.root), "hash of g0001"]
+    command = [sys.executable, "-c", script, str(layout.root), hash_of("g0001"), hash_of("h")]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     pointer = layout.registry / "champion.json"
     assert json.loads(pointer.read_text())["generation"] == "g0001"

@@ -13,6 +13,7 @@ import pytest
 
 from flywheel.ingest import land
 from flywheel.layout import Layout
+from flywheel.models.publish import publish
 from flywheel.promotion import Decision, champion, decide_and_record
 
 ROOT = Path(__file__).parent.parent
@@ -80,18 +81,17 @@ def test_a_person_decides_with_the_commands_as_they_stand(tmp_path: Path) -> Non
         evidence = layout.evaluation(generation) / "result.json"
         evidence.parent.mkdir(parents=True)
         evidence.write_text("{}")
-        weights = layout.checkpoint("policy", generation) / "manifest.json"
-        weights.parent.mkdir(parents=True)
-        weights.write_text(json.dumps({"content_hash": generation}))
+        folder, words = layout.checkpoint("policy", generation), generation
+        weights = publish(folder, lambda draft, w=words: (draft / "weights").write_text(w), {})
         decide_and_record(
             layout,
             generation,
             Decision(decision="PROMOTE", reasons=["better"]),
-            content_hash=generation,
+            content_hash=weights["content_hash"],
             compared_with=holder,
             human_approval=waits,
         )
-        holder = generation
+        holder = weights["content_hash"]
     champions = []
     for line in [line for line in OWN if line.startswith(ON_A_CHALLENGER)]:
         give(line, tmp_path)

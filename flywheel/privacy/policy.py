@@ -12,8 +12,10 @@ record cannot change its policy by naming another source.
 
 import hashlib
 import hmac
+import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,7 +82,11 @@ class Pseudonyms:
     def __init__(self, layout: Layout) -> None:
         path = open_restricted(layout) / KEY_FILE
         if not path.exists():
-            write_private(path, secrets.token_hex(32).encode())
+            draft = path.with_name(f".{KEY_FILE}-{secrets.token_hex(4)}")
+            write_private(draft, secrets.token_hex(32).encode())
+            with suppress(FileExistsError):
+                os.link(draft, path)  # of two who come first at once, both take the one key
+            draft.unlink()
         self._key = path.read_bytes()
 
     def __call__(self, kind: str, value: str) -> str:

@@ -1,30 +1,30 @@
-"""The gate, the ledger and the champion."""
+"""The gate, the ledger, the champion and the stages before that."""
 
 from flywheel.promotion.alerts import alert
 from flywheel.promotion.gate import Decision, GateSettings, decide
 from flywheel.promotion.ledger import Entry, Ledger
+from flywheel.promotion.stages import STAGES, advance, standing, stop
 from flywheel.promotion.succession import (
-    approve,
-    challenger_number,
     champion,
     decide_and_record,
     history,
     latest_decision,
-    reject,
-    rollback,
+    title_given,
     title_holder,
 )
 from flywheel.promotion.title import Champion
+from flywheel.promotion.verdicts import approve, reject, rollback
 
 __all__ = [
+    "STAGES",
     "Champion",
     "Decision",
     "Entry",
     "GateSettings",
     "Ledger",
+    "advance",
     "alert",
     "approve",
-    "challenger_number",
     "champion",
     "decide",
     "decide_and_record",
@@ -32,5 +32,8 @@ __all__ = [
     "latest_decision",
     "reject",
     "rollback",
+    "standing",
+    "stop",
+    "title_given",
     "title_holder",
 ]

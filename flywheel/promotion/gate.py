@@ -19,7 +19,7 @@ who chooses one by looking at its answers to them has looked more often than is 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from flywheel.errors import PromotionError, SettingsError
@@ -44,6 +44,7 @@ class GateSettings:
     judged_length_ratio: float = 1.2  # the same where a model judges, which may like length
     least_distinct_ratio: float = 0.5  # different answers, of the opponent's: below, modes collapse
     human_approval: bool = False  # a promotion waits for a person's yes
+    approvers: list = field(default_factory=list)  # type: ignore[type-arg]  # who may; none: anyone
 
     def __post_init__(self) -> None:
         if not 0 < self.level < 1 or not 0 < self.slice_margin < EVEN:
@@ -54,6 +55,11 @@ class GateSettings:
         if not EVEN <= self.win_rate_above < 1:
             raise SettingsError(
                 f"[gate] win_rate_above must be from {EVEN} to below 1, got {self.win_rate_above}"
+            )
+        if not all(isinstance(name, str) and name.strip() for name in self.approvers):
+            raise SettingsError(
+                f"[gate] approvers must be a list of names, or empty for anyone; got "
+                f"{self.approvers!r}"
             )
 
 

@@ -24,6 +24,7 @@ from flywheel.lake.files import sync
 from flywheel.layout import Layout
 
 FIRST = "0" * 64
+LATER = ("look", "stage")  # fields that entries did not have at first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +33,15 @@ class Entry:
 
     Attributes:
         number: 1, 2, 3, ...
-        action: PROMOTE, HOLD or REJECT by the gate; APPROVE, DECLINE or ROLLBACK by a person.
+        action: PROMOTE, HOLD or REJECT by the gate; APPROVE, DECLINE or ROLLBACK by a person;
+            ADVANCE or STOP of a stage, by the statistic or by a person.
         awaiting: A promotion that waits for a person.
         champion: Generation of the champion after this entry; None where there is none.
         evidence: Path of the evaluation below the home, with its sha256.
         look: How the challenger was sampled: other samples are another draw of its luck. Empty in
             entries of a person, and of before it was written down.
+        stage: Which the challenger is on from here, shadow or canary; empty where the entry gives
+            the title, or neither.
     """
 
     number: int
@@ -55,6 +59,7 @@ class Entry:
     before: str  # hash of the entry before
     hash: str
     look: str = ""
+    stage: str = ""
 
 
 class Ledger:
@@ -180,8 +185,9 @@ def _head_of(entries: list[Entry]) -> dict[str, Any]:
 
 def _hash(entry: Entry) -> str:
     facts = {name: value for name, value in asdict(entry).items() if name != "hash"}
-    if not entry.look:
-        del facts["look"]  # as it was hashed before there was one
+    for name in LATER:
+        if not facts[name]:
+            del facts[name]  # as it was hashed before there was one
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

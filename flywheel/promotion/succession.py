@@ -5,17 +5,18 @@ entry, and made again from the ledger where a kill came between the two. Both ha
 ledger's lock, so that a late reader never puts an old champion back.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flywheel.errors import PromotionError
 from flywheel.layout import Layout
 from flywheel.promotion.gate import Decision
 from flywheel.promotion.ledger import Entry, Ledger, file_sha256
-from flywheel.promotion.reigns import as_champion, holder_of, reigns_of, sent_away
+from flywheel.promotion.reigns import holder_of, sent_away, takes_title
 from flywheel.promotion.title import Champion, check_weights, is_settled, settle
 
 GATE = ("PROMOTE", "HOLD", "REJECT")
-SAID = (*GATE, "APPROVE", "DECLINE")  # of a generation, by the gate or by a person
+SAID = (*GATE, "APPROVE", "DECLINE", "ADVANCE", "STOP")  # of a generation, whoever said it
 
 
 def champion(layout: Layout) -> Champion | None:
@@ -56,15 +57,19 @@ def title_holder(layout: Layout) -> Champion | None:
 def decide_and_record(
     layout: Layout,
     generation: str,
-    decision: Decision,
+    decision: Decision | Callable[[int], Decision],
     *,
     content_hash: str,
     compared_with: str,
     human_approval: bool,
+    stages: Sequence[str] = (),
     look: str = "",
     by: str = "gate",
 ) -> Entry:
     """Enter the gate's decision; a promotion takes effect at once unless a person is asked.
+
+    Which challenger of its champion this is, is counted while the ledger is held, so that two who
+    are judged at once do not both pass for the first.
 
     The same decision on the same evidence is entered once, so a step that runs again neither
     asks a person twice nor undoes a rollback. Another decision on it (settings changed) is new,
@@ -73,12 +78,14 @@ def decide_and_record(
     Args:
         layout: The home.
         generation: Of the challenger.
-        decision: What the gate says.
+        decision: What the gate says, or how it decides, given the number of the challenger.
         content_hash: Of the challenger's checkpoint.
         compared_with: Content hash of the champion that the evaluation compared it with; empty
             where it was none.
         human_approval: Whether a promotion waits for a person; that of weights which a person has
             sent away always does.
+        stages: What a promoted challenger goes through before it takes the title; none where there
+            is no champion yet.
         look: How the challenger was sampled.
         by: Who decides.
 
@@ -88,36 +95,53 @@ def decide_and_record(
     evidence = layout.evaluation(generation) / "result.json"
     sha = file_sha256(evidence)
     with Ledger(layout).appending() as (entries, append):
-        last = _last(entries, generation)
+        if not isinstance(decision, Decision):
+            decision = decision(challenger_number(entries, content_hash, look))
+        last = last_of(entries, generation)
         said = (decision.decision, sha, content_hash)
         asked = human_approval or content_hash in sent_away(entries)
         awaiting = decision.decision == "PROMOTE" and asked
         if last and (last.action, last.evidence_sha256, last.content_hash) == said:
-            waits = last == _last(entries, generation, actions=SAID) and last.awaiting
+            waits = last == last_of(entries, generation, actions=SAID) and last.awaiting
             if awaiting or not waits:
                 return last
         now = holder_of(entries)
         if now and now.generation != generation and now.content_hash != compared_with:
-            raise PromotionError(_judge_again(generation, now))
-        promoted = decision.decision == "PROMOTE" and not awaiting
+            raise PromotionError(judge_again(generation, now))
+        forward = decision.decision == "PROMOTE" and not awaiting
+        stage = first_stage(entries, generation, stages) if forward else ""
         entry = append(
             action=decision.decision,
             generation=generation,
             reasons=decision.reasons,
             by=by,
             awaiting=awaiting,
-            champion=generation if promoted else _title(entries),
+            champion=generation if forward and not stage else title_of(entries),
             checkpoint=_below(layout, generation),
             content_hash=content_hash,
             evidence=str(evidence.relative_to(layout.root)),
             evidence_sha256=sha,
             look=look,
+            stage=stage,
         )
         settle(layout, holder_of(entries))
     return entry
 
 
-def challenger_number(layout: Layout, content_hash: str, look: str = "") -> int:
+def title_given(layout: Layout, generation: str) -> Entry:
+    """The entry that last gave the title to a generation.
+
+    Raises:
+        PromotionError: None ever did.
+    """
+    for entry in reversed(Ledger(layout).entries()):
+        is_given = takes_title(entry) or entry.action == "ROLLBACK"
+        if is_given and entry.generation == generation:
+            return entry
+    raise PromotionError(f"{generation} never held the title")
+
+
+def challenger_number(entries: list[Entry], content_hash: str, look: str = "") -> int:
     """Which challenger of the present champion these weights are: 1 for the first it meets.
 
     Looked at again with more prompts, the same weights are the same challenger. Sampled otherwise
@@ -126,7 +150,7 @@ def challenger_number(layout: Layout, content_hash: str, look: str = "") -> int:
     """
     met: dict[str | None, list[tuple[str, str]]] = {}
     reign: str | None = None
-    for entry in Ledger(layout).entries():
+    for entry in entries:
         here = met.setdefault(reign, [])
         if entry.action in GATE and (entry.content_hash, entry.look) not in here:
             here.append((entry.content_hash, entry.look))
@@ -136,66 +160,21 @@ def challenger_number(layout: Layout, content_hash: str, look: str = "") -> int:
     return here.index(one) + 1 if one in here else len(here) + 1
 
 
-def approve(layout: Layout, generation: str, *, by: str, reason: str = "") -> Entry:
-    """Say yes to a challenger that waits.
-
-    Raises:
-        PromotionError: It does not wait for anybody, its weights are others by now than those
-            that were judged, or the champion is another than the one it was compared with.
-    """
-    return _verdict(layout, generation, "APPROVE", by, reason)
-
-
-def reject(layout: Layout, generation: str, *, by: str, reason: str = "") -> Entry:
-    """Say no to a challenger that waits.
-
-    Raises:
-        PromotionError: It does not wait for anybody.
-    """
-    return _verdict(layout, generation, "DECLINE", by, reason)
-
-
-def rollback(layout: Layout, *, by: str, reason: str) -> Entry:
-    """Give the title back to the champion before this one, never to one that was rolled back.
-
-    Raises:
-        PromotionError: There is no champion, there was none before it, its folder is gone or
-            holds other weights, or nobody is named.
-    """
-    _named(by)
-    with Ledger(layout).appending() as (entries, append):
-        reigns = reigns_of(entries)
-        if not reigns:
-            raise PromotionError("there is no champion to roll back")
-        if len(reigns) == 1:
-            raise PromotionError(f"{reigns[0].generation} is the first champion: none is before it")
-        back = reigns[-2]
-        check_weights(layout, as_champion(back), "restore that folder from a copy first")
-        entry = append(
-            action="ROLLBACK",
-            generation=back.generation,
-            reasons=[reason],
-            by=by,
-            awaiting=False,
-            champion=back.generation,
-            checkpoint=back.checkpoint,
-            content_hash=back.content_hash,
-            evidence=back.evidence,
-            evidence_sha256=back.evidence_sha256,
-        )
-        settle(layout, holder_of(entries))
-    return entry
-
-
 def latest_decision(layout: Layout, generation: str) -> dict[str, Any] | None:
-    """What was last said of a generation, {decision, reasons, awaiting, by, at}, or None."""
-    entry = _last(Ledger(layout).entries(), generation, actions=SAID)
+    """What was last said of a generation, or None.
+
+    Returns:
+        {number, decision, reasons, awaiting, stage, by, at}; `stage` is where it is on one.
+    """
+    entry = last_of(Ledger(layout).entries(), generation, actions=SAID)
     if entry is None:
         return None
     return {
+        "number": entry.number,
         "decision": entry.action,
         "reasons": entry.reasons,
         "awaiting": entry.awaiting,
+        "stage": entry.stage,
         "by": entry.by,
         "at": entry.at,
     }
@@ -206,40 +185,14 @@ def history(layout: Layout) -> list[Entry]:
     return Ledger(layout).entries()
 
 
-def _verdict(layout: Layout, generation: str, action: str, by: str, reason: str) -> Entry:
-    _named(by)
-    with Ledger(layout).appending() as (entries, append):
-        last = _last(entries, generation, actions=SAID)
-        if last is None or not last.awaiting:
-            found = f"its last entry is {last.action}" if last else "nothing was decided on it"
-            waiting = sorted({e.generation for e in entries if e.awaiting})
-            raise PromotionError(
-                f"{generation} does not wait for a person: {found}; "
-                f"promotions that waited so far: {', '.join(waiting) or 'none'}"
-            )
-        now = holder_of(entries)
-        if action == "APPROVE" and now and now != holder_of(entries[: last.number]):
-            raise PromotionError(_judge_again(generation, now))
-        if action == "APPROVE":
-            again = f"materialize held_out_evaluation and gate_decision of {generation} again"
-            check_weights(layout, as_champion(last), again)
-        entry = append(
-            action=action,
-            generation=generation,
-            reasons=[reason] if reason else [],
-            by=by,
-            awaiting=False,
-            champion=generation if action == "APPROVE" else _title(entries),
-            checkpoint=last.checkpoint,
-            content_hash=last.content_hash,
-            evidence=last.evidence,
-            evidence_sha256=last.evidence_sha256,
-        )
-        settle(layout, holder_of(entries))
-    return entry
+def first_stage(entries: list[Entry], generation: str, stages: Sequence[str]) -> str:
+    """Where a promoted challenger begins; empty where it takes the title at once."""
+    now = holder_of(entries)
+    return stages[0] if stages and now and now.generation != generation else ""
 
 
-def _judge_again(generation: str, now: Champion) -> str:
+def judge_again(generation: str, now: Champion) -> str:
+    """That a generation was compared with another champion than the present one, and the remedy."""
     return (
         f"{generation} was never compared with {now.generation}, which is the champion by now; "
         f"materialize held_out_evaluation and gate_decision of {generation} again, which judges it "
@@ -247,16 +200,13 @@ def _judge_again(generation: str, now: Champion) -> str:
     )
 
 
-def _named(by: str) -> None:
-    if not by.strip():
-        raise PromotionError("a person's decision needs a name in `by`, got none")
-
-
-def _title(entries: list[Entry]) -> str | None:
+def title_of(entries: list[Entry]) -> str | None:
+    """Generation of the champion after these entries."""
     return entries[-1].champion if entries else None
 
 
-def _last(entries: list[Entry], generation: str, actions: tuple[str, ...] = GATE) -> Entry | None:
+def last_of(entries: list[Entry], generation: str, actions: tuple[str, ...] = GATE) -> Entry | None:
+    """The last of these actions on a generation."""
     found = [e for e in entries if e.generation == generation and e.action in actions]
     return found[-1] if found else None
 

@@ -9,9 +9,10 @@ import json
 import os
 from dataclasses import asdict, dataclass
 
-from flywheel.errors import PromotionError
+from flywheel.errors import ManifestError, PromotionError
 from flywheel.lake.files import sync
 from flywheel.layout import TITLE_MARK, Layout
+from flywheel.models.publish import content_hash, verify
 
 POINTER = "champion.json"
 
@@ -48,8 +49,14 @@ def settle(layout: Layout, holder: Champion | None) -> None:
     sync(path.parent)
 
 
-def check_weights(layout: Layout, who: Champion, remedy: str) -> None:
+def check_weights(layout: Layout, who: Champion, remedy: str, *, files: bool = False) -> None:
     """Hold what lies in a checkpoint's folder against the hash that the ledger gives.
+
+    Args:
+        layout: The home.
+        who: Whose folder.
+        remedy: What to do where it holds something else.
+        files: Read every file, and do not take the manifest's word for them.
 
     Raises:
         PromotionError: The folder is gone or holds other weights.
@@ -60,6 +67,17 @@ def check_weights(layout: Layout, who: Champion, remedy: str) -> None:
             f"{who.generation} was judged with the weights {who.content_hash[:12]}, but "
             f"{layout.root / who.checkpoint} holds {found[:12] or 'no checkpoint'}; {remedy}"
         )
+    if files:
+        folder = layout.root / who.checkpoint
+        try:
+            listed = verify(folder)["files"]
+        except ManifestError as error:
+            raise PromotionError(f"{error}; then {remedy}") from error
+        if content_hash(listed) != found:
+            raise PromotionError(
+                f"the manifest of {folder} lists other files than those that hash to "
+                f"{found[:12]}: it was edited; {remedy}"
+            )
 
 
 def _content_hash(layout: Layout, who: Champion) -> str:

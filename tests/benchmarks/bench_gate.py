@@ -17,6 +17,7 @@ from flywheel.lake import LINEAGE, SCHEMAS, ensure, write_table
 from flywheel.layout import Layout
 from flywheel.lineage import trace
 from flywheel.lineage.edges import ROW_GROUP
+from tests.benchmarks.canaries import canaries
 from tests.benchmarks.measurement import Measurement
 
 RUNS, LOOKS = 2000, 20
@@ -29,7 +30,7 @@ PLANTED = Path(__file__).parents[2] / "var" / "planted.json"
 
 def measure() -> list[Measurement]:
     """Simulated challengers; those of `python -m flywheel.sample.planted`; a million outcomes."""
-    return [*false_promotions(), *power(), *planted(), *lineage(), *statistics()]
+    return [*false_promotions(), *power(), *planted(), *lineage(), *statistics(), *canaries()]
 
 
 def false_promotions() -> list[Measurement]:

@@ -1,0 +1,82 @@
+"""From stage to stage: a challenger that was promoted and does not hold the title yet.
+
+Each step is an entry of the ledger, by the statistic (`flywheel.serve.online`) or by a person, and
+is good for the very stage that was looked at: where another entry came between, it is refused.
+"""
+
+from collections.abc import Sequence
+
+from flywheel.errors import PromotionError
+from flywheel.layout import Layout
+from flywheel.promotion.ledger import Entry, Ledger
+from flywheel.promotion.reigns import as_champion, holder_of, staged_of
+from flywheel.promotion.succession import title_of
+from flywheel.promotion.title import Champion, check_weights, settle
+from flywheel.promotion.verdicts import about, named
+
+STAGES = ("shadow", "canary")  # in the order in which a challenger goes through them
+
+
+def standing(layout: Layout) -> tuple[Champion | None, Entry | None]:
+    """Who holds the title, and the entry of who is on a stage, at one moment."""
+    entries = Ledger(layout).entries()
+    return holder_of(entries), staged_of(entries)
+
+
+def advance(
+    layout: Layout, *, since: int, stages: Sequence[str], by: str, reasons: Sequence[str]
+) -> Entry:
+    """Put who is on a stage on the next one; after the last of them it takes the title.
+
+    Args:
+        layout: The home.
+        since: Number of the entry that put it there.
+        stages: All stages of this home.
+        by: The statistic, or a person's name.
+        reasons: Why.
+
+    Raises:
+        PromotionError: It is no longer on that stage, nobody is named, or its weights are others.
+    """
+    named(by, " ".join(reasons))
+    with Ledger(layout).appending() as (entries, append):
+        staged = _staged(entries, since)
+        again = f"materialize held_out_evaluation and gate_decision of {staged.generation} again"
+        check_weights(layout, as_champion(staged), again, files=True)
+        later = STAGES[STAGES.index(staged.stage) + 1 :]
+        stage = next((one for one in later if one in stages), "")
+        entry = append(
+            action="ADVANCE",
+            reasons=list(reasons),
+            by=by,
+            champion=title_of(entries) if stage else staged.generation,
+            stage=stage,
+            **about(staged),
+        )
+        settle(layout, holder_of(entries))
+    return entry
+
+
+def stop(layout: Layout, *, since: int, by: str, reasons: Sequence[str]) -> Entry:
+    """Take who is on a stage off it; it comes back by a person's yes alone.
+
+    Raises:
+        PromotionError: It is no longer on that stage, or nobody is named.
+    """
+    named(by, " ".join(reasons))
+    with Ledger(layout).appending() as (entries, append):
+        return append(
+            action="STOP",
+            reasons=list(reasons),
+            by=by,
+            champion=title_of(entries),
+            **about(_staged(entries, since)),
+        )
+
+
+def _staged(entries: list[Entry], since: int) -> Entry:
+    staged = staged_of(entries)
+    if staged is None or staged.number != since:
+        found = f"{staged.generation} is on {staged.stage}" if staged else "nobody is on a stage"
+        raise PromotionError(f"the stage that was looked at is over: {found} by now")
+    return staged

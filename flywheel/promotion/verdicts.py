@@ -1,0 +1,179 @@
+"""A person's word: yes or no to a challenger that waits, and the title given back.
+
+Who speaks gives a name and a reason. Names are taken on trust: who may write to the home's
+registry may call himself anything, so that `approvers` keeps slips apart, and not attackers.
+"""
+
+from collections.abc import Sequence
+
+from flywheel.errors import PromotionError
+from flywheel.layout import Layout
+from flywheel.promotion.ledger import Entry, Ledger, file_sha256
+from flywheel.promotion.reigns import as_champion, holder_of, reigns_of, staged_of
+from flywheel.promotion.succession import SAID, first_stage, judge_again, last_of, title_of
+from flywheel.promotion.title import check_weights, settle
+
+
+def approve(
+    layout: Layout,
+    generation: str,
+    *,
+    by: str,
+    reason: str,
+    approvers: Sequence[str] = (),
+    decision: int | None = None,
+    stages: Sequence[str] = (),
+) -> Entry:
+    """Say yes to a challenger that waits.
+
+    Args:
+        layout: The home.
+        generation: Of the challenger.
+        by: Who decides.
+        reason: Why.
+        approvers: Who may; empty: anyone.
+        decision: Number of the entry that was read before; the word is good for no later one.
+        stages: What the challenger goes through before it takes the title.
+
+    Raises:
+        PromotionError: It does not wait for anybody, or no longer on that entry; nobody is named
+            who may decide, or no reason; its weights or its evaluation are others by now than
+            those that were judged; or the champion is another than it was compared with.
+    """
+    _may(by, reason, approvers)
+    again = f"materialize held_out_evaluation and gate_decision of {generation} again"
+    with Ledger(layout).appending() as (entries, append):
+        last = _waiting(entries, generation, decision)
+        now = holder_of(entries)
+        if now and now != holder_of(entries[: last.number]):
+            raise PromotionError(judge_again(generation, now))
+        evidence = layout.root / last.evidence
+        if not evidence.exists() or file_sha256(evidence) != last.evidence_sha256:
+            raise PromotionError(
+                f"{evidence} is not the evaluation that entry {last.number} of the ledger decided "
+                f"on: it was made anew or is gone; {again}, and read that"
+            )
+        check_weights(layout, as_champion(last), again, files=True)
+        stage = first_stage(entries, generation, stages)
+        entry = append(
+            action="APPROVE",
+            reasons=[reason],
+            by=by,
+            champion=title_of(entries) if stage else generation,
+            stage=stage,
+            **about(last),
+        )
+        settle(layout, holder_of(entries))
+    return entry
+
+
+def reject(
+    layout: Layout,
+    generation: str,
+    *,
+    by: str,
+    reason: str,
+    approvers: Sequence[str] = (),
+    decision: int | None = None,
+) -> Entry:
+    """Say no to a challenger that waits; the arguments are those of `approve`.
+
+    Raises:
+        PromotionError: It does not wait for anybody, or no longer on that entry; nobody is named
+            who may decide, or no reason.
+    """
+    _may(by, reason, approvers)
+    with Ledger(layout).appending() as (entries, append):
+        last = _waiting(entries, generation, decision)
+        entry = append(
+            action="DECLINE", reasons=[reason], by=by, champion=title_of(entries), **about(last)
+        )
+        settle(layout, holder_of(entries))
+    return entry
+
+
+def rollback(layout: Layout, *, by: str, reason: str) -> Entry:
+    """Give the title back to the champion before this one, never to one that was rolled back.
+
+    A challenger that is on a stage is off it. Of the first champion there is nothing to give
+    back: then that is all that happens. Anybody may, whoever the approvers are: it is for the
+    hour when something is wrong.
+
+    Raises:
+        PromotionError: There is no champion, there was none before it, its folder is gone or
+            holds other weights, or nobody is named.
+    """
+    named(by, reason)
+    with Ledger(layout).appending() as (entries, append):
+        reigns = reigns_of(entries)
+        if not reigns:
+            raise PromotionError("there is no champion to roll back")
+        staged = staged_of(entries)
+        if len(reigns) == 1:
+            if staged is None:
+                raise PromotionError(
+                    f"{reigns[0].generation} is the first champion: none is before it"
+                )
+            return append(
+                action="STOP", reasons=[reason], by=by, champion=title_of(entries), **about(staged)
+            )
+        back = reigns[-2]
+        check_weights(layout, as_champion(back), "restore that folder from a copy first")
+        entry = append(
+            action="ROLLBACK", reasons=[reason], by=by, champion=back.generation, **about(back)
+        )
+        settle(layout, holder_of(entries))
+    return entry
+
+
+def waiting_in(entries: list[Entry]) -> list[str]:
+    """Generations that wait for a person."""
+    every = sorted({one.generation for one in entries})
+    return [one for one in every if (said := last_of(entries, one, SAID)) and said.awaiting]
+
+
+def named(by: str, reason: str) -> None:
+    """Refuse a decision of nobody, or for no reason."""
+    if not by.strip():
+        raise PromotionError("a person's decision needs a name in `by`, got none")
+    if not reason.strip():
+        raise PromotionError("a person's decision needs a reason: say why, for who reads it later")
+
+
+def about(entry: Entry) -> dict[str, object]:
+    """What a later entry on the same checkpoint and the same evidence repeats."""
+    return {
+        "generation": entry.generation,
+        "awaiting": False,
+        "checkpoint": entry.checkpoint,
+        "content_hash": entry.content_hash,
+        "evidence": entry.evidence,
+        "evidence_sha256": entry.evidence_sha256,
+    }
+
+
+def _may(by: str, reason: str, approvers: Sequence[str]) -> None:
+    named(by, reason)
+    if approvers and by not in approvers:
+        raise PromotionError(
+            f"{by} may not decide: [gate] approvers in settings.toml are {', '.join(approvers)}"
+        )
+
+
+def _waiting(entries: list[Entry], generation: str, decision: int | None) -> Entry:
+    """The entry on which a generation waits for a person."""
+    last = last_of(entries, generation, actions=SAID)
+    if last is None or not last.awaiting:
+        found = "nothing was decided on it"
+        if last:
+            found = f"its last entry is {last.action}, by {last.by} at {last.at}"
+        raise PromotionError(
+            f"{generation} does not wait for a person: {found}; "
+            f"who waits now: {', '.join(waiting_in(entries)) or 'nobody'}"
+        )
+    if decision is not None and decision != last.number:
+        raise PromotionError(
+            f"{generation} was decided on again since entry {decision} of the ledger: it waits on "
+            f"entry {last.number} by now; read that one, and give its number"
+        )
+    return last

@@ -1,0 +1,796 @@
+/* flywheel's own JSONL by the block: lines that are quite ordinary become columns, the rest is left.
+ *
+ * Plain C without Python.h: setuptools compiles it, `native.py` loads it with ctypes, which lets go
+ * of the interpreter lock for the time of a call. What a line is, Python alone decides (`unit.py`,
+ * `formats/own.py`, `columns.py`); here is only what needs no decision: an object of strings and
+ * short numbers, every key known and given once, every sign one that NFC leaves alone. Whatever is
+ * anything else is left, and costs what it always did. So nothing here has to be complete, and all
+ * of it has to be exact: rows, keys and hashes are those that Python makes, to the last bit.
+ *
+ * Which kinds and fields there are is told by `native.py`, from the types in `flywheel/records`.
+ * Texts are kept once (`Texts`) and rows hold their places, as Arrow's dictionary arrays do.
+ */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hashes.h"
+
+#define LINES_VERSION 1 /* of what the functions compute and take; `native.py` asks for it */
+#define API __attribute__((visibility("default")))
+#define FIELDS 64 /* of all kinds together: a bit each */
+#define KINDS 16
+#define SAID 12
+#define NOTHING INT64_MIN /* a moment that was not given */
+
+/* What a field holds; the numbers are those of `native.py`. */
+enum { LEAVE, TEXT, CHOICE, NUMBER, MOMENT, TURNS, ID, GROUP, EMPTY };
+/* What JSON holds. */
+enum { NONE, STRING, ESCAPED, NUMERAL, NULL_VALUE, EMPTY_OBJECT };
+
+/* ---- memory ------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint8_t *at;
+    int64_t size, room;
+} Bytes;
+
+static int make_room(Bytes *bytes, int64_t more) {
+    if (bytes->size + more <= bytes->room) return 1;
+    int64_t room = (bytes->size + more) * 3 / 2 + 64;
+    uint8_t *moved = realloc(bytes->at, room);
+    if (!moved) return 0;
+    bytes->at = moved;
+    bytes->room = room;
+    return 1;
+}
+
+static int append(Bytes *bytes, const void *from, int64_t size) {
+    if (!make_room(bytes, size)) return 0;
+    memcpy(bytes->at + bytes->size, from, size);
+    bytes->size += size;
+    return 1;
+}
+
+static int append_text(Bytes *bytes, const char *text) { return append(bytes, text, strlen(text)); }
+static int append_end(Bytes *ends, int64_t end) {
+    int32_t short_end = (int32_t)end;
+    return append(ends, &short_end, 4);
+}
+
+/* ---- texts, each kept once ---------------------------------------------------------------- */
+
+typedef struct {
+    Bytes text, end, hash; /* the texts, 0 and where each ends (int32), what it is looked up by */
+    int32_t *slot;         /* place of a text and one more, or 0 */
+    int64_t mask, count;
+} Texts;
+
+static inline uint64_t load8(const uint8_t *from) {
+    uint64_t value;
+    memcpy(&value, from, 8);
+    return value;
+}
+
+static uint64_t hash_of(const uint8_t *text, int64_t size) {
+    uint64_t hash = (uint64_t)size * 0x9E3779B97F4A7C15u, last = 0;
+    for (; size >= 8; text += 8, size -= 8) {
+        hash = (hash ^ load8(text)) * 0xD6E8FEB86659FD93u;
+        hash ^= hash >> 32;
+    }
+    memcpy(&last, text, size);
+    hash = (hash ^ last) * 0xD6E8FEB86659FD93u;
+    return hash ^ hash >> 32;
+}
+
+static int more_slots(Texts *texts) {
+    int64_t mask = texts->slot ? 2 * texts->mask + 1 : 63;
+    int32_t *slot = calloc(mask + 1, sizeof *slot);
+    if (!slot) return 0;
+    for (int64_t i = 0; i < texts->count; i++) {
+        uint64_t at = load8(texts->hash.at + 8 * i) & mask;
+        while (slot[at]) at = (at + 1) & mask;
+        slot[at] = (int32_t)i + 1;
+    }
+    free(texts->slot);
+    texts->slot = slot;
+    texts->mask = mask;
+    return 1;
+}
+
+static const uint8_t *text_at(const Texts *texts, int64_t i, int64_t *size) {
+    const int32_t *end = (const int32_t *)texts->end.at;
+    *size = end[i + 1] - end[i];
+    return texts->text.at + end[i];
+}
+
+/* The place of a text, which is added where it is new; -1 where there is no memory. */
+static int64_t place_of(Texts *texts, const uint8_t *text, int64_t size) {
+    if (2 * texts->count >= texts->mask && !more_slots(texts)) return -1;
+    if (!texts->count && !texts->end.size && !append_end(&texts->end, 0)) return -1;
+    uint64_t hash = hash_of(text, size), at = hash & texts->mask;
+    for (; texts->slot[at]; at = (at + 1) & texts->mask) {
+        int64_t i = texts->slot[at] - 1, length;
+        if (load8(texts->hash.at + 8 * i) != hash) continue;
+        const uint8_t *known = text_at(texts, i, &length);
+        if (length == size && !memcmp(known, text, size)) return i;
+    }
+    if (!append(&texts->text, text, size) || !append(&texts->hash, &hash, 8)) return -1;
+    if (!append_end(&texts->end, texts->text.size)) return -1;
+    texts->slot[at] = (int32_t)++texts->count;
+    return texts->count - 1;
+}
+
+static void free_texts(Texts *texts) {
+    free(texts->text.at);
+    free(texts->end.at);
+    free(texts->hash.at);
+    free(texts->slot);
+}
+
+/* ---- kinds, fields and rows --------------------------------------------------------------- */
+
+typedef struct {
+    int how, is_required, may_be_empty;
+    double least, most, usual; /* NUMBER: its limits, and what stands where none is given */
+    Texts choices;
+    Bytes json_start, key_start; /* TURNS: what comes before the text in its JSON and in its key */
+    Bytes standard;              /* what stands where nothing is given; of NUMBER its JSON */
+    Texts texts;                 /* what the column holds; of TURNS the words */
+    Bytes rows;                  /* per row: int32 place of the text, double or int64 */
+    Texts keys;                  /* TURNS: keys in hex, each once */
+    Bytes key_of_text, key_rows; /* TURNS: int32 place of the key by text, by row */
+    Texts json;                  /* TURNS: JSON of each text, in the order of `texts` */
+    const uint8_t *last;         /* the raw string that was looked up last, and its place */
+    int64_t last_place;
+} Field;
+
+typedef struct {
+    Bytes name; /* in quotation marks */
+    uint64_t known, required;
+    Field field[FIELDS];
+    int said[SAID], said_count, scale[3], has_scale;
+    Bytes line_no, offset, uid, sha256, record_id, id_end; /* per row; hex has its fixed width */
+    Texts groups;
+    Bytes group_rows;
+    int64_t rows;
+} Kind;
+
+typedef struct {
+    const uint8_t *at; /* first byte of the value; of a string behind its mark */
+    int64_t size;
+    double number;
+    int is;
+} Value;
+
+typedef struct {
+    Bytes name[FIELDS]; /* with both quotation marks */
+    int name_count, kind_field, after[FIELDS + 1];
+    Kind *kind[KINDS];
+    int kind_count, id, annotator, prompt, moment, group;
+    Bytes batch_id; /* and a colon */
+    Value value[FIELDS], last[FIELDS];
+    Bytes plain, normal, event, left; /* `left`: int64 line, start and size of each line left */
+} Lines;
+
+/* ---- parsing ------------------------------------------------------------------------------ */
+
+/* Code points that NFC leaves as they are whatever stands beside them, and that are no white
+ * space: a choice of those in use, not all; each is tested against unicodedata. */
+static const uint32_t PLAIN[][2] = {
+    {0xA1, 0x2FF},     {0x4E00, 0x9FFF},   {0x3041, 0x3096},   {0x30A1, 0x30FF},
+    {0xAC00, 0xD7A3},  {0x400, 0x482},     {0x48A, 0x52F},     {0x200C, 0x200D},
+    {0x2010, 0x2027},  {0x2030, 0x205E},   {0x370, 0x373},     {0x375, 0x377},
+    {0x388, 0x3FF},    {0x531, 0x556},     {0x561, 0x587},     {0x5D0, 0x5EA},
+    {0x620, 0x64A},    {0x660, 0x66F},     {0x671, 0x6D3},     {0x1F600, 0x1FAFF},
+    {0x1F300, 0x1F5FF}, {0x20A0, 0x20C0},  {0x2190, 0x2328},   {0x2400, 0x2426},
+    {0x2460, 0x2ADB},  {0x3001, 0x3029},   {0x3400, 0x4DBF},   {0xFF01, 0xFFBE},
+    {0xFE0F, 0xFE0F},  {0x2100, 0x2125},   {0x2127, 0x2129},   {0x212C, 0x218B},
+};
+
+static int is_plain(uint32_t point) {
+    for (unsigned i = 0; i < sizeof PLAIN / sizeof *PLAIN; i++)
+        if (PLAIN[i][0] <= point && point <= PLAIN[i][1]) return 1;
+    return 0;
+}
+
+API int64_t lines_is_plain(int64_t point) { return is_plain((uint32_t)point); }
+
+/* The bytes of a sign beyond ASCII; 0 where it is none, or one that is left. */
+static int sign_at(const uint8_t *at, const uint8_t *end) {
+    int size = *at >= 0xF0 ? 4 : *at >= 0xE0 ? 3 : 2;
+    uint32_t point = *at & (0xFF >> (size + 1));
+    if (*at < 0xC2 || *at > 0xF4 || end - at < size) return 0;
+    for (int i = 1; i < size; i++) {
+        if ((at[i] & 0xC0) != 0x80) return 0;
+        point = point << 6 | (at[i] & 0x3F);
+    }
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000}; /* less is written shorter */
+    return point >= least[size] && is_plain(point) ? size : 0;
+}
+
+static int hex_at(const uint8_t *at) {
+    int value = 0;
+    for (int i = 0; i < 4; i++) {
+        int sign = at[i], low = sign | 0x20;
+        int digit = sign >= '0' && sign <= '9' ? sign - '0' : low >= 'a' && low <= 'f' ? low - 87 : -1;
+        if (digit < 0) return -1;
+        value = value << 4 | digit;
+    }
+    return value;
+}
+
+/* Read \uXXXX, or two of them that make one code point; the bytes read, 0 where it is left. */
+static int escape_at(const uint8_t *at, const uint8_t *end, uint32_t *point) {
+    if (end - at < 6) return 0;
+    int first = hex_at(at + 2);
+    if (first < 0) return 0;
+    *point = (uint32_t)first;
+    if (first < 0xD800 || first > 0xDFFF) return 6;
+    if (first > 0xDBFF || end - at < 12 || at[6] != '\\' || at[7] != 'u') return 0;
+    int second = hex_at(at + 8);
+    if (second < 0xDC00 || second > 0xDFFF) return 0;
+    *point = 0x10000 + ((uint32_t)(first - 0xD800) << 10) + (uint32_t)(second - 0xDC00);
+    return 12;
+}
+
+/* The high bit of each byte that is a quotation mark, a backslash, no ASCII or a control sign. */
+static inline uint64_t special(uint64_t x) {
+    const uint64_t one = 0x0101010101010101u, high = 0x80 * one;
+    uint64_t quote = x ^ 0x22 * one, slash = x ^ 0x5C * one;
+    uint64_t found = (quote - one) & ~quote;
+    found |= (slash - one) & ~slash;
+    found |= (x - 0x20 * one) & ~x;
+    return (found | x) & high;
+}
+
+/* The end of a string that begins at `at`, behind its mark; NULL where it is left. */
+static const uint8_t *string_end(const uint8_t *at, const uint8_t *end, int *is_escaped) {
+    *is_escaped = 0;
+    while (at < end) {
+        while (end - at >= 8) {
+            uint64_t found = special(load8(at));
+            at += found ? __builtin_ctzll(found) >> 3 : 8;
+            if (found) break;
+        }
+        if (at == end) return NULL;
+        uint32_t point;
+        int size = 1;
+        if (*at == '"') return at;
+        if (*at < 0x20) return NULL;
+        if (*at >= 0x80) {
+            size = sign_at(at, end);
+        } else if (*at == '\\') {
+            *is_escaped = 1;
+            if (end - at < 2) return NULL;
+            if (at[1] == 'u') {
+                size = escape_at(at, end, &point);
+                if (size && (point < 0x20 || (point >= 0x7F && !is_plain(point)))) return NULL;
+            } else {
+                size = strchr("\"\\/bfnrt", at[1]) && at[1] ? 2 : 0;
+            }
+        }
+        if (!size) return NULL;
+        at += size;
+    }
+    return NULL;
+}
+
+/* Read a number of at most 15 digits and without exponent, which is then exact (Clinger 1990). */
+static const uint8_t *number_end(const uint8_t *at, const uint8_t *end, double *number) {
+    static const double POWER[] = {1,   1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                   1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+    int is_negative = *at == '-';
+    const uint8_t *start = at += is_negative;
+    int64_t digits = 0;
+    int behind = 0;
+    for (; at < end && *at >= '0' && *at <= '9'; at++) digits = at - start < 16 ? 10 * digits + *at - '0' : 0;
+    if (at == start || at - start > 15 || (*start == '0' && at - start > 1)) return NULL;
+    if (at < end && *at == '.') {
+        for (at++; at < end && *at >= '0' && *at <= '9'; at++) {
+            if (++behind + (at - start) > 16) return NULL;
+            digits = 10 * digits + *at - '0';
+        }
+        if (!behind) return NULL;
+    }
+    if (is_negative && !digits) return NULL; /* a zero that has a sign */
+    *number = (double)digits / POWER[behind] * (is_negative ? -1 : 1);
+    return at;
+}
+
+static const uint8_t *skip_space(const uint8_t *at, const uint8_t *end) {
+    while (at < end && (*at == ' ' || *at == '\t' || *at == '\r')) at++;
+    return at;
+}
+
+/* The field that is named at `at`, the mark in front included; -1 where none is. */
+static int field_at(const Lines *lines, const uint8_t *at, const uint8_t *end, int before) {
+    int guess = lines->after[before + 1];
+    for (int tried = -1; tried < lines->name_count; tried++) {
+        const Bytes *name = &lines->name[tried < 0 ? guess : tried];
+        if (end - at > name->size && !memcmp(at, name->at, name->size)) return tried < 0 ? guess : tried;
+    }
+    return -1;
+}
+
+static const uint8_t *value_end(const uint8_t *at, const uint8_t *end, Value *value, const Value *last) {
+    value->at = at;
+    if (at == end) return NULL;
+    if (*at == '"') {
+        int is_escaped;
+        at++;
+        if (last->at && end - at > last->size && !memcmp(at, last->at, last->size + 1)) {
+            *value = *last; /* the same up to its end mark: it need not be read again */
+            return at + last->size + 1;
+        }
+        value->at = at;
+        at = string_end(at, end, &is_escaped);
+        if (!at) return NULL;
+        value->is = is_escaped ? ESCAPED : STRING;
+        value->size = at - value->at;
+        return at + 1;
+    }
+    if (*at == 'n') {
+        value->is = NULL_VALUE;
+        return end - at >= 4 && !memcmp(at, "null", 4) ? at + 4 : NULL;
+    }
+    if (*at == '{') {
+        value->is = EMPTY_OBJECT;
+        at = skip_space(at + 1, end);
+        return at < end && *at == '}' ? at + 1 : NULL;
+    }
+    value->is = NUMERAL;
+    at = number_end(at, end, &value->number);
+    value->size = at ? at - value->at : 0;
+    return at;
+}
+
+/* Read one line into `lines->value`; the bits of the fields that were given, 0 where it is left. */
+static uint64_t read_line(Lines *lines, const uint8_t *at, const uint8_t *end) {
+    uint64_t given = 0, seen = 0;
+    int field = -1;
+    at = skip_space(at, end);
+    if (at == end || *at != '{') return 0;
+    do {
+        at = skip_space(at + 1, end);
+        int before = field;
+        field = field_at(lines, at, end, before);
+        if (field < 0 || seen >> field & 1) return 0;
+        lines->after[before + 1] = field;
+        seen |= 1ull << field;
+        at = skip_space(at + lines->name[field].size, end);
+        if (at == end || *at != ':') return 0;
+        Value *value = &lines->value[field];
+        at = value_end(skip_space(at + 1, end), end, value, &lines->last[field]);
+        if (!at) return 0;
+        if (value->is == STRING || value->is == ESCAPED) lines->last[field] = *value;
+        if (value->is != NULL_VALUE) given |= 1ull << field; /* a null is a key not given */
+        at = skip_space(at, end);
+    } while (at < end && *at == ',');
+    return at < end && *at == '}' && skip_space(at + 1, end) == end ? given : 0;
+}
+
+/* ---- what a line must be ------------------------------------------------------------------ */
+
+static int digits_at(const uint8_t *at, int count) {
+    int value = 0;
+    for (int i = 0; i < count; i++) {
+        if (at[i] < '0' || at[i] > '9') return -1;
+        value = 10 * value + at[i] - '0';
+    }
+    return value;
+}
+
+/* Microseconds since 1970 of YYYY-MM-DDTHH:MM:SS[.ffffff][Z]; NOTHING for any other form. */
+static int64_t moment_of(const Value *value) {
+    static const int DAYS[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    const uint8_t *at = value->at;
+    int64_t size = value->size - (value->size && at[value->size - 1] == 'Z');
+    if (size < 19 || size > 26 || size == 20 || at[4] != '-' || at[7] != '-') return NOTHING;
+    if (at[10] != 'T' || at[13] != ':' || at[16] != ':' || (size > 19 && at[19] != '.')) return NOTHING;
+    int year = digits_at(at, 4), month = digits_at(at + 5, 2), day = digits_at(at + 8, 2);
+    int hour = digits_at(at + 11, 2), minute = digits_at(at + 14, 2), second = digits_at(at + 17, 2);
+    int fraction = size > 19 ? digits_at(at + 20, (int)size - 20) : 0;
+    if (year < 1 || month < 1 || month > 12 || hour < 0 || hour > 23 || minute < 0 || minute > 59) return NOTHING;
+    int leaps = month == 2 && year % 4 == 0 && (year % 100 || year % 400 == 0);
+    if (day < 1 || day > DAYS[month - 1] + leaps || second < 0 || second > 59 || fraction < 0) return NOTHING;
+    for (int64_t i = size > 19 ? size : 26; i < 26; i++) fraction *= 10;
+    int64_t years = year - (month <= 2), of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    int64_t days = 365 * years + years / 4 - years / 100 + years / 400 + of_year - 719468;
+    return ((days * 24 + hour) * 60 + minute) * 60000000 + (int64_t)second * 1000000 + fraction;
+}
+
+static int fits(Field *field, Value *value) {
+    int is_text = value->is == STRING || value->is == ESCAPED;
+    switch (field->how) {
+    case TEXT: return is_text && (value->size || field->may_be_empty);
+    case TURNS: case ID: case GROUP: return is_text && value->size;
+    case CHOICE:
+        for (int64_t i = 0, size; i < field->choices.count; i++) {
+            const uint8_t *choice = text_at(&field->choices, i, &size);
+            if (value->is == STRING && size == value->size && !memcmp(choice, value->at, size)) return 1;
+        }
+        return 0;
+    case NUMBER: return value->is == NUMERAL && value->number >= field->least && value->number <= field->most;
+    case MOMENT: return value->is == STRING && moment_of(value) != NOTHING;
+    case EMPTY: return value->is == EMPTY_OBJECT;
+    default: return 0;
+    }
+}
+
+/* The kind of the line that was read; NULL where the line is left. */
+static Kind *kind_of(Lines *lines, uint64_t given) {
+    const Value *named = &lines->value[lines->kind_field];
+    Kind *kind = NULL;
+    if (!(given >> lines->kind_field & 1) || named->is != STRING) return NULL;
+    for (int i = 0; i < lines->kind_count && !kind; i++) {
+        const Bytes *name = &lines->kind[i]->name;
+        if (name->size == named->size + 2 && !memcmp(name->at + 1, named->at, named->size)) kind = lines->kind[i];
+    }
+    if (!kind || given & ~kind->known || kind->required & ~given) return NULL;
+    for (uint64_t rest = given & ~(1ull << lines->kind_field); rest; rest &= rest - 1) {
+        int i = __builtin_ctzll(rest);
+        if (!fits(&kind->field[i], &lines->value[i])) return NULL;
+    }
+    const Value *annotator = &lines->value[lines->annotator];
+    uint64_t names = 1ull << lines->id | 1ull << lines->annotator | 1ull << lines->moment;
+    if (!(given & names)) return NULL; /* nobody's: told from its like by its place in the file */
+    if (given >> lines->annotator & 1 && (annotator->is == ESCAPED || memchr(annotator->at, '@', annotator->size)))
+        return NULL; /* an address, which gets a pseudonym */
+    if (kind->has_scale) {
+        double low = lines->value[kind->scale[0]].number, high = lines->value[kind->scale[2]].number;
+        double rating = lines->value[kind->scale[1]].number;
+        if (!(low <= rating && rating <= high)) return NULL;
+    }
+    for (int i = 0; i < kind->said_count; i++) { /* smaller numbers are written with an exponent */
+        double number = lines->value[kind->said[i]].number;
+        if (kind->field[kind->said[i]].how == NUMBER && number && number < 1e-3 && number > -1e-3) return NULL;
+    }
+    return kind;
+}
+
+/* ---- rows --------------------------------------------------------------------------------- */
+
+/* What a string means: UTF-8 with its escapes undone; good until the next call. */
+static const uint8_t *plain_of(Lines *lines, const Value *value, int64_t *size) {
+    *size = value->size;
+    if (value->is == STRING) return value->at;
+    if (!make_room(&lines->plain, value->size + 1)) return NULL;
+    uint8_t *start = lines->plain.at, *to = start;
+    for (const uint8_t *at = value->at, *end = at + value->size; at < end;) {
+        uint32_t point;
+        if (*at != '\\') {
+            *to++ = *at++;
+        } else if (at[1] != 'u') {
+            static const char NAMES[] = "\"\\/bfnrt", SIGNS[] = "\"\\/\b\f\n\r\t";
+            *to++ = (uint8_t)SIGNS[strchr(NAMES, at[1]) - NAMES];
+            at += 2;
+        } else {
+            at += escape_at(at, end, &point);
+            if (point < 0x80) {
+                *to++ = (uint8_t)point;
+                continue;
+            }
+            int more = point < 0x800 ? 1 : point < 0x10000 ? 2 : 3;
+            *to++ = (uint8_t)((0xF00 >> more) | point >> 6 * more);
+            while (more--) *to++ = (uint8_t)(0x80 | (point >> 6 * more & 0x3F));
+        }
+    }
+    *size = to - start;
+    return start;
+}
+
+/* Append a text as JSON, as msgspec writes it. */
+static int append_string(Bytes *json, const uint8_t *text, int64_t size) {
+    if (!make_room(json, 2 * size + 2)) return 0;
+    uint8_t *to = json->at + json->size;
+    *to++ = '"';
+    for (const uint8_t *at = text, *end = text + size; at < end;) {
+        while (end - at >= 8) { /* signs that need no escape, eight at a time */
+            uint64_t eight = load8(at), found = special(eight & 0x7F7F7F7F7F7F7F7Fu);
+            int64_t fine = found ? __builtin_ctzll(found) >> 3 : 8;
+            memcpy(to, &eight, 8);
+            at += fine;
+            to += fine;
+            if (found) break; /* perhaps by a byte of a sign beyond ASCII */
+        }
+        if (at == end) break;
+        if (*at == '"' || *at == '\\' || *at < 0x20) {
+            *to++ = '\\';
+            *to++ = *at < 0x20 ? (uint8_t)"btn?fr"[*at - '\b'] : *at;
+        } else {
+            *to++ = *at;
+        }
+        at++;
+    }
+    *to++ = '"';
+    json->size = to - json->at;
+    return 1;
+}
+
+static int is_space(uint8_t sign) { return sign == ' ' || (sign >= 9 && sign <= 13); }
+
+/* A text as it is compared (`keys.normalised`), behind the start of its key and its size. */
+static int append_key(Bytes *key, const Field *field, const uint8_t *text, int64_t size) {
+    if (!append(key, field->key_start.at, field->key_start.size) || !make_room(key, size + 8)) return 0;
+    uint8_t *start = key->at + key->size + 8, *to = start;
+    const uint8_t *at = text, *end = text + size;
+    while (at < end) { /* line by line: white space at its end goes, and CR and CRLF are LF */
+        const uint8_t *stop = memchr(at, '\n', end - at);
+        if (!stop) stop = end;
+        const uint8_t *cr = memchr(at, '\r', stop - at);
+        if (cr) stop = cr;
+        memcpy(to, at, stop - at);
+        to += stop - at;
+        while (to > start && is_space(to[-1]) && to[-1] != '\n') to--;
+        if (stop < end) *to++ = '\n';
+        at = stop == end ? end : stop + 1 + (cr && stop + 1 < end && stop[1] == '\n');
+    }
+    while (to > start && is_space(to[-1])) to--;
+    int64_t length = to - start;
+    memcpy(start - 8, &length, 8);
+    key->size += 8 + length;
+    return 1;
+}
+
+static int64_t place_of_string(Lines *lines, Field *field, const Value *value) {
+    if (field->last == value->at) return field->last_place;
+    int64_t size;
+    const uint8_t *text = plain_of(lines, value, &size);
+    field->last = value->at;
+    return field->last_place = text ? place_of(&field->texts, text, size) : -1;
+}
+
+/* The place of a bare string among the conversations of its column. */
+static int64_t place_of_turns(Lines *lines, Field *field, const Value *value) {
+    int64_t known = field->texts.count, place = place_of_string(lines, field, value), size;
+    if (place < known) return place; /* or no memory */
+    const uint8_t *text = text_at(&field->texts, place, &size);
+    Bytes *json = &field->json.text;
+    int done = append(json, field->json_start.at, field->json_start.size) && append_string(json, text, size);
+    done = done && append_text(json, "}]") && (place || append_end(&field->json.end, 0));
+    done = done && append_end(&field->json.end, json->size);
+    field->json.count++;
+    uint8_t hex[32];
+    lines->normal.size = 0;
+    if (!done || !append_key(&lines->normal, field, text, size)) return -1;
+    blake2b_hex(lines->normal.at, lines->normal.size, hex);
+    int64_t key = place_of(&field->keys, hex, sizeof hex);
+    return key >= 0 && append_end(&field->key_of_text, key) ? place : -1;
+}
+
+static const uint8_t *key_at(const Field *field, int64_t text) {
+    int64_t size;
+    return text_at(&field->keys, ((const int32_t *)field->key_of_text.at)[text], &size);
+}
+
+/* A number as msgspec writes it, from the digits that were given: 3 is 3.0, and 0.50 is 0.5. */
+static int append_number(Bytes *json, const Value *value) {
+    int64_t size = value->size;
+    int has_point = memchr(value->at, '.', size) != NULL;
+    while (has_point && value->at[size - 1] == '0' && value->at[size - 2] != '.') size--;
+    return append(json, value->at, size) && (has_point || append_text(json, ".0"));
+}
+
+static int append_moment(Bytes *json, const Value *value) {
+    uint8_t text[26] = "0000-00-00T00:00:00.000000";
+    int64_t size = value->size - (value->at[value->size - 1] == 'Z');
+    memcpy(text, value->at, size);
+    return append_string(json, text, memcmp(text + 20, "000000", 6) ? 26 : 19);
+}
+
+/* What one field says in the event: its key, its text, its number, or null. */
+static int append_said(Lines *lines, const Field *field, const Value *value, int is_given) {
+    Bytes *json = &lines->event;
+    int64_t size;
+    int32_t place;
+    if (field->how == NUMBER && is_given) return append_number(json, value);
+    if (field->how == NUMBER) return append(json, field->standard.at, field->standard.size);
+    if (field->how == MOMENT) return is_given ? append_moment(json, value) : append_text(json, "null");
+    memcpy(&place, field->rows.at + field->rows.size - 4, 4);
+    if (place < 0) return append_text(json, "null");
+    if (field->how == TURNS) return append_string(json, key_at(field, place), 32);
+    const uint8_t *text = text_at(&field->texts, place, &size);
+    return append_string(json, text, size);
+}
+
+static int add_field(Lines *lines, Field *field, Value *value, int is_given) {
+    int64_t place = -1;
+    if (field->how == NUMBER) return append(&field->rows, is_given ? &value->number : &field->usual, 8);
+    if (field->how == MOMENT) {
+        int64_t moment = is_given ? moment_of(value) : NOTHING;
+        return append(&field->rows, &moment, 8);
+    }
+    if (field->how != TEXT && field->how != CHOICE && field->how != TURNS) return 1;
+    if (is_given || field->standard.size) {
+        if (!is_given) place = place_of(&field->texts, field->standard.at, field->standard.size);
+        else place = field->how == TURNS ? place_of_turns(lines, field, value) : place_of_string(lines, field, value);
+        if (place < 0) return 0;
+    }
+    if (field->how == TURNS) {
+        int32_t key = place < 0 ? -1 : ((const int32_t *)field->key_of_text.at)[place];
+        if (!append_end(&field->key_rows, key)) return 0;
+    }
+    return append_end(&field->rows, place);
+}
+
+static int append_count(Bytes *bytes, int64_t number) {
+    uint8_t digits[20];
+    int size = 0;
+    do digits[19 - size++] = (uint8_t)('0' + number % 10);
+    while (number /= 10);
+    return append(bytes, digits + 20 - size, size);
+}
+
+static int add_row(Lines *lines, Kind *kind, uint64_t given, int64_t line_no, int64_t offset) {
+    uint8_t hex[64];
+    int64_t size;
+    for (uint64_t rest = kind->known; rest; rest &= rest - 1) {
+        int i = __builtin_ctzll(rest);
+        if (!add_field(lines, &kind->field[i], &lines->value[i], given >> i & 1)) return 0;
+    }
+    const Value *group = &lines->value[lines->group], *id = &lines->value[lines->id];
+    int has_group = given >> lines->group & 1, has_id = given >> lines->id & 1;
+    const Field *prompt = &kind->field[lines->prompt];
+    int32_t asked;
+    memcpy(&asked, prompt->rows.at + prompt->rows.size - 4, 4);
+    uint8_t opening[] = "opening ................................";
+    memcpy(opening + 8, key_at(prompt, asked), 32);
+    const uint8_t *text = has_group ? plain_of(lines, group, &size) : opening;
+    int64_t place = text ? place_of(&kind->groups, text, has_group ? size : 40) : -1;
+    if (place < 0 || !append_end(&kind->group_rows, place)) return 0;
+
+    Bytes *event = &lines->event;
+    event->size = 0;
+    int done = append_text(event, "[") && append(event, kind->name.at, kind->name.size) && append_text(event, ",");
+    const uint8_t *own = has_id ? plain_of(lines, id, &size) : NULL;
+    if (has_id && !own) return 0;
+    done = done && (has_id ? append_string(event, own, size) : append_text(event, "null"));
+    for (int i = 0; done && i < kind->said_count; i++) {
+        int said = kind->said[i];
+        done = append_text(event, ",") &&
+               append_said(lines, &kind->field[said], &lines->value[said], given >> said & 1);
+    }
+    if (!done || !append_text(event, "]")) return 0;
+    sha256_hex(event->at, event->size, 0, hex);
+    if (!append(&kind->sha256, hex, 64)) return 0;
+    done = append(&kind->record_id, has_id ? own : hex, has_id ? size : 32);
+    if (!kind->rows && !append_end(&kind->id_end, 0)) return 0;
+    if (!done || !append_end(&kind->id_end, kind->record_id.size)) return 0;
+
+    event->size = 0;
+    done = append(event, lines->batch_id.at, lines->batch_id.size);
+    if (!done || !append_count(event, line_no) || !append_text(event, ":0")) return 0;
+    blake2b_hex(event->at, event->size, hex);
+    kind->rows++;
+    return append(&kind->uid, hex, 32) && append(&kind->line_no, &line_no, 8) &&
+           append(&kind->offset, &offset, 8);
+}
+
+/* ---- what native.py calls ----------------------------------------------------------------- */
+
+API int64_t lines_version(void) { return LINES_VERSION; }
+
+API int64_t lines_sha256(const uint8_t *data, int64_t size, int64_t is_portable, uint8_t *hex) {
+    sha256_hex(data, size, (int)is_portable, hex);
+    return 64;
+}
+
+/* Names of all fields, each in quotation marks and ended by a zero; the places of some of them. */
+API Lines *lines_new(const char *names, const char *batch_id, const int32_t *place) {
+    Lines *lines = calloc(1, sizeof *lines);
+    if (!lines) return NULL;
+    int done = append_text(&lines->batch_id, batch_id);
+    for (; done && *names && lines->name_count < FIELDS; names += strlen(names) + 1)
+        done = append_text(&lines->name[lines->name_count++], names);
+    lines->kind_field = place[0];
+    lines->id = place[1];
+    lines->annotator = place[2];
+    lines->moment = place[3];
+    lines->prompt = place[4];
+    lines->group = place[5];
+    if (done && !*names) return lines;
+    return NULL;
+}
+
+/* A kind by its name in quotation marks, and which numbers must be in order; its place. */
+API int64_t lines_kind(Lines *lines, const char *name, const int32_t *scale) {
+    if (lines->kind_count == KINDS) return -1;
+    Kind *kind = calloc(1, sizeof *kind);
+    if (!kind || !append_text(&kind->name, name)) return -1;
+    kind->known = kind->required = 1ull << lines->kind_field;
+    kind->has_scale = scale[0] >= 0;
+    memcpy(kind->scale, scale, sizeof kind->scale);
+    lines->kind[lines->kind_count] = kind;
+    return lines->kind_count++;
+}
+
+typedef struct {
+    int32_t place, how, is_required, may_be_empty;
+    double least, most, usual;
+    const char *standard, *choices, *json_start, *key_start;
+    int64_t key_start_size;
+} Asked;
+
+API int64_t lines_field(Lines *lines, int64_t kind_at, const Asked *asked) {
+    Kind *kind = lines->kind[kind_at];
+    Field *field = &kind->field[asked->place];
+    kind->known |= 1ull << asked->place;
+    if (asked->is_required) kind->required |= 1ull << asked->place;
+    field->how = asked->how;
+    field->may_be_empty = asked->may_be_empty;
+    field->least = asked->least;
+    field->most = asked->most;
+    field->usual = asked->usual;
+    for (const char *choice = asked->choices; *choice; choice += strlen(choice) + 1)
+        if (place_of(&field->choices, (const uint8_t *)choice, strlen(choice)) < 0) return -1;
+    return append_text(&field->standard, asked->standard) && append_text(&field->json_start, asked->json_start) &&
+                   append(&field->key_start, asked->key_start, asked->key_start_size) ? 0 : -1;
+}
+
+API int64_t lines_said(Lines *lines, int64_t kind_at, int64_t field) {
+    Kind *kind = lines->kind[kind_at];
+    if (kind->said_count == SAID) return -1;
+    kind->said[kind->said_count++] = (int)field;
+    return 0;
+}
+
+/* Take the lines of a block; how many there are, or -1 where there is no memory. */
+API int64_t lines_take(Lines *lines, const uint8_t *data, int64_t size, int64_t first, int64_t offset) {
+    const uint8_t *at = data, *end = data + size;
+    int64_t count = 0;
+    memset(lines->last, 0, sizeof lines->last); /* what they point at is gone */
+    for (int kind = 0; kind < lines->kind_count; kind++)
+        for (int field = 0; field < lines->name_count; field++) lines->kind[kind]->field[field].last = NULL;
+    lines->left.size = 0;
+    for (; at < end; count++) {
+        const uint8_t *stop = memchr(at, '\n', end - at);
+        if (!stop) stop = end;
+        uint64_t given = read_line(lines, at, stop);
+        Kind *kind = given ? kind_of(lines, given) : NULL;
+        int64_t left[] = {count, at - data, stop - at};
+        if (kind ? !add_row(lines, kind, given, first + count, offset + (at - data))
+                 : !append(&lines->left, left, sizeof left))
+            return -1;
+        at = stop == end ? end : stop + 1;
+    }
+    return count;
+}
+
+API int64_t lines_rows(const Lines *lines, int64_t kind) { return lines->kind[kind]->rows; }
+
+/* Where a part of what was made lies, and its size in bytes; the numbers are those of native.py. */
+API void lines_part(const Lines *lines, int64_t kind_at, int64_t field_at, int64_t part, int64_t *where) {
+    const Kind *kind = lines->kind[kind_at];
+    const Field *field = &kind->field[field_at < 0 ? 0 : field_at];
+    const Bytes *parts[] = {
+        &lines->left,       &kind->line_no,       &kind->offset,     &kind->uid,        &kind->sha256,
+        &kind->record_id,   &kind->id_end,        &kind->groups.text, &kind->groups.end, &kind->group_rows,
+        &field->rows,       &field->texts.text,   &field->texts.end, &field->json.text, &field->json.end,
+        &field->keys.text,  &field->keys.end,     &field->key_rows,
+    };
+    where[0] = (int64_t)(intptr_t)parts[part]->at;
+    where[1] = parts[part]->size;
+}
+
+API void lines_free(Lines *lines) {
+    for (int at = 0; at < lines->kind_count; at++) {
+        Kind *kind = lines->kind[at];
+        for (int i = 0; i < lines->name_count; i++) {
+            Field *field = &kind->field[i];
+            Texts *every[] = {&field->choices, &field->texts, &field->keys, &field->json};
+            for (int j = 0; j < 4; j++) free_texts(every[j]);
+            Bytes *others[] = {&field->json_start, &field->key_start, &field->standard, &field->rows, &field->key_of_text, &field->key_rows};
+            for (int j = 0; j < 6; j++) free(others[j]->at);
+        }
+        Bytes *others[] = {&kind->name, &kind->line_no, &kind->offset, &kind->uid, &kind->sha256, &kind->record_id, &kind->id_end, &kind->group_rows};
+        for (int j = 0; j < 8; j++) free(others[j]->at);
+        free_texts(&kind->groups);
+        free(kind);
+    }
+    for (int i = 0; i < lines->name_count; i++) free(lines->name[i].at);
+    Bytes *others[] = {&lines->batch_id, &lines->plain, &lines->normal, &lines->event, &lines->left};
+    for (int j = 0; j < 5; j++) free(others[j]->at);
+    free(lines);
+}

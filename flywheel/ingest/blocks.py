@@ -10,6 +10,8 @@ from functools import cached_property
 from itertools import accumulate
 from typing import IO
 
+import numpy as np
+
 from flywheel.ingest.unit import Unit, json_unit
 
 LINE_LIMIT = 32 * 2**20  # longer lines are not parsed
@@ -39,7 +41,8 @@ class Lines:
 
     @cached_property
     def _count(self) -> int:
-        return self.data.count(b"\n") + (not self.data.endswith(b"\n"))
+        ends = np.count_nonzero(np.frombuffer(self.data, np.uint8) == 0x0A)  # bytes.count is slow
+        return ends + (not self.data.endswith(b"\n"))
 
     @cached_property
     def lines(self) -> list[bytes]:

@@ -17,6 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flywheel.ingest.formats import RAW
 from flywheel.ingest.keys import (
     events,
     key_of_text,
@@ -25,7 +26,6 @@ from flywheel.ingest.keys import (
     response_key,
     told_apart,
 )
-from flywheel.ingest.formats import RAW
 from flywheel.lake import RAW as RAW_SCHEMA
 from flywheel.lake import SCHEMAS
 from flywheel.records import KINDS, Record

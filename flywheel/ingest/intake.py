@@ -31,7 +31,8 @@ from flywheel.ingest.formats import OWN, RAW, named
 from flywheel.ingest.formats.gathered import NO_LABEL, UNFIT
 from flywheel.ingest.formats.own_lines import read_lines
 from flywheel.ingest.gathering import Gathering
-from flywheel.ingest.native import OrdinaryLines, in_order, library
+from flywheel.ingest.native import library
+from flywheel.ingest.ordinary import OrdinaryLines, in_order
 from flywheel.ingest.refused import Bad, Refused, Row
 from flywheel.ingest.screening import REASON, Screening
 from flywheel.ingest.unit import Unit, json_unit
@@ -123,7 +124,7 @@ class Intake:
             self._take_raw(block)
         else:
             self._take_records(block)
-        if self.rows > rows:  # else nothing will be asked of it any more
+        if self.rows > rows and (self._judge or self._screening):  # else nobody asks of it again
             self._blocks.append(block)
         at_hand = sum(one.num_rows for parts in self._tables.values() for one in parts)
         at_hand += self._ordinary.count if self._ordinary else 0

@@ -62,8 +62,8 @@ static int append_end(Bytes *ends, int64_t end) {
 /* ---- texts, each kept once ---------------------------------------------------------------- */
 
 typedef struct {
-    Bytes text, end, hash; /* the texts, 0 and where each ends (int32), what it is looked up by */
-    int32_t *slot;         /* place of a text and one more, or 0 */
+    Bytes text, end; /* the texts; 0 and where each ends (int32) */
+    uint64_t *slot;  /* high half of the hash, and the place of a text and one more; or 0 */
     int64_t mask, count;
 } Texts;
 
@@ -86,12 +86,13 @@ static uint64_t hash_of(const uint8_t *text, int64_t size) {
 
 static int more_slots(Texts *texts) {
     int64_t mask = texts->slot ? 2 * texts->mask + 1 : 63;
-    int32_t *slot = calloc(mask + 1, sizeof *slot);
+    uint64_t *slot = calloc(mask + 1, sizeof *slot);
     if (!slot) return 0;
-    for (int64_t i = 0; i < texts->count; i++) {
-        uint64_t at = load8(texts->hash.at + 8 * i) & mask;
+    for (int64_t i = 0; texts->slot && i <= texts->mask; i++) {
+        if (!texts->slot[i]) continue;
+        uint64_t at = texts->slot[i] >> 32 & mask;
         while (slot[at]) at = (at + 1) & mask;
-        slot[at] = (int32_t)i + 1;
+        slot[at] = texts->slot[i];
     }
     free(texts->slot);
     texts->slot = slot;
@@ -109,23 +110,26 @@ static const uint8_t *text_at(const Texts *texts, int64_t i, int64_t *size) {
 static int64_t place_of(Texts *texts, const uint8_t *text, int64_t size) {
     if (2 * texts->count >= texts->mask && !more_slots(texts)) return -1;
     if (!texts->count && !texts->end.size && !append_end(&texts->end, 0)) return -1;
-    uint64_t hash = hash_of(text, size), at = hash & texts->mask;
+    uint64_t hash = hash_of(text, size) >> 32, at = hash & texts->mask;
     for (; texts->slot[at]; at = (at + 1) & texts->mask) {
-        int64_t i = texts->slot[at] - 1, length;
-        if (load8(texts->hash.at + 8 * i) != hash) continue;
+        int64_t i = (int64_t)(texts->slot[at] & UINT32_MAX) - 1, length;
+        if (texts->slot[at] >> 32 != hash) continue;
         const uint8_t *known = text_at(texts, i, &length);
         if (length == size && !memcmp(known, text, size)) return i;
     }
-    if (!append(&texts->text, text, size) || !append(&texts->hash, &hash, 8)) return -1;
-    if (!append_end(&texts->end, texts->text.size)) return -1;
-    texts->slot[at] = (int32_t)++texts->count;
+    if (!append(&texts->text, text, size) || !append_end(&texts->end, texts->text.size)) return -1;
+    texts->slot[at] = hash << 32 | (uint64_t)++texts->count;
     return texts->count - 1;
+}
+
+static void clear_texts(Texts *texts) {
+    texts->text.size = texts->end.size = texts->count = 0;
+    if (texts->slot) memset(texts->slot, 0, (texts->mask + 1) * sizeof *texts->slot);
 }
 
 static void free_texts(Texts *texts) {
     free(texts->text.at);
     free(texts->end.at);
-    free(texts->hash.at);
     free(texts->slot);
 }
 
@@ -154,6 +158,7 @@ typedef struct {
     Bytes line_no, offset, uid, sha256, record_id, id_end; /* per row; hex has its fixed width */
     Texts groups;
     Bytes group_rows;
+    int64_t opening, opened; /* place of the last group that is none, and of the prompt it is of */
     int64_t rows;
 } Kind;
 
@@ -635,10 +640,16 @@ static int add_row(Lines *lines, Kind *kind, uint64_t given, int64_t line_no, in
     const Field *prompt = &kind->field[lines->prompt];
     int32_t asked;
     memcpy(&asked, prompt->rows.at + prompt->rows.size - 4, 4);
-    uint8_t opening[] = "opening ................................";
-    memcpy(opening + 8, key_at(prompt, asked), 32);
-    const uint8_t *text = has_group ? plain_of(lines, group, &size) : opening;
-    int64_t place = text ? place_of(&kind->groups, text, has_group ? size : 40) : -1;
+    int64_t place = kind->opening;
+    if (has_group) {
+        const uint8_t *text = plain_of(lines, group, &size);
+        place = text ? place_of(&kind->groups, text, size) : -1;
+    } else if (kind->opened != asked) { /* by the same prompt as the row before */
+        uint8_t opening[] = "opening ................................";
+        memcpy(opening + 8, key_at(prompt, asked), 32);
+        place = kind->opening = place_of(&kind->groups, opening, 40);
+        kind->opened = asked;
+    }
     if (place < 0 || !append_end(&kind->group_rows, place)) return 0;
 
     Bytes *event = &lines->event;
@@ -672,10 +683,10 @@ static int add_row(Lines *lines, Kind *kind, uint64_t given, int64_t line_no, in
 
 API int64_t lines_version(void) { return LINES_VERSION; }
 
-API int64_t lines_sha256(const uint8_t *data, int64_t size, int64_t is_portable, uint8_t *hex) {
+API void lines_sha256(const uint8_t *data, int64_t size, int64_t is_portable, uint8_t *hex) {
     sha256_hex(data, size, (int)is_portable, hex);
-    return 64;
 }
+API void lines_blake2b(const uint8_t *data, int64_t size, uint8_t *hex) { blake2b_hex(data, size, hex); }
 
 /* Names of all fields, each in quotation marks and ended by a zero; the places of some of them. */
 API Lines *lines_new(const char *names, const char *batch_id, const int32_t *place) {
@@ -700,6 +711,7 @@ API int64_t lines_kind(Lines *lines, const char *name, const int32_t *scale) {
     Kind *kind = calloc(1, sizeof *kind);
     if (!kind || !append_text(&kind->name, name)) return -1;
     kind->known = kind->required = 1ull << lines->kind_field;
+    kind->opened = -1;
     kind->has_scale = scale[0] >= 0;
     memcpy(kind->scale, scale, sizeof kind->scale);
     lines->kind[lines->kind_count] = kind;
@@ -772,6 +784,24 @@ API void lines_part(const Lines *lines, int64_t kind_at, int64_t field_at, int64
     };
     where[0] = (int64_t)(intptr_t)parts[part]->at;
     where[1] = parts[part]->size;
+}
+
+/* Forget all rows, and keep what is known of kinds and fields, and the memory. */
+API void lines_clear(Lines *lines) {
+    for (int at = 0; at < lines->kind_count; at++) {
+        Kind *kind = lines->kind[at];
+        for (int i = 0; i < lines->name_count; i++) {
+            Field *field = &kind->field[i];
+            clear_texts(&field->texts);
+            clear_texts(&field->keys);
+            clear_texts(&field->json);
+            field->rows.size = field->key_of_text.size = field->key_rows.size = 0;
+        }
+        clear_texts(&kind->groups);
+        kind->line_no.size = kind->offset.size = kind->uid.size = kind->sha256.size = 0;
+        kind->record_id.size = kind->id_end.size = kind->group_rows.size = kind->rows = 0;
+        kind->opened = -1;
+    }
 }
 
 API void lines_free(Lines *lines) {

@@ -1,44 +1,43 @@
-"""Ordinary lines of flywheel's own JSONL as rows of landing, made by a small kernel in C.
+"""The C kernel that reads ordinary lines: finding it, and telling it of kinds and fields.
 
 `lines.c` is compiled when the package is installed, to `_lines.*.so` beside this file. Where there
 was no compiler, or the file is older than this module, `library()` is None, `state()` says why,
 and Python reads every line, to the same rows. What a kind and its fields are the kernel is told
 from the types of `flywheel.records`; a kind that needs more than texts, numbers, choices and times
-(a ranking, the steps of a trajectory) is never ordinary, nor is a conversation of several turns.
+(a ranking, the steps of a trajectory) is never ordinary.
 """
 
 import ctypes
 import math
-import weakref
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import msgspec.inspect as types
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from flywheel.ingest.blocks import Lines, Numbered
 from flywheel.ingest.columns import TURN_STARTS
 from flywheel.ingest.keys import SAID, WHO, start_of_key
 from flywheel.lake import SCHEMAS
 from flywheel.records import KINDS
 
 VERSION = 1  # LINES_VERSION in lines.c
-NOTHING = -(2**63)  # a moment that was not given
 LEAVE, TEXT, CHOICE, NUMBER, MOMENT, TURNS, ID, GROUP, EMPTY = range(9)  # as in lines.c
-PARTS = (
-    *("left", "line_no", "offset", "uid", "sha256", "record_id", "id_end"),
-    *("groups", "groups_end", "group_rows"),
-    *("rows", "texts", "texts_end", "json", "json_end", "keys", "keys_end", "key_rows"),
-)
-LIKE_TEXT = pa.dictionary(pa.int32(), pa.string())
-HEX = 64  # digits of a sha256
+FUNCTIONS = {  # of lines.c, by name: what they answer and take
+    "new": (ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)),
+    "kind": (ctypes.c_int64, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)),
+    "field": (ctypes.c_int64, (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)),
+    "said": (ctypes.c_int64, (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)),
+    "take": (ctypes.c_int64, (ctypes.c_void_p, ctypes.c_char_p, *[ctypes.c_int64] * 3)),
+    "rows": (ctypes.c_int64, (ctypes.c_void_p, ctypes.c_int64)),
+    "part": (None, (ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p)),
+    "clear": (None, (ctypes.c_void_p,)),
+    "free": (None, (ctypes.c_void_p,)),
+    "sha256": (None, (ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_char_p)),
+    "blake2b": (None, (ctypes.c_char_p, ctypes.c_int64, ctypes.c_char_p)),
+    "is_plain": (ctypes.c_int64, (ctypes.c_int64,)),
+}
 
 
 class Asked(ctypes.Structure):
@@ -76,19 +75,7 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
             reason = str(error)
             continue
         if version == VERSION:
-            whole, text, at = ctypes.c_int64, ctypes.c_char_p, ctypes.c_void_p
-            for name, result, given in (
-                ("new", at, (text, text, at)),
-                ("kind", whole, (at, text, at)),
-                ("field", whole, (at, whole, at)),
-                ("said", whole, (at, whole, whole)),
-                ("take", whole, (at, text, whole, whole, whole)),
-                ("rows", whole, (at, whole)),
-                ("part", None, (at, whole, whole, whole, at)),
-                ("free", None, (at,)),
-                ("sha256", whole, (text, whole, whole, at)),
-                ("is_plain", whole, (whole,)),
-            ):
+            for name, (result, given) in FUNCTIONS.items():
                 function = getattr(found, f"lines_{name}")
                 function.restype, function.argtypes = result, given
             return found, "C kernel"
@@ -96,163 +83,53 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     return None, f"Python: {built[-1].name} does not fit ({reason}); install flywheel again"
 
 
-class OrdinaryLines:
-    """Rows made of the ordinary lines of one file, until somebody takes them.
+def told_of_all(loaded: ctypes.CDLL, facts: Mapping[str, Any]) -> tuple[int, dict[str, int]]:
+    """A kernel that knows every ordinary kind, for rows of one batch; the places of the kinds.
 
-    Attributes:
-        count: Rows at hand.
+    Args:
+        loaded: The library.
+        facts: `batch_id` and `source` of the batch.
     """
-
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        self.count = 0
-        self._facts = facts
-        self._made: _Made | None = None
-
-    def take(self, block: Lines) -> list[Numbered]:
-        """Make rows of the lines that are ordinary; those that are left, in order."""
-        self._made = self._made or _Made(self._facts)
-        left = self._made.take(block.data, block.first, block.offset)
-        self.count += len(block) - len(left)
-        return left
-
-    def taken(self) -> dict[str, pa.Table]:
-        """The rows by kind, in the order of their lines; texts that repeat as dictionaries."""
-        made, self._made, self.count = self._made, None, 0
-        return made.tables() if made else {}
-
-
-class _Made:
-    """What lies in the memory of the kernel; tables that were made of it keep it there."""
-
-    def __init__(self, facts: Mapping[str, Any]) -> None:
-        loaded = library()
-        assert loaded is not None, "made only where it is loaded"
-        self._call, self._facts = loaded, facts
-        fields = _fields()
-        self._places = {name: place for place, name in enumerate(fields)}
-        names = b"".join(b'"%s"\0' % name.encode() for name in fields)
-        known = ("kind", "id", "annotator_id", "occurred_at", "prompt", "group")
-        places = (ctypes.c_int32 * len(known))(*(self._places[name] for name in known))
-        batch = f"{facts['batch_id']}:".encode()
-        self._at = self._have(loaded.lines_new(names + b"\0", batch, places))
-        weakref.finalize(self, loaded.lines_free, self._at)
-        self._kinds = {kind: self._tell(kind) for kind in _ordinary_kinds()}
-
-    def take(self, data: bytes, first: int, offset: int) -> list[Numbered]:
-        self._done(self._call.lines_take(self._at, data, len(data), first, offset))
-        left = self._numbers("left", np.int64).reshape(-1, 3).tolist()
-        return [
-            (first + line, offset + start, data[start : start + size]) for line, start, size in left
-        ]
-
-    def tables(self) -> dict[str, pa.Table]:
-        counts = {kind: self._call.lines_rows(self._at, at) for kind, at in self._kinds.items()}
-        return {kind: self._table(kind, count) for kind, count in counts.items() if count}
-
-    def _tell(self, kind: str) -> int:
-        """Tell the kernel of a kind."""
-        fields = _ordinary_kinds()[kind]
-        names = ("rating_min", "rating", "rating_max")
-        scale = [self._places[name] if name in fields else -1 for name in names]
-        name = b'"%s"' % kind.encode()
-        at = self._done(self._call.lines_kind(self._at, name, (ctypes.c_int32 * 3)(*scale)))
+    places = field_places()
+    names = b"".join(b'"%s"\0' % name.encode() for name in places)
+    known = ("kind", "id", "annotator_id", "occurred_at", "prompt", "group")
+    some = (ctypes.c_int32 * len(known))(*(places[name] for name in known))
+    at = done(loaded.lines_new(names + b"\0", f"{facts['batch_id']}:".encode(), some))
+    kinds = {}
+    for kind, fields in ordinary_kinds().items():
+        scale = ("rating_min", "rating", "rating_max")  # in order, where a kind has them
+        ordered = (ctypes.c_int32 * 3)(*(places[name] if name in fields else -1 for name in scale))
+        kinds[kind] = done(loaded.lines_kind(at, b'"%s"' % kind.encode(), ordered))
         for field, told in fields.items():
-            asked = Asked(place=self._places[field], **told)
+            asked = Asked(place=places[field], **told)
             if field == "source":
-                asked.standard = self._facts["source"].encode()
-            self._done(self._call.lines_field(self._at, at, ctypes.byref(asked)))
+                asked.standard = facts["source"].encode()
+            done(loaded.lines_field(at, kinds[kind], ctypes.byref(asked)))
         for name in (*WHO, *SAID[kind]):
-            field = name.removesuffix("_key")
-            self._done(self._call.lines_said(self._at, at, self._places[field]))
-        return at
+            done(loaded.lines_said(at, kinds[kind], places[name.removesuffix("_key")]))
+    return at, kinds
 
-    def _table(self, kind: str, count: int) -> pa.Table:
-        schema, fields = SCHEMAS[kind], _ordinary_kinds()[kind]
-        columns: dict[str, Any] = {
-            "line_no": self._numbers("line_no", np.int64, kind),
-            "byte_offset": self._numbers("offset", np.int64, kind),
-            "record_uid": self._texts("uid", np.arange(count + 1, dtype=np.int32) * 32, kind),
-            "content_sha256": self._texts(
-                "sha256", np.arange(count + 1, dtype=np.int32) * HEX, kind
-            ),
-            "record_id": self._texts("record_id", "id_end", kind),
-            "group_hint": self._dictionary("groups", "group_rows", kind),
-            "metadata": _constant("{}", count),
-            "landed_at": pa.repeat(
-                pa.scalar(self._facts["landed_at"], schema.field("landed_at").type), count
-            ),
-            "kind": _constant(kind, count),
-        }
-        columns |= {name: _constant(self._facts[name], count) for name in ("batch_id", "file")}
-        for name, told in fields.items():
-            if told["how"] in (TEXT, CHOICE, TURNS):
-                words = self._dictionary("texts", "rows", kind, name)
-                columns[name] = words
-                if told["how"] == TURNS:
-                    columns[f"{name}_text"] = words
-                    columns[name] = self._dictionary("json", "rows", kind, name)
-                    columns[f"{name}_key"] = self._dictionary("keys", "key_rows", kind, name)
-            elif told["how"] in (NUMBER, MOMENT):
-                columns[name] = self._column(told["how"], kind, name, schema.field(name).type)
-        arrays = [
-            column if isinstance(column, pa.Array) else pa.array(column)
-            for column in (columns[name] for name in schema.names)
-        ]
-        return pa.table(arrays, names=schema.names)
 
-    def _column(self, how: int, kind: str, name: str, type: pa.DataType) -> pa.Array:
-        values = self._numbers("rows", np.float64 if how == NUMBER else np.int64, kind, name)
-        gone = np.isnan(values) if how == NUMBER else values == NOTHING
-        return pa.array(values, mask=gone if gone.any() else None).cast(type)
+def done(result: int | None) -> int:
+    """What the kernel answered.
 
-    def _dictionary(self, texts: str, rows: str, kind: str, field: str = "prompt") -> pa.Array:
-        places = self._numbers(rows, np.int32, kind, field)
-        gone = places < 0
-        indices = pa.array(places, mask=gone if gone.any() else None)
-        return pa.DictionaryArray.from_arrays(
-            indices, self._texts(texts, f"{texts}_end", kind, field)
-        )
-
-    def _texts(
-        self, name: str, ends: str | npt.NDArray[np.int32], kind: str, field: str = "prompt"
-    ) -> pa.Array:
-        if isinstance(ends, str):
-            ends = self._numbers(ends, np.int32, kind, field)
-        if not len(ends):
-            return pa.array([], pa.string())
-        buffers = [None, pa.py_buffer(ends), self._buffer(name, kind, field)]
-        return pa.Array.from_buffers(pa.string(), len(ends) - 1, buffers)
-
-    def _numbers(self, part: str, type: Any, kind: str = "", field: str = "prompt") -> Any:
-        return np.frombuffer(self._buffer(part, kind, field), type)
-
-    def _buffer(self, part: str, kind: str, field: str) -> pa.Buffer:
-        where = (ctypes.c_int64 * 2)()
-        at = self._kinds[kind] if kind else 0
-        self._call.lines_part(self._at, at, self._places[field], PARTS.index(part), where)
-        return pa.foreign_buffer(where[0], where[1], self) if where[1] else pa.py_buffer(b"")
-
-    def _have(self, made: Any) -> Any:
-        if not made:
-            raise MemoryError("the machine has no memory left for the lines of a block")
-        return made
-
-    def _done(self, result: int) -> int:
-        self._have(result >= 0)
-        return result
+    Raises:
+        MemoryError: It has no memory.
+    """
+    if result is None or result < 0:
+        raise MemoryError("the machine has no memory left for the lines of a block")
+    return result
 
 
 @cache
-def _fields() -> tuple[str, ...]:
-    """Every field of any kind, and `kind`."""
-    return (
-        "kind",
-        *dict.fromkeys(name for kind in KINDS.values() for name in kind.__struct_fields__),
-    )
+def field_places() -> dict[str, int]:
+    """The place of every field of any kind, and of `kind`."""
+    names = (name for kind in KINDS.values() for name in kind.__struct_fields__)
+    return {name: place for place, name in enumerate(dict.fromkeys(("kind", *names)))}
 
 
 @cache
-def _ordinary_kinds() -> dict[str, dict[str, dict[str, Any]]]:
+def ordinary_kinds() -> dict[str, dict[str, dict[str, Any]]]:
     """By kind and field what the kernel is told; those with a field that it cannot read aside."""
     found = {}
     for kind, record in KINDS.items():
@@ -298,17 +175,3 @@ def _told(field: types.Field, kind: str) -> dict[str, Any]:
     elif isinstance(field.default, float):
         told |= {"usual": field.default, "standard": msgspec.json.encode(field.default)}
     return told
-
-
-def _constant(value: str, count: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([value]))
-
-
-def in_order(ordinary: pa.Table, others: pa.Table) -> pa.Table:
-    """Rows of one kind that were made either way, in the order of their lines."""
-    for at, field in enumerate(ordinary.schema):
-        if field.type == LIKE_TEXT:
-            column = pc.dictionary_encode(others.column(at))
-            others = others.set_column(at, field, column)
-    both = pa.concat_tables([ordinary, others]).unify_dictionaries().combine_chunks()
-    return both.take(pc.sort_indices(both["line_no"]))

@@ -40,6 +40,7 @@ class Draft:
                 schema,
                 compression="zstd",
                 use_dictionary=[name for name in schema.names if name not in UNLIKE],
+                write_statistics=[name for name in schema.names if not _is_long(name, schema)],
                 store_schema=not any(map(pa.types.is_dictionary, schema.types)),
             )
 
@@ -143,6 +144,11 @@ def ensure(layout: Layout) -> None:
     for path, schema in wanted.items():
         if not path.exists():
             write_table(schema.empty_table(), path)
+
+
+def _is_long(name: str, schema: pa.Schema) -> bool:
+    """Whether a column holds whole texts, of which nobody asks for the least or the greatest."""
+    return name.endswith("_text") or f"{name}_text" in schema.names
 
 
 def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -11,7 +11,6 @@ dictionary arrays over memory of the kernel, which is filled again once the last
 import ctypes
 import weakref
 from collections.abc import Mapping
-from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,6 @@ PARTS = (  # of the rows of a kind, in the order of lines_part
 )
 LIKE_TEXT = pa.dictionary(pa.int32(), pa.string())
 HEX = 64  # digits of a sha256
-FEW = 0.001  # of the rows: so many are put between the others without moving those
 
 
 class OrdinaryLines:
@@ -187,18 +185,31 @@ def _constant(value: str, count: int) -> pa.Array:
 
 def in_order(ordinary: pa.Table, others: pa.Table) -> pa.Table:
     """Rows of one kind that were made either way, in the order of their lines."""
-    for at, field in enumerate(ordinary.schema):
-        if field.type == LIKE_TEXT:
-            column = pc.dictionary_encode(others.column(at))
-            others = others.set_column(at, field, column)
-    both = pa.concat_tables([ordinary, others]).unify_dictionaries()
-    ordinary, others = both.slice(0, len(ordinary)), both.slice(len(ordinary))
-    lines = others["line_no"].to_numpy()
-    places = np.searchsorted(ordinary["line_no"].to_numpy(), lines)
-    if len(others) > FEW * len(ordinary):
-        order = np.insert(np.arange(len(ordinary)), places, np.arange(len(ordinary), len(both)))
-        return both.take(pa.array(order))
-    ends = [0, *places.tolist(), len(ordinary)]
-    parts = [ordinary.slice(start, end - start) for start, end in pairwise(ends)]
-    rows = (others.slice(at, 1) for at in range(len(others)))
-    return pa.concat_tables([parts[0], *chain.from_iterable(zip(rows, parts[1:], strict=True))])
+    count, more = len(ordinary), len(others)
+    places = np.searchsorted(ordinary["line_no"].to_numpy(), others["line_no"].to_numpy())
+    order = pa.array(np.insert(np.arange(count), places, np.arange(count, count + more)))
+    columns = []
+    for one, other in zip(ordinary.columns, others.combine_chunks().columns, strict=True):
+        column, added = one.chunk(0), other.chunk(0)
+        if column.type == LIKE_TEXT:
+            rows, texts = _added(column.dictionary, added)
+            rows = pa.concat_arrays([column.indices, rows]).take(order)
+            columns.append(pa.DictionaryArray.from_arrays(rows, texts, safe=False))
+        else:
+            columns.append(pa.concat_arrays([column, added]).take(order))
+    return pa.table(columns, names=ordinary.column_names)
+
+
+def _added(known: pa.Array, texts: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """The places of some texts among those that are known, and all of them, each once."""
+    once = texts.dictionary_encode()
+    met = pc.index_in(known, once.dictionary)  # the few are hashed, not the many
+    places = np.full(len(once.dictionary), -1, np.int32)
+    places[met.drop_null().to_numpy()] = np.flatnonzero(
+        met.is_valid().to_numpy(zero_copy_only=False)
+    )
+    new = np.flatnonzero(places < 0)
+    places[new] = len(known) + np.arange(len(new))
+    if len(new):
+        known = pa.concat_arrays([known, once.dictionary.take(pa.array(new))])
+    return pa.array(places).take(once.indices), known

@@ -93,7 +93,7 @@ def written_as(table: pa.Table) -> pa.Schema:
     fields = []
     for field, column in zip(table.schema, table.columns, strict=True):
         if pa.types.is_dictionary(field.type):
-            values = sum(len(chunk.dictionary) for chunk in column.chunks)
+            values = max((len(chunk.dictionary) for chunk in column.chunks), default=0)
             if 2 * values > table.num_rows:
                 field = field.with_type(field.type.value_type)
         fields.append(field)

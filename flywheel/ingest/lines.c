@@ -22,12 +22,13 @@
 #define FIELDS 64 /* of all kinds together: a bit each */
 #define KINDS 16
 #define SAID 12
+#define ENTRIES 16 /* of metadata */
 #define NOTHING INT64_MIN /* a moment that was not given */
 
 /* What a field holds; the numbers are those of `native.py`. */
-enum { LEAVE, TEXT, CHOICE, NUMBER, MOMENT, TURNS, ID, GROUP, EMPTY };
-/* What JSON holds. */
-enum { NONE, STRING, ESCAPED, NUMERAL, NULL_VALUE, EMPTY_OBJECT };
+enum { LEAVE, TEXT, CHOICE, NUMBER, MOMENT, TURNS, ID, GROUP, OBJECT };
+/* What JSON holds; WRITTEN is an object, as it was written anew. */
+enum { NONE, STRING, ESCAPED, NUMERAL, WORD, NULL_VALUE, WRITTEN };
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
@@ -176,7 +177,7 @@ typedef struct {
     int kind_count, id, annotator, prompt, moment, group;
     Bytes batch_id; /* and a colon */
     Value value[FIELDS], last[FIELDS];
-    Bytes plain, normal, event, left; /* `left`: int64 line, start and size of each line left */
+    Bytes plain, normal, event, object, left; /* `left`: int64 line, start and size of each line left */
 } Lines;
 
 /* ---- parsing ------------------------------------------------------------------------------ */
@@ -319,148 +320,10 @@ static int field_at(const Lines *lines, const uint8_t *at, const uint8_t *end, i
     return -1;
 }
 
-static const uint8_t *value_end(const uint8_t *at, const uint8_t *end, Value *value, const Value *last) {
-    value->at = at;
-    if (at == end) return NULL;
-    if (*at == '"') {
-        int is_escaped;
-        at++;
-        if (last->at && end - at > last->size && !memcmp(at, last->at, last->size + 1)) {
-            *value = *last; /* the same up to its end mark: it need not be read again */
-            return at + last->size + 1;
-        }
-        value->at = at;
-        at = string_end(at, end, &is_escaped);
-        if (!at) return NULL;
-        value->is = is_escaped ? ESCAPED : STRING;
-        value->size = at - value->at;
-        return at + 1;
-    }
-    if (*at == 'n') {
-        value->is = NULL_VALUE;
-        return end - at >= 4 && !memcmp(at, "null", 4) ? at + 4 : NULL;
-    }
-    if (*at == '{') {
-        value->is = EMPTY_OBJECT;
-        at = skip_space(at + 1, end);
-        return at < end && *at == '}' ? at + 1 : NULL;
-    }
-    value->is = NUMERAL;
-    at = number_end(at, end, &value->number);
-    value->size = at ? at - value->at : 0;
-    return at;
-}
-
-/* Read one line into `lines->value`; the bits of the fields that were given, 0 where it is left. */
-static uint64_t read_line(Lines *lines, const uint8_t *at, const uint8_t *end) {
-    uint64_t given = 0, seen = 0;
-    int field = -1;
-    at = skip_space(at, end);
-    if (at == end || *at != '{') return 0;
-    do {
-        at = skip_space(at + 1, end);
-        int before = field;
-        field = field_at(lines, at, end, before);
-        if (field < 0 || seen >> field & 1) return 0;
-        lines->after[before + 1] = field;
-        seen |= 1ull << field;
-        at = skip_space(at + lines->name[field].size, end);
-        if (at == end || *at != ':') return 0;
-        Value *value = &lines->value[field];
-        at = value_end(skip_space(at + 1, end), end, value, &lines->last[field]);
-        if (!at) return 0;
-        if (value->is == STRING || value->is == ESCAPED) lines->last[field] = *value;
-        if (value->is != NULL_VALUE) given |= 1ull << field; /* a null is a key not given */
-        at = skip_space(at, end);
-    } while (at < end && *at == ',');
-    return at < end && *at == '}' && skip_space(at + 1, end) == end ? given : 0;
-}
-
-/* ---- what a line must be ------------------------------------------------------------------ */
-
-static int digits_at(const uint8_t *at, int count) {
-    int value = 0;
-    for (int i = 0; i < count; i++) {
-        if (at[i] < '0' || at[i] > '9') return -1;
-        value = 10 * value + at[i] - '0';
-    }
-    return value;
-}
-
-/* Microseconds since 1970 of YYYY-MM-DDTHH:MM:SS[.ffffff][Z]; NOTHING for any other form. */
-static int64_t moment_of(const Value *value) {
-    static const int DAYS[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    const uint8_t *at = value->at;
-    int64_t size = value->size - (value->size && at[value->size - 1] == 'Z');
-    if (size < 19 || size > 26 || size == 20 || at[4] != '-' || at[7] != '-') return NOTHING;
-    if (at[10] != 'T' || at[13] != ':' || at[16] != ':' || (size > 19 && at[19] != '.')) return NOTHING;
-    int year = digits_at(at, 4), month = digits_at(at + 5, 2), day = digits_at(at + 8, 2);
-    int hour = digits_at(at + 11, 2), minute = digits_at(at + 14, 2), second = digits_at(at + 17, 2);
-    int fraction = size > 19 ? digits_at(at + 20, (int)size - 20) : 0;
-    if (year < 1 || month < 1 || month > 12 || hour < 0 || hour > 23 || minute < 0 || minute > 59) return NOTHING;
-    int leaps = month == 2 && year % 4 == 0 && (year % 100 || year % 400 == 0);
-    if (day < 1 || day > DAYS[month - 1] + leaps || second < 0 || second > 59 || fraction < 0) return NOTHING;
-    for (int64_t i = size > 19 ? size : 26; i < 26; i++) fraction *= 10;
-    int64_t years = year - (month <= 2), of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-    int64_t days = 365 * years + years / 4 - years / 100 + years / 400 + of_year - 719468;
-    return ((days * 24 + hour) * 60 + minute) * 60000000 + (int64_t)second * 1000000 + fraction;
-}
-
-static int fits(Field *field, Value *value) {
-    int is_text = value->is == STRING || value->is == ESCAPED;
-    switch (field->how) {
-    case TEXT: return is_text && (value->size || field->may_be_empty);
-    case TURNS: case ID: case GROUP: return is_text && value->size;
-    case CHOICE:
-        for (int64_t i = 0, size; i < field->choices.count; i++) {
-            const uint8_t *choice = text_at(&field->choices, i, &size);
-            if (value->is == STRING && size == value->size && !memcmp(choice, value->at, size)) return 1;
-        }
-        return 0;
-    case NUMBER: return value->is == NUMERAL && value->number >= field->least && value->number <= field->most;
-    case MOMENT: return value->is == STRING && moment_of(value) != NOTHING;
-    case EMPTY: return value->is == EMPTY_OBJECT;
-    default: return 0;
-    }
-}
-
-/* The kind of the line that was read; NULL where the line is left. */
-static Kind *kind_of(Lines *lines, uint64_t given) {
-    const Value *named = &lines->value[lines->kind_field];
-    Kind *kind = NULL;
-    if (!(given >> lines->kind_field & 1) || named->is != STRING) return NULL;
-    for (int i = 0; i < lines->kind_count && !kind; i++) {
-        const Bytes *name = &lines->kind[i]->name;
-        if (name->size == named->size + 2 && !memcmp(name->at + 1, named->at, named->size)) kind = lines->kind[i];
-    }
-    if (!kind || given & ~kind->known || kind->required & ~given) return NULL;
-    for (uint64_t rest = given & ~(1ull << lines->kind_field); rest; rest &= rest - 1) {
-        int i = __builtin_ctzll(rest);
-        if (!fits(&kind->field[i], &lines->value[i])) return NULL;
-    }
-    const Value *annotator = &lines->value[lines->annotator];
-    uint64_t names = 1ull << lines->id | 1ull << lines->annotator | 1ull << lines->moment;
-    if (!(given & names)) return NULL; /* nobody's: told from its like by its place in the file */
-    if (given >> lines->annotator & 1 && (annotator->is == ESCAPED || memchr(annotator->at, '@', annotator->size)))
-        return NULL; /* an address, which gets a pseudonym */
-    if (kind->has_scale) {
-        double low = lines->value[kind->scale[0]].number, high = lines->value[kind->scale[2]].number;
-        double rating = lines->value[kind->scale[1]].number;
-        if (!(low <= rating && rating <= high)) return NULL;
-    }
-    for (int i = 0; i < kind->said_count; i++) { /* smaller numbers are written with an exponent */
-        double number = lines->value[kind->said[i]].number;
-        if (kind->field[kind->said[i]].how == NUMBER && number && number < 1e-3 && number > -1e-3) return NULL;
-    }
-    return kind;
-}
-
-/* ---- rows --------------------------------------------------------------------------------- */
-
 /* What a string means: UTF-8 with its escapes undone; good until the next call. */
 static const uint8_t *plain_of(Lines *lines, const Value *value, int64_t *size) {
     *size = value->size;
-    if (value->is == STRING) return value->at;
+    if (value->is != ESCAPED) return value->at;
     if (!make_room(&lines->plain, value->size + 1)) return NULL;
     uint8_t *start = lines->plain.at, *to = start;
     for (const uint8_t *at = value->at, *end = at + value->size; at < end;) {
@@ -514,6 +377,196 @@ static int append_string(Bytes *json, const uint8_t *text, int64_t size) {
     return 1;
 }
 
+/* The end of a string, a number, a word or null. */
+static const uint8_t *leaf_end(const uint8_t *at, const uint8_t *end, Value *value) {
+    value->at = at;
+    if (at == end) return NULL;
+    if (*at == '"') {
+        int is_escaped;
+        value->at++;
+        at = string_end(at + 1, end, &is_escaped);
+        value->is = is_escaped ? ESCAPED : STRING;
+        value->size = at ? at - value->at : 0;
+        return at ? at + 1 : NULL;
+    }
+    value->is = *at == 'n' ? NULL_VALUE : WORD;
+    if (end - at >= 4 && (!memcmp(at, "null", 4) || !memcmp(at, "true", 4))) value->size = 4;
+    else if (end - at >= 5 && !memcmp(at, "false", 5)) value->size = 5;
+    else {
+        value->is = NUMERAL;
+        const uint8_t *stop = number_end(at, end, &value->number);
+        value->size = stop ? stop - at : 0;
+    }
+    return value->size ? at + value->size : NULL;
+}
+
+typedef struct {
+    Value name, value;
+} Entry;
+
+static int is_before(const Value *one, const Value *other) { /* 0 equal, else 1 or -1 */
+    int64_t size = one->size < other->size ? one->size : other->size;
+    int order = memcmp(one->at, other->at, size);
+    if (order) return order < 0 ? 1 : -1;
+    return (one->size < other->size) - (one->size > other->size);
+}
+
+/* The end of an object of leaves, which is written anew in the order of its names; NULL where it
+ * is left: it is deeper, holds a null or a broken number, or tools, which are part of a prompt. */
+static const uint8_t *object_end(Lines *lines, const uint8_t *at, const uint8_t *end, Value *value) {
+    Entry entry[ENTRIES];
+    int count = 0, done = 1;
+    at = skip_space(at + 1, end);
+    while (at < end && !(count == 0 && *at == '}')) {
+        Entry new;
+        int to = count;
+        at = *at == '"' ? leaf_end(at, end, &new.name) : NULL;
+        if (!at || count == ENTRIES || new.name.is != STRING) return NULL;
+        if (new.name.size == 5 && !memcmp(new.name.at, "tools", 5)) return NULL;
+        at = skip_space(at, end);
+        if (at == end || *at != ':') return NULL;
+        at = leaf_end(skip_space(at + 1, end), end, &new.value);
+        if (!at || new.value.is == NULL_VALUE) return NULL;
+        if (new.value.is == NUMERAL && memchr(new.value.at, '.', new.value.size)) return NULL;
+        for (; to && is_before(&new.name, &entry[to - 1].name) > 0; to--) entry[to] = entry[to - 1];
+        if (to && !is_before(&new.name, &entry[to - 1].name)) return NULL; /* a name twice */
+        entry[to] = new;
+        count++;
+        at = skip_space(at, end);
+        if (at < end && *at == '}') break;
+        if (at == end || *at != ',') return NULL;
+        at = skip_space(at + 1, end);
+    }
+    Bytes *json = &lines->object;
+    json->size = 0;
+    for (int i = 0; done && i < count; i++) {
+        const Value *name = &entry[i].name, *held = &entry[i].value;
+        int64_t size;
+        const uint8_t *text = plain_of(lines, held, &size);
+        done = text && append_text(json, i ? "," : "{") && append_string(json, name->at, name->size);
+        done = done && append_text(json, ":");
+        done = done && (held->is < NUMERAL ? append_string(json, text, size) : append(json, held->at, held->size));
+    }
+    if (at == end || !done || !append_text(json, count ? "}" : "{}")) return NULL;
+    *value = (Value){.at = json->at, .size = json->size, .is = WRITTEN};
+    return at + 1;
+}
+
+static const uint8_t *value_end(Lines *lines, const uint8_t *at, const uint8_t *end, Value *value, const Value *last) {
+    if (at < end && *at == '{') return object_end(lines, at, end, value);
+    if (at < end && *at == '"' && last->at && end - at > last->size + 1 && !memcmp(at + 1, last->at, last->size + 1)) {
+        *value = *last; /* the same up to its end mark: it need not be read again */
+        return at + last->size + 2;
+    }
+    return leaf_end(at, end, value);
+}
+
+/* Read one line into `lines->value`; the bits of the fields that were given, 0 where it is left. */
+static uint64_t read_line(Lines *lines, const uint8_t *at, const uint8_t *end) {
+    uint64_t given = 0, seen = 0;
+    int field = -1;
+    at = skip_space(at, end);
+    if (at == end || *at != '{') return 0;
+    do {
+        at = skip_space(at + 1, end);
+        int before = field;
+        field = field_at(lines, at, end, before);
+        if (field < 0 || seen >> field & 1) return 0;
+        lines->after[before + 1] = field;
+        seen |= 1ull << field;
+        at = skip_space(at + lines->name[field].size, end);
+        if (at == end || *at != ':') return 0;
+        Value *value = &lines->value[field];
+        at = value_end(lines, skip_space(at + 1, end), end, value, &lines->last[field]);
+        if (!at) return 0;
+        if (value->is == STRING || value->is == ESCAPED) lines->last[field] = *value;
+        if (value->is != NULL_VALUE) given |= 1ull << field; /* a null is a key not given */
+        at = skip_space(at, end);
+    } while (at < end && *at == ',');
+    return at < end && *at == '}' && skip_space(at + 1, end) == end ? given : 0;
+}
+
+/* ---- what a line must be ------------------------------------------------------------------ */
+
+static int digits_at(const uint8_t *at, int count) {
+    int value = 0;
+    for (int i = 0; i < count; i++) {
+        if (at[i] < '0' || at[i] > '9') return -1;
+        value = 10 * value + at[i] - '0';
+    }
+    return value;
+}
+
+/* Microseconds since 1970 of YYYY-MM-DDTHH:MM:SS[.ffffff][Z]; NOTHING for any other form. */
+static int64_t moment_of(const Value *value) {
+    static const int DAYS[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    const uint8_t *at = value->at;
+    int64_t size = value->size - (value->size && at[value->size - 1] == 'Z');
+    if (size < 19 || size > 26 || size == 20 || at[4] != '-' || at[7] != '-') return NOTHING;
+    if (at[10] != 'T' || at[13] != ':' || at[16] != ':' || (size > 19 && at[19] != '.')) return NOTHING;
+    int year = digits_at(at, 4), month = digits_at(at + 5, 2), day = digits_at(at + 8, 2);
+    int hour = digits_at(at + 11, 2), minute = digits_at(at + 14, 2), second = digits_at(at + 17, 2);
+    int fraction = size > 19 ? digits_at(at + 20, (int)size - 20) : 0;
+    if (year < 1 || month < 1 || month > 12 || hour < 0 || hour > 23 || minute < 0 || minute > 59) return NOTHING;
+    int leaps = month == 2 && year % 4 == 0 && (year % 100 || year % 400 == 0);
+    if (day < 1 || day > DAYS[month - 1] + leaps || second < 0 || second > 59 || fraction < 0) return NOTHING;
+    for (int64_t i = size > 19 ? size : 26; i < 26; i++) fraction *= 10;
+    int64_t years = year - (month <= 2), of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+    int64_t days = 365 * years + years / 4 - years / 100 + years / 400 + of_year - 719468;
+    return ((days * 24 + hour) * 60 + minute) * 60000000 + (int64_t)second * 1000000 + fraction;
+}
+
+static int fits(Field *field, Value *value) {
+    int is_text = value->is == STRING || value->is == ESCAPED;
+    switch (field->how) {
+    case TEXT: return is_text && (value->size || field->may_be_empty);
+    case TURNS: case ID: case GROUP: return is_text && value->size;
+    case CHOICE:
+        for (int64_t i = 0, size; i < field->choices.count; i++) {
+            const uint8_t *choice = text_at(&field->choices, i, &size);
+            if (value->is == STRING && size == value->size && !memcmp(choice, value->at, size)) return 1;
+        }
+        return 0;
+    case NUMBER: return value->is == NUMERAL && value->number >= field->least && value->number <= field->most;
+    case MOMENT: return value->is == STRING && moment_of(value) != NOTHING;
+    case OBJECT: return value->is == WRITTEN;
+    default: return 0;
+    }
+}
+
+/* The kind of the line that was read; NULL where the line is left. */
+static Kind *kind_of(Lines *lines, uint64_t given) {
+    const Value *named = &lines->value[lines->kind_field];
+    Kind *kind = NULL;
+    if (!(given >> lines->kind_field & 1) || named->is != STRING) return NULL;
+    for (int i = 0; i < lines->kind_count && !kind; i++) {
+        const Bytes *name = &lines->kind[i]->name;
+        if (name->size == named->size + 2 && !memcmp(name->at + 1, named->at, named->size)) kind = lines->kind[i];
+    }
+    if (!kind || given & ~kind->known || kind->required & ~given) return NULL;
+    for (uint64_t rest = given & ~(1ull << lines->kind_field); rest; rest &= rest - 1) {
+        int i = __builtin_ctzll(rest);
+        if (!fits(&kind->field[i], &lines->value[i])) return NULL;
+    }
+    const Value *annotator = &lines->value[lines->annotator];
+    uint64_t names = 1ull << lines->id | 1ull << lines->annotator | 1ull << lines->moment;
+    if (!(given & names)) return NULL; /* nobody's: told from its like by its place in the file */
+    if (given >> lines->annotator & 1 && (annotator->is == ESCAPED || memchr(annotator->at, '@', annotator->size)))
+        return NULL; /* an address, which gets a pseudonym */
+    if (kind->has_scale) {
+        double low = lines->value[kind->scale[0]].number, high = lines->value[kind->scale[2]].number;
+        double rating = lines->value[kind->scale[1]].number;
+        if (!(low <= rating && rating <= high)) return NULL;
+    }
+    for (int i = 0; i < kind->said_count; i++) { /* smaller numbers are written with an exponent */
+        double number = lines->value[kind->said[i]].number;
+        if (kind->field[kind->said[i]].how == NUMBER && number && number < 1e-3 && number > -1e-3) return NULL;
+    }
+    return kind;
+}
+
+/* ---- rows --------------------------------------------------------------------------------- */
+
 static int is_space(uint8_t sign) { return sign == ' ' || (sign >= 9 && sign <= 13); }
 
 /* A text as it is compared (`keys.normalised`), behind the start of its key and its size. */
@@ -540,7 +593,7 @@ static int append_key(Bytes *key, const Field *field, const uint8_t *text, int64
 }
 
 static int64_t place_of_string(Lines *lines, Field *field, const Value *value) {
-    if (field->last == value->at) return field->last_place;
+    if (field->last == value->at && value->is != WRITTEN) return field->last_place;
     int64_t size;
     const uint8_t *text = plain_of(lines, value, &size);
     field->last = value->at;
@@ -607,7 +660,7 @@ static int add_field(Lines *lines, Field *field, Value *value, int is_given) {
         int64_t moment = is_given ? moment_of(value) : NOTHING;
         return append(&field->rows, &moment, 8);
     }
-    if (field->how != TEXT && field->how != CHOICE && field->how != TURNS) return 1;
+    if (field->how == ID || field->how == GROUP || field->how == LEAVE) return 1;
     if (is_given || field->standard.size) {
         if (!is_given) place = place_of(&field->texts, field->standard.at, field->standard.size);
         else place = field->how == TURNS ? place_of_turns(lines, field, value) : place_of_string(lines, field, value);
@@ -820,7 +873,7 @@ API void lines_free(Lines *lines) {
         free(kind);
     }
     for (int i = 0; i < lines->name_count; i++) free(lines->name[i].at);
-    Bytes *others[] = {&lines->batch_id, &lines->plain, &lines->normal, &lines->event, &lines->left};
-    for (int j = 0; j < 5; j++) free(others[j]->at);
+    Bytes *others[] = {&lines->batch_id, &lines->plain, &lines->normal, &lines->event, &lines->object, &lines->left};
+    for (int j = 0; j < 6; j++) free(others[j]->at);
     free(lines);
 }

@@ -23,7 +23,7 @@ from flywheel.lake import SCHEMAS
 from flywheel.records import KINDS
 
 VERSION = 1  # LINES_VERSION in lines.c
-LEAVE, TEXT, CHOICE, NUMBER, MOMENT, TURNS, ID, GROUP, EMPTY = range(9)  # as in lines.c
+LEAVE, TEXT, CHOICE, NUMBER, MOMENT, TURNS, ID, GROUP, OBJECT = range(9)  # as in lines.c
 FUNCTIONS = {  # of lines.c, by name: what they answer and take
     "new": (ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)),
     "kind": (ctypes.c_int64, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)),
@@ -169,7 +169,7 @@ def _told(field: types.Field, kind: str) -> dict[str, Any]:
         case types.DateTimeType():
             told |= {"how": MOMENT}
         case types.DictType():
-            told |= {"how": EMPTY}
+            told |= {"how": OBJECT, "standard": b"{}"}
     if isinstance(field.default, str):
         told["standard"] = field.default.encode()
     elif isinstance(field.default, float):

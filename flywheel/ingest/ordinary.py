@@ -1,6 +1,6 @@
 """Ordinary lines of flywheel's own JSONL as rows of landing, a block at a time, in C.
 
-Ordinary is an object of texts, short numbers and empty metadata, said by somebody or some time.
+Ordinary is an object of texts, short numbers and flat metadata, said by somebody or at some time.
 What is anything else is left to Python, which alone decides what a line is; so the rows are those
 that Python makes of the same lines, to the last bit (`tests/test_ingest_native.py`).
 
@@ -23,6 +23,7 @@ from flywheel.ingest.native import (
     CHOICE,
     MOMENT,
     NUMBER,
+    OBJECT,
     TEXT,
     TURNS,
     done,
@@ -118,7 +119,6 @@ class _Rows:
             ),
             "record_id": self._texts("record_id", "record_id_end", kind),
             "group_hint": self._dictionary("groups", "group_rows", kind),
-            "metadata": _constant("{}", count),
             "landed_at": pa.repeat(
                 pa.scalar(self._facts["landed_at"], schema.field("landed_at").type), count
             ),
@@ -126,7 +126,7 @@ class _Rows:
         }
         columns |= {name: _constant(self._facts[name], count) for name in ("batch_id", "file")}
         for name, told in fields.items():
-            if told["how"] in (TEXT, CHOICE, TURNS):
+            if told["how"] in (TEXT, CHOICE, OBJECT, TURNS):
                 words = self._dictionary("texts", "rows", kind, name)
                 columns[name] = words
                 if told["how"] == TURNS:

@@ -48,7 +48,7 @@ constraints: setup  ## pin what .venv holds now
 	  $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//'; } > constraints.draft && mv constraints.draft constraints.txt
 
 clean:  ## remove what set-up and builds made; var, with feedback and models, stays
-	rm -rf .venv dbt_project/target dbt_project/logs dbt_project/.user.yml build *.egg-info flywheel/dedup/_kernel*
+	rm -rf .venv dbt_project/target dbt_project/logs dbt_project/.user.yml build *.egg-info flywheel/dedup/_kernel* flywheel/ingest/_lines*
 	rm -rf .hypothesis .pytest_cache .mypy_cache .ruff_cache
 	@[ ! -e var ] || echo "var stays: feedback, lake, models, ledger; \`make clean-all CONFIRM=1\` removes it too"
 

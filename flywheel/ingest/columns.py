@@ -17,6 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flywheel.ingest.formats import RAW
 from flywheel.ingest.keys import (
     events,
     key_of_text,
@@ -25,6 +26,7 @@ from flywheel.ingest.keys import (
     response_key,
     told_apart,
 )
+from flywheel.lake import RAW as RAW_SCHEMA
 from flywheel.lake import SCHEMAS
 from flywheel.records import KINDS, Record
 from flywheel.records.message import Conversation, dump, prompt_of, response_of, text_of
@@ -38,7 +40,7 @@ Columns = dict[str, Sequence[Any]]
 _ENCODE = msgspec.json.Encoder().encode
 _GROUP = attrgetter("group")
 # A bare string is one turn, whose JSON and key need no message to be made of it.
-_USER, _ASSISTANT = ('[{"role":"' + role + '","content":' for role in ("user", "assistant"))
+TURN_STARTS = {role: f'[{{"role":"{role}","content":' for role in ("user", "assistant")}
 _PROMPT_KEY = key_of_text("prompt", "user")
 _RESPONSE_KEY = key_of_text("response", "assistant")
 Three = tuple[str | None, str | None, str | None]  # JSON, words, key of a conversation
@@ -197,7 +199,7 @@ def pseudonyms(root: Path) -> Callable[[str], str]:
 
 def _prompts(columns: Columns, prompts: list[Any], tools: list[Any]) -> None:
     """The columns of prompts and, as `opening`, the key of the first user's turn and before."""
-    known = _texts_once(prompts, _USER, _PROMPT_KEY)
+    known = _texts_once(prompts, TURN_STARTS["user"], _PROMPT_KEY)
     found: list[tuple[str | None, ...]] = []
     for prompt, given in zip(prompts, tools, strict=True):
         if isinstance(prompt, str) and prompt and not given:
@@ -212,7 +214,7 @@ def _prompts(columns: Columns, prompts: list[Any], tools: list[Any]) -> None:
 
 
 def _responses(columns: Columns, name: str, values: list[Any]) -> None:
-    known = _texts_once(values, _ASSISTANT, _RESPONSE_KEY)
+    known = _texts_once(values, TURN_STARTS["assistant"], _RESPONSE_KEY)
     found: list[Three] = []
     for value in values:
         if isinstance(value, str) and value:
@@ -256,3 +258,9 @@ def without_rows(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
         return table
     gone = pa.array(values, table.schema.field(column).type)
     return table.filter(pc.invert(pc.is_in(table[column], gone)))
+
+
+def as_landed(kind: str, table: pa.Table) -> pa.Table:
+    """A table with the columns of its kind; texts that are kept once each stand in each row."""
+    schema = RAW_SCHEMA if kind == RAW else SCHEMAS[kind]
+    return table if table.schema.equals(schema) else table.cast(schema)

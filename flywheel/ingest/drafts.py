@@ -15,7 +15,7 @@ from flywheel.errors import FlywheelError
 from flywheel.ingest.batch import BatchManifest
 from flywheel.ingest.formats import RAW
 from flywheel.ingest.seen import EVENT, Digests, digests_of
-from flywheel.lake import QUARANTINE, Draft
+from flywheel.lake import QUARANTINE, Draft, written_as
 from flywheel.layout import Layout
 
 
@@ -72,7 +72,7 @@ class Drafts:
 
     def _draft(self, folder: Path, table: pa.Table) -> None:
         if folder not in self._drafts:
-            self._drafts[folder] = Draft(self._path(folder), table.schema)
+            self._drafts[folder] = Draft(self._path(folder), written_as(table))
         self._drafts[folder].add(table)
 
     def _path(self, folder: Path) -> Path:

@@ -19,6 +19,7 @@ from flywheel.ingest.columns import (
     Columns,
     Said,
     add_to,
+    as_landed,
     columns_of,
     record_uid,
     table_of,
@@ -30,6 +31,8 @@ from flywheel.ingest.formats import OWN, RAW, named
 from flywheel.ingest.formats.gathered import NO_LABEL, UNFIT
 from flywheel.ingest.formats.own_lines import read_lines
 from flywheel.ingest.gathering import Gathering
+from flywheel.ingest.native import library
+from flywheel.ingest.ordinary import OrdinaryLines, in_order
 from flywheel.ingest.refused import Bad, Refused, Row
 from flywheel.ingest.screening import REASON, Screening
 from flywheel.ingest.unit import Unit, json_unit
@@ -69,6 +72,7 @@ class Intake:
         self._gathering = Gathering(gather) if gather else None
         self._held: dict[int, Unit] = {}  # all units of a file of which several make one record
         self._drafts, self._screening = drafts, screening
+        self._ordinary = OrdinaryLines(facts) if reader == OWN and library() else None
         self._refused = Refused(facts)
         self._blocks: list[Block] = []
         self._tables: dict[str, list[pa.Table]] = {}
@@ -120,9 +124,10 @@ class Intake:
             self._take_raw(block)
         else:
             self._take_records(block)
-        if self.rows > rows:  # else nothing will be asked of it any more
+        if self.rows > rows and (self._judge or self._screening):  # else nobody asks of it again
             self._blocks.append(block)
         at_hand = sum(one.num_rows for parts in self._tables.values() for one in parts)
+        at_hand += self._ordinary.count if self._ordinary else 0
         if at_hand >= JUDGED_ROWS or self.held >= HELD_BYTES:
             self.flush()
 
@@ -131,6 +136,8 @@ class Intake:
         if self._gathering:
             self._gather(self._gathering)
         tables = {kind: pa.concat_tables(parts) for kind, parts in self._tables.items()}
+        for kind, table in self._ordinary.taken().items() if self._ordinary else ():
+            tables[kind] = in_order(table, tables[kind]) if kind in tables else table
         bad: Bad = {}
         for kind, table in tables.items() if self._screening else ():
             tables[kind] = self._screened(kind, table, bad)
@@ -212,15 +219,16 @@ class Intake:
             for unit, records in self._strictly(block.units()):
                 add_to(said, unit.number, unit.offset, records)
             return said
-        at_once = zip(read_lines(block.data, block.lines), block.offsets, strict=True)
-        for number, (record, offset) in enumerate(at_once, start=block.first):
+        left = self._ordinary.take(block) if self._ordinary else block.numbered()
+        self.rows += len(block) - len(left)
+        records = read_lines([line for _, _, line in left])
+        for (number, offset, line), record in zip(left, records, strict=True):
             if record is not None:
                 self.rows += 1
                 add_to(said, number, offset, (record,))
             else:
-                unit = json_unit(number, offset, block.lines[number - block.first])
-                for _, records in self._strictly([unit]):
-                    add_to(said, number, offset, records)
+                for _, made in self._strictly([json_unit(number, offset, line)]):
+                    add_to(said, number, offset, made)
         return said
 
     def _strictly(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Sequence[Record]]]:
@@ -276,7 +284,7 @@ class Intake:
 
     def _screened(self, kind: str, table: pa.Table, bad: Bad) -> pa.Table:
         assert self._screening
-        table, refused = self._screening.rows(kind, table)
+        table, refused = self._screening.rows(kind, as_landed(kind, table))
         for place, reason in refused.items():
             row = None if kind == RAW else Row(kind, table["record_uid"][place].as_py())
             bad.setdefault(table["line_no"][place].as_py(), (REASON, reason, row))
@@ -284,7 +292,7 @@ class Intake:
 
     def _judged(self, kind: str, table: pa.Table, bad: Bad) -> None:
         assert self._judge
-        for one in self._judge(kind, table):
+        for one in self._judge(kind, as_landed(kind, table)):
             before = self._results.get((kind, one.check))
             self._results[kind, one.check] = ExpectationResult(
                 kind=kind,

@@ -114,7 +114,7 @@ def normalised(text: str) -> str:
 
 def key_of_text(kind: str, role: str) -> Callable[[str], str]:
     """The key of one turn without calls, for texts by the million: equal to that of its message."""
-    start = b"".join((_start(kind), *_sized(role)))
+    start = start_of_key(kind, role)
 
     def key(text: str) -> str:
         encoded = normalised(text).encode("utf-8", "surrogatepass")
@@ -122,6 +122,11 @@ def key_of_text(kind: str, role: str) -> Callable[[str], str]:
         return blake2b(start + size + encoded, digest_size=16).hexdigest()
 
     return key
+
+
+def start_of_key(kind: str, role: str) -> bytes:
+    """What the key of one turn without calls hashes before the size and the bytes of its text."""
+    return b"".join((_start(kind), *_sized(role)))
 
 
 def _fields(conversation: Conversation) -> Iterable[str]:

@@ -1,6 +1,6 @@
 """Parquet folders: append a batch, publish atomically, read."""
 
-from flywheel.lake.files import Draft, ensure, read_folder, write_table
+from flywheel.lake.files import Draft, ensure, read_folder, write_table, written_as
 from flywheel.lake.schema import DERIVED, LINEAGE, QUARANTINE, RAW, SCHEMAS
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "ensure",
     "read_folder",
     "write_table",
+    "written_as",
 ]

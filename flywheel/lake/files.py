@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flywheel.errors import LakeError
@@ -18,6 +19,7 @@ from flywheel.lake.schema import DERIVED, LINEAGE, QUARANTINE, RAW, SCHEMAS
 from flywheel.layout import Layout
 
 EMPTY = "_empty.parquet"
+UNLIKE = {"record_id", "record_uid", "content_sha256", "line_no", "byte_offset"}  # in every row
 
 
 class Draft:
@@ -30,9 +32,17 @@ class Draft:
         self.rows = 0
         self._path = path
         self._aside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.draft")
+        self._schema = schema
         with self._guarded():
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._aside, schema, compression="zstd")
+            self._writer = pq.ParquetWriter(
+                self._aside,
+                schema,
+                compression="zstd",
+                use_dictionary=[name for name in schema.names if name not in UNLIKE],
+                write_statistics=[name for name in schema.names if not _is_long(name, schema)],
+                store_schema=not any(map(pa.types.is_dictionary, schema.types)),
+            )
 
     def add(self, table: pa.Table, row_group: int | None = None) -> None:
         """Write a part, as a row group, or as several of so many rows.
@@ -41,7 +51,7 @@ class Draft:
             LakeError: It could not be written.
         """
         with self._guarded():
-            self._writer.write_table(table, row_group)
+            self._writer.write_table(_fitted(table, self._schema), row_group)
         self.rows += table.num_rows
 
     def publish(self) -> None:
@@ -72,6 +82,22 @@ class Draft:
                 f"cannot write {self._path}: {error.strerror or error}; free some space or mend "
                 f"the folder's permissions, then run it again: nothing half written counts"
             ) from error
+
+
+def written_as(table: pa.Table) -> pa.Schema:
+    """The columns that a draft is made with whose first part is `table`.
+
+    A column of dictionaries is written as one, without a look at its rows, where its values
+    repeat; read back it is what its values are, as is one whose values do not.
+    """
+    fields = []
+    for field, column in zip(table.schema, table.columns, strict=True):
+        if pa.types.is_dictionary(field.type):
+            values = max((len(chunk.dictionary) for chunk in column.chunks), default=0)
+            if 2 * values > table.num_rows:
+                field = field.with_type(field.type.value_type)
+        fields.append(field)
+    return pa.schema(fields)
 
 
 def write_table(table: pa.Table, path: Path, *, row_group: int | None = None) -> None:
@@ -118,6 +144,22 @@ def ensure(layout: Layout) -> None:
     for path, schema in wanted.items():
         if not path.exists():
             write_table(schema.empty_table(), path)
+
+
+def _is_long(name: str, schema: pa.Schema) -> bool:
+    """Whether a column holds whole texts, of which nobody asks for the least or the greatest."""
+    return name.endswith("_text") or f"{name}_text" in schema.names
+
+
+def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """A table whose texts stand in each row where the schema has it so, and once where not."""
+    for at, (field, wanted) in enumerate(zip(table.schema, schema, strict=True)):
+        if field.type != wanted.type:
+            column = table.column(at)
+            is_once = pa.types.is_dictionary(wanted.type)
+            column = pc.dictionary_encode(column) if is_once else column.cast(wanted.type)
+            table = table.set_column(at, wanted, column)
+    return table
 
 
 def sync(path: Path) -> None:

@@ -26,13 +26,8 @@ _SPACE = np.zeros(256, bool)
 _SPACE[list(b" \t\n\r\f\v")] = True
 
 
-def read_lines(data: bytes, lines: Sequence[bytes]) -> list[Record | None]:
-    """The record of each line; None for one that must be looked at strictly.
-
-    Args:
-        data: The lines with their ends.
-        lines: The same without.
-    """
+def read_lines(lines: Sequence[bytes]) -> list[Record | None]:
+    """The record of each line; None for one that must be looked at strictly."""
     records: list[Record | None] = []
     for line in lines:
         try:
@@ -43,7 +38,7 @@ def read_lines(data: bytes, lines: Sequence[bytes]) -> list[Record | None]:
     for place, record in enumerate(records):
         if record is not None:
             places.setdefault(type(record), []).append(place)
-    colons, is_spaced = _colons(data, len(lines))
+    colons, is_spaced = _colons(b"\n".join(lines), len(lines))
     for kind, found in places.items():
         at = np.array(found)
         given, is_nested = _keys_given(kind, [records[place] for place in found])

@@ -17,9 +17,10 @@ select
     ---------- ids
     min(judgement_id) as first_judgement_id,
     pair_key,
-    prompt_key,
-    response_a_key,
-    response_b_key,
+    min(prompt_key) as prompt_key,
+    min(response_a_key) as response_a_key,
+    min(response_b_key) as response_b_key,
+    arg_min(is_turned, judgement_id) as is_turned,
 
     ---------- strings
     string_agg(distinct source, ', ' order by source) as source,
@@ -47,16 +48,16 @@ select
 
 from votes
 
-group by pair_key, prompt_key, response_a_key, response_b_key
+group by pair_key
 
 )
 
--- the words are fetched by the pair's first vote: an aggregate would hold them all in memory
+-- the words are fetched from the pair's first vote: an aggregate would hold them all in memory
 select
-    counted.* exclude (first_judgement_id),
+    counted.* exclude (first_judgement_id, is_turned),
     shown.prompt,
-    shown.response_a,
-    shown.response_b
+    if(is_turned, shown.response_b, shown.response_a) as response_a,
+    if(is_turned, shown.response_a, shown.response_b) as response_b
 
-from {{ ref('int_comparisons_deduplicated') }} as shown
+from {{ ref('int_comparisons_unioned') }} as shown
 inner join counted on shown.judgement_id = counted.first_judgement_id

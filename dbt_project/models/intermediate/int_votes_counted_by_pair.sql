@@ -13,6 +13,7 @@ votes as (
 
 counted as (
 
+-- lists made distinct by pair: a `distinct` aggregate keeps a hash table for each of them
 select
     ---------- ids
     min(judgement_id) as first_judgement_id,
@@ -23,11 +24,11 @@ select
     arg_min(is_turned, judgement_id) as is_turned,
 
     ---------- strings
-    string_agg(distinct source, ', ' order by source) as source,
+    nullif(array_to_string(list_sort(list_distinct(list(source))), ', '), '') as source,
     min(domain) as domain,
     min(model_a) as model_a,
     min(model_b) as model_b,
-    string_agg(distinct terms, ', ' order by terms) as licence,
+    array_to_string(list_sort(list_distinct(list(terms))), ', ') as licence,
 
     ---------- numerics
     count(*) filter (vote = 1) as votes_a,
@@ -37,14 +38,13 @@ select
     votes_a > 0 and votes_b > 0 as is_conflict,
     bool_or(is_gold) as is_gold,
     max(weight) as weight,
-    count(distinct voter) as annotator_count,
+    len(list_distinct(list(voter))) as annotator_count,
     round(sum(seconds), 6) as seconds,
     round(sum(cost_usd), 6) as cost_usd,
 
     ---------- lists
-    list_sort(coalesce(list(distinct annotator_id) filter (annotator_id is not null), []))
-        as annotator_ids,
-    list_sort(list(distinct record_uid)) as record_uids
+    list_sort(list_distinct(list(annotator_id))) as annotator_ids,
+    list_sort(list_distinct(list(record_uid))) as record_uids
 
 from votes
 

@@ -56,7 +56,8 @@ def scanned(texts: Texts, path: Path) -> tuple[list[tuple[Row, Row, str]], list[
         path.unlink(missing_ok=True)
         return [], []
     stamp = _stamp(items)
-    training = texts.columns.filter(pc.invert(texts.columns["is_evaluation"]))
+    training = texts.all()
+    training = training.filter(pc.invert(training["is_evaluation"]))
     ids, prints = training["text_id"].combine_chunks(), training["print"]
     known = _load(path, stamp)
     place = pc.index_in(known["text_id"], value_set=ids)

@@ -28,7 +28,7 @@ from flywheel.dedup import kernel
 from flywheel.dedup.index import TextIndex
 from flywheel.dedup.leaks import contaminated, scanned
 from flywheel.dedup.sets import Ints
-from flywheel.dedup.texts import Edge, Row, evaluated, of_role, open_texts, prints
+from flywheel.dedup.texts import Edge, Row, evaluated, open_texts, prints
 from flywheel.errors import SettingsError
 from flywheel.lake import DERIVED, write_table
 from flywheel.layout import Layout
@@ -67,17 +67,21 @@ def mark(
             "[deduplication] in settings.toml"
         )
     index = {role: TextIndex(layout.text_index / role, threshold, log) for role in ROLES}
+    edges: dict[str, list[Edge]] = {}
+    repeats: list[Row] = []
     with open_texts(database) as texts:
-        by_role = {role: of_role(texts.columns, role) for role in ROLES}
-        edges: dict[str, list[Edge]] = {}
-        for role, some in by_role.items():
+        prompts = texts.of_role("prompt")
+        for (
+            role
+        ) in ROLES:  # the columns of one at a time: those of ten million texts are a gigabyte
+            some = prompts if role == "prompt" else texts.of_role(role)
             ids, fetch = some["text_id"].combine_chunks(), partial(texts.fetch, role=role)
             found = index[role].update(ids, prints(some), fetch)
             edges[role] = list(zip(*(column.tolist() for column in found), strict=True))
+            repeats += _repeats(some, edges[role])
+            del some, ids
         contained, covered = scanned(texts, layout.text_index / "scanned.parquet")
-        count, items = texts.columns.num_rows, len(texts.items)
-    prompts = by_role["prompt"]
-    repeats = [repeat for role in ROLES for repeat in _repeats(by_role[role], edges[role])]
+        count, items = texts.count(), len(texts.items)
     groups = _groups(prompts, edges["prompt"])
     leaks = contaminated(prompts, edges["prompt"], contained)
     for name, marks in (

@@ -12,7 +12,6 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from flywheel.dedup.sets import Bools, Hashes
 from flywheel.warehouse import open_copy
@@ -36,10 +35,13 @@ class Texts:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
 
-    @cached_property
-    def columns(self) -> pa.Table:
+    def all(self) -> pa.Table:
         """A row for each text, in the order of their arrival."""
         return self._read("true")
+
+    def of_role(self, role: str) -> pa.Table:
+        """A row for each text of a role, in the order of their arrival."""
+        return self._read(f"role = '{role}'")
 
     @cached_property
     def items(self) -> list[Row]:
@@ -62,12 +64,16 @@ class Texts:
         query = f"select text_id, coalesce(text, '') as text from {TEXTS}"
         if role:
             query += f" where role = '{role}'"
-        (count,) = self._connection.sql(f"select count(*) from ({query})").fetchall()[0]
-        if len(ids) < count:
+        if len(ids) < self.count(f"({query})"):
             self._connection.register("wanted", pa.table({"text_id": ids}))
             query = f"select text_id, text from ({query}) semi join wanted using (text_id)"
         for batch in self._connection.sql(query).to_arrow_reader(PART):
             yield batch["text_id"], batch["text"]
+
+    def count(self, relation: str = TEXTS) -> int:
+        """How many texts there are."""
+        ((found,),) = self._connection.sql(f"select count(*) from {relation}").fetchall()
+        return int(found)
 
 
 @contextmanager
@@ -90,8 +96,3 @@ def prints(rows: pa.Table) -> Hashes:
 def evaluated(rows: pa.Table) -> Bools:
     """Which texts an evaluation asks."""
     return np.asarray(rows["is_evaluation"].to_numpy())
-
-
-def of_role(rows: pa.Table, role: str) -> pa.Table:
-    """The texts of one role, in their order."""
-    return rows.filter(pc.equal(rows["role"], role))

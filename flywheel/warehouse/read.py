@@ -19,7 +19,7 @@ from flywheel.errors import WarehouseError
 
 BATCHES = "intermediate.int_batches_staged"
 TEXTS = "intermediate.int_texts"
-MEMORY = "2GB"  # of what a reader keeps of the warehouse; more goes through the disk
+MEMORY = "1GB"  # of what a reader keeps of the warehouse; more goes through the disk
 DRAFT_SUFFIX = ".warehouse-draft"
 DAMAGED_SUFFIX = ".damaged"
 DAMAGE = re.compile(r"not a valid DuckDB|not read enough bytes|corrupt|while replaying", re.I)

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,9 +37,13 @@ class Shelf:
         self.said: list[str] = []
         self.index = TextIndex(folder, threshold, self.said.append)
 
-    def fetch(self, ids: list[str]) -> list[str]:
-        self.read += ids
-        return [self.texts[one] for one in ids]
+    def fetch(self, ids: pa.Array) -> Iterator[tuple[pa.Array, pa.Array]]:
+        """In parts, and in another order than asked for."""
+        wanted = ids.to_pylist()[::-1]
+        self.read += wanted
+        for start in range(0, len(wanted), 70):
+            some = wanted[start : start + 70]
+            yield pa.array(some), pa.array([self.texts[one] for one in some])
 
     def update(self) -> Pairs:
         ids = sorted(self.texts)

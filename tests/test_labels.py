@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -365,10 +366,10 @@ def test_models_are_ranked_by_what_annotators_prefer() -> None:
         {"model_a": "new", "model_b": "old", "vote": vote, "annotator_id": who}
         for vote, who in [(1.0, "ann")] * 20 + [(0.0, "ann")] * 5 + [(0.5, "bob")] * 5
     ]
-    first, last = _models(rows)
+    first, last = _models(pa.Table.from_pylist(rows))
     assert (first["model"], last["model"], first["votes"]) == ("new", "old", 30)
     assert first["low"] > last["high"] and first["low"] < first["strength"] < first["high"]
-    assert _models(rows[:29]) == [], "too few to speak of"
+    assert _models(pa.Table.from_pylist(rows[:29])) == [], "too few to speak of"
 
 
 def test_a_plot_shows_what_is_known_within_its_span() -> None:

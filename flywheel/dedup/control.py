@@ -2,10 +2,21 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+
 from flywheel.dedup.join import similar_pairs
 from flywheel.dedup.leaks import contaminated
 from flywheel.dedup.overlap import LEAST_WORDS, EvaluationRuns
 from flywheel.dedup.texts import Row, open_texts
+
+PROMPTS = pa.schema(
+    [
+        pa.field("text_key", pa.string()),
+        pa.field("role", pa.string()),
+        pa.field("is_evaluation", pa.bool_()),
+        pa.field("evaluation_set", pa.string()),
+    ]
+)
 
 
 def positive_control(database: Path) -> tuple[int, int]:
@@ -19,9 +30,7 @@ def positive_control(database: Path) -> tuple[int, int]:
         How many were caught, and how many were planted; anything but equality is a broken net.
     """
     with open_texts(database) as texts:
-        items = [row for row in texts.rows if row["is_evaluation"]]
-        said = texts.fetch([row["text_id"] for row in items])
-    items = [row | {"text": text} for row, text in zip(items, said, strict=True) if text][:20]
+        items = [row for row in texts.items if row["text"]][:20]
     for text in () if items else CONTROL_PROMPTS:
         items.append(_planted("prompt", text, text, evaluation_set="control"))
     plants = [plant for item in items for plant in _plants(item)]
@@ -29,11 +38,13 @@ def positive_control(database: Path) -> tuple[int, int]:
     caught = set()
     for item in items:  # one at a time: the net is on trial, not the rule on boilerplate
         rows = [item, *plants]
-        prompts = [row["text"] for row in rows if row["role"] == "prompt"]
-        found = (column.tolist() for column in similar_pairs(prompts, 0.8))
+        prompts = [row for row in rows if row["role"] == "prompt"]
+        said = [row["text"] for row in prompts]
+        found = (column.tolist() for column in similar_pairs(said, 0.8))
         overlaps = EvaluationRuns([item["text"]]).find([plant["text"] for plant in plants])
         contained = [(plants[one.text], item, one.span) for one in overlaps]
-        for leak in contaminated(rows, list(zip(*found, strict=True)), contained):
+        columns = pa.Table.from_pylist(prompts, PROMPTS)
+        for leak in contaminated(columns, list(zip(*found, strict=True)), contained):
             if leak["kind"] == expected[leak["text_key"]]:
                 caught.add(leak["text_key"])
     return len(caught), len(expected)

@@ -7,8 +7,10 @@ bits of the hash: a rare shingle may seem common, never the other way. An order 
 the same, and every total order gives the same pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import ModuleType
+
+import numpy as np
 
 from flywheel.dedup import arrays, kernel
 from flywheel.dedup.sets import Counts, Sets
@@ -25,6 +27,21 @@ def shingle_sets(texts: Sequence[str]) -> Sets:
     """Cut texts into their sets of shingles."""
     sets: Sets = engine().shingle_sets(texts)
     return sets
+
+
+def sets_in_parts(parts: Iterable[Sequence[str]]) -> Sets:
+    """`shingle_sets` of texts of which a part is in memory at a time."""
+    hashes, sizes, count = np.empty(0, np.uint64), [np.zeros(1, np.int64)], 0
+    for texts in parts:
+        sets = shingle_sets(texts)
+        stop = count + len(sets.hash)
+        if stop > len(hashes):  # grows in place, where a list of arrays would be copied at the end
+            hashes.resize(stop + stop // 8, refcheck=False)
+        hashes[count:stop] = sets.hash
+        sizes.append(sets.sizes)
+        count = stop
+    hashes.resize(count, refcheck=False)
+    return Sets(hashes, np.cumsum(np.concatenate(sizes)))
 
 
 def frequencies(sets: Sets, bits: int | None = None) -> Counts:

@@ -16,7 +16,7 @@ update that is killed leaves the index as it was. An index of another version is
 again. One process at a time may update an index.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +24,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flywheel.dedup.engine import engine, frequencies, prefixes, shingle_sets
+from flywheel.dedup.engine import engine, frequencies, prefixes, sets_in_parts
 from flywheel.dedup.join import jaccard, similar_sets
 from flywheel.dedup.segments import Segment, State, Store, version
 from flywheel.dedup.sets import SLACK, Floats, Hashes, Ints, Sets, blocks, distinct, spread
 
 GROWTH = 4  # texts for each one at freezing: the order is old by then
 MOST_CANDIDATES = 100  # a new text: more cost about as much as building the index again
-Fetch = Callable[[list[str]], Sequence[str]]
+Fetch = Callable[[pa.Array], Iterator[tuple[pa.Array, pa.Array]]]
 Edges = tuple[Ints, Ints, Floats]
 
 
@@ -46,20 +46,21 @@ class TextIndex:
         self.compared = 0  # texts that the last update read
         self.candidates = 0  # pairs that it counted exactly, besides those within new texts
 
-    def update(self, ids: Sequence[str], prints: Hashes, fetch: Fetch) -> Edges:
+    def update(self, ids: Sequence[str] | pa.Array, prints: Hashes, fetch: Fetch) -> Edges:
         """Bring the index to hold exactly these texts and return all their similar pairs.
 
         Args:
             ids: Of all texts there are, each once.
             prints: A hash of each text: another one under the same id is another text.
-            fetch: Returns the texts of ids, in their order; asked for new texts and for seen ones
-                that may be similar to them.
+            fetch: Returns ids and their texts, in parts and in any order; asked for new texts and
+                for seen ones that may be similar to them.
 
         Returns:
             first [P], second [P] with first < second, as places in `ids`, and similarity [P],
             ordered by first and second: what `similar_pairs` returns for the same texts.
         """
         self.compared = self.candidates = 0
+        ids = pa.array(ids, pa.string())
         state = self.store.load()
         segments = state.segments if state else []
         known = [self._rows(segment, ids, prints) for segment in segments]
@@ -82,22 +83,21 @@ class TextIndex:
 
     # ---- what is computed ------------------------------------------------------------------
 
-    def _new_generation(self, ids: Sequence[str], prints: Hashes, fetch: Fetch) -> State:
-        sets = shingle_sets(fetch(list(ids)))
+    def _new_generation(self, ids: pa.Array, prints: Hashes, fetch: Fetch) -> State:
+        ids, prints, sets = _read(ids, prints, fetch)
         self.compared = len(ids)
-        frequency = frequencies(sets)
+        frequency, sizes = frequencies(sets), sets.sizes
         prefix = prefixes(sets, frequency, self.threshold, skip_unique=False)
         edges = similar_sets(sets, self.threshold)
-        numbers = np.arange(len(ids))
-        segment = self._segment(ids, prints, sets, prefix, numbers, edges)
+        del sets  # most of what is in memory
+        segment = self._segment(ids, prints, sizes, prefix, np.arange(len(ids)), edges)
         return State(frequency, frozen=len(ids), next_number=len(ids), segments=[segment])
 
     def _compared(
-        self, state: State, new: Ints, ids: Sequence[str], prints: Hashes, fetch: Fetch
+        self, state: State, new: Ints, ids: pa.Array, prints: Hashes, fetch: Fetch
     ) -> Segment:
         """A segment of new texts: compared with each other and with all that are there."""
-        own = [ids[place] for place in new.tolist()]
-        sets = shingle_sets(fetch(own))
+        own, own_prints, sets = _read(ids.take(pa.array(new)), prints[new], fetch)
         self.compared = len(new)
         numbers = state.next_number + np.arange(len(new))
         state.next_number += len(new)
@@ -113,15 +113,18 @@ class TextIndex:
                 found.append((old, numbers[local[good]], similarity))
         state.is_stale = self.candidates > MOST_CANDIDATES * len(new)
         one, other, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
-        return self._segment(own, prints[new], sets, prefix, numbers, (one, other, similarity))
+        return self._segment(own, own_prints, sets.sizes, prefix, numbers, (one, other, similarity))
 
     def _verified(
         self, segment: Segment, place: Ints, sets: Sets, local: Ints, fetch: Fetch
     ) -> tuple[Ints, Floats]:
         """Which candidates reach the threshold, and their similarity."""
         used = distinct(place)
-        both = sets.and_then(shingle_sets(fetch(segment.texts["text_id"].take(used).to_pylist())))
-        other = len(sets) + np.searchsorted(used, place)
+        wanted = segment.texts["text_id"].take(pa.array(used)).combine_chunks()
+        read, _, old = _read(wanted, np.zeros(len(used), np.uint64), fetch)
+        both = sets.and_then(old)
+        row = pc.index_in(wanted, value_set=read).to_numpy().astype(np.int64)
+        other = len(sets) + row[np.searchsorted(used, place)]
         common = engine().count_common(both, local, other)
         similarity = jaccard(both.sizes[local], both.sizes[other], common)
         good = np.flatnonzero(similarity >= self.threshold - SLACK)
@@ -148,17 +151,16 @@ class TextIndex:
 
     def _segment(
         self,
-        ids: Sequence[str],
+        ids: pa.Array,
         prints: Hashes,
-        sets: Sets,
+        sizes: Ints,
         prefix: Sets,
         numbers: Ints,
         edges: Edges,
     ) -> Segment:
         owner, _ = spread(prefix.sizes)
         order = np.argsort(prefix.hash, kind="stable")
-        texts = {"text_id": pa.array(ids, pa.string()), "print": prints}
-        texts |= {"size": sets.sizes, "number": numbers}
+        texts = {"text_id": ids, "print": prints, "size": sizes, "number": numbers}
         return self.store.write(
             pa.table(texts),
             pa.table(dict(zip(("first", "second", "jaccard"), edges, strict=True))),
@@ -168,10 +170,9 @@ class TextIndex:
 
     # ---- segments --------------------------------------------------------------------------
 
-    def _rows(self, segment: Segment, ids: Sequence[str], prints: Hashes) -> Ints:
+    def _rows(self, segment: Segment, ids: pa.Array, prints: Hashes) -> Ints:
         """Place in `ids` of each text of a segment, -1 where it is gone or says something else."""
-        values = pa.array(ids, pa.string())
-        rows = pc.index_in(segment.texts["text_id"], value_set=values).fill_null(-1).to_numpy()
+        rows = pc.index_in(segment.texts["text_id"], value_set=ids).fill_null(-1).to_numpy()
         if not len(prints):
             return np.full(len(rows), -1)
         same = prints[rows] == segment.texts["print"].to_numpy()
@@ -194,7 +195,7 @@ class TextIndex:
             edges = pa.concat_tables([one.edges, other.edges])
             segments.append(self.store.write(texts, edges, hash[order], number))
 
-    def _edges(self, segments: list[Segment], ids: Sequence[str]) -> Edges:
+    def _edges(self, segments: list[Segment], ids: pa.Array) -> Edges:
         """Pairs of texts that are still there, by their places in `ids`."""
         texts = pa.concat_tables([segment.texts for segment in segments])
         edges = pa.concat_tables([segment.edges for segment in segments])
@@ -202,9 +203,23 @@ class TextIndex:
         numbers = texts["number"].to_numpy()
         last = max((int(some.max()) for some in (numbers, one, other) if len(some)), default=-1)
         place = np.full(last + 1, -1)
-        place[numbers] = pc.index_in(texts["text_id"], value_set=pa.array(ids, pa.string()))
+        place[numbers] = pc.index_in(texts["text_id"], value_set=ids)
         one, other = place[one], place[other]
         first, second = np.minimum(one, other), np.maximum(one, other)
         alive = np.flatnonzero(first >= 0)
         order = alive[np.lexsort((second[alive], first[alive]))]
         return first[order], second[order], edges["jaccard"].to_numpy()[order]
+
+
+def _read(ids: pa.Array, prints: Hashes, fetch: Fetch) -> tuple[pa.Array, Hashes, Sets]:
+    """Ids, prints and sets of texts, in the order in which they came."""
+    came: list[pa.Array] = []
+
+    def parts() -> Iterator[Sequence[str]]:
+        for some, texts in fetch(ids):
+            came.append(some)
+            yield texts.to_pylist()
+
+    sets = sets_in_parts(parts())
+    own = pa.concat_arrays(came) if came else ids[:0]
+    return own, prints[pc.index_in(own, value_set=ids).to_numpy()], sets

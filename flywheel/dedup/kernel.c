@@ -386,6 +386,9 @@ typedef struct {
     uint64_t last;
 } Lists;
 
+/* Prefixes take the smallest of equally rare hashes, so that their top bits alone would crowd. */
+static inline uint64_t slot_of(uint64_t hash, int shift) { return hash * LAST >> shift; }
+
 static void sign(const uint64_t *hash, int64_t n, uint64_t *bits) {
     for (int64_t i = 0; i < n; i++) bits[hash[i] >> 6 & (SIGNATURE - 1)] |= 1ull << (hash[i] & 63);
 }
@@ -420,8 +423,8 @@ API int64_t join_prefixes(const uint64_t *hash, const int64_t *start, int64_t te
     if (!table.key || !table.list || !list || !offset || !member || !seen || !signature) goto end;
 
     for (int64_t i = 0; i < postings; i++) {
-        if (i + AHEAD < postings) __builtin_prefetch(table.key + (prefix[i + AHEAD] >> table.shift));
-        uint64_t slot = prefix[i] >> table.shift;
+        if (i + AHEAD < postings) __builtin_prefetch(table.key + slot_of(prefix[i + AHEAD], table.shift));
+        uint64_t slot = slot_of(prefix[i], table.shift);
         while (table.key[slot] && table.key[slot] != prefix[i]) slot = (slot + 1) & table.last;
         if (!table.key[slot]) table.key[slot] = prefix[i], table.list[slot] = (uint32_t)lists++;
         list[i] = table.list[slot];

@@ -9,18 +9,21 @@ what is new.
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flywheel.dedup import overlap
 from flywheel.dedup.overlap import EvaluationRuns, Scan
 from flywheel.dedup.sets import HASH, TOKENISER
-from flywheel.dedup.texts import Edge, Row, Texts
+from flywheel.dedup.texts import Edge, Row, Texts, evaluated
 from flywheel.lake import write_table
 
-ALGORITHM = "runs-in-one-piece/1"
+ALGORITHM = "runs-in-one-piece/2"
 STAMP = b"flywheel.scanned"
 COVER = pa.struct(
     [
@@ -48,48 +51,78 @@ def scanned(texts: Texts, path: Path) -> tuple[list[tuple[Row, Row, str]], list[
         Training text, evaluation prompt that it holds and the piece, in the order of `texts`; and
         of each text that covers half of a prompt or more, a row of `evaluation_overlaps`.
     """
-    items = [row for row in texts.rows if row["is_evaluation"]]
-    training = [row for row in texts.rows if not row["is_evaluation"]]
+    items = texts.items
+    if not items:  # nothing to look for, and nothing to remember
+        path.unlink(missing_ok=True)
+        return [], []
     stamp = _stamp(items)
-    known = {(row["text_id"], row["print"]): row for row in _load(path, stamp)}
-    new = [row for row in training if (row["text_id"], row["print"]) not in known]
-    if new:
-        runs = EvaluationRuns(texts.fetch([item["text_id"] for item in items]))
-        found = runs.scan(texts.fetch([row["text_id"] for row in new]) if items else [])
-        known |= {(row["text_id"], row["print"]): row for row in _rows(new, items, found)}
-    kept = [known[row["text_id"], row["print"]] for row in training]
-    table = pa.Table.from_pylist(kept, SCANNED).replace_schema_metadata({STAMP: stamp})
-    write_table(table, path)
-    by_id = {item["text_id"]: item for item in items}
-    contained = [
-        (text, by_id[item], span)
-        for text, row in zip(training, kept, strict=True)
-        for item, span in zip(row["item"], row["span"], strict=True)
-    ]
-    shown = [
-        _shown(text, by_id, row["cover"])
-        for text, row in zip(training, kept, strict=True)
-        if row["cover"]
-    ]
-    return contained, shown
+    training = texts.all()
+    training = training.filter(pc.invert(training["is_evaluation"]))
+    ids, prints = training["text_id"].combine_chunks(), training["print"]
+    known = _load(path, stamp)
+    place = pc.index_in(known["text_id"], value_set=ids)
+    same = pc.equal(known["print"], pc.take(prints, place))
+    known = known.filter(pc.fill_null(same, False))
+    new = training.filter(pc.invert(pc.is_in(ids, value_set=known["text_id"].combine_chunks())))
+    table = pa.concat_tables([known, _scan(new, items, texts)])
+    write_table(table.replace_schema_metadata({STAMP: stamp}), path)
+    return _found(table, training, ids, {item["text_id"]: item for item in items})
 
 
-def _rows(new: Sequence[Row], items: Sequence[Row], found: Scan) -> list[Row]:
-    rows: list[Row] = [
-        {"text_id": row["text_id"], "print": row["print"], "item": [], "span": [], "cover": None}
-        for row in new
-    ]
+def _scan(new: pa.Table, items: Sequence[Row], texts: Texts) -> pa.Table:
+    """What texts hold that were not looked through yet."""
+    runs = EvaluationRuns([item["text"] for item in items])
+    ids, came, found = new["text_id"].combine_chunks(), 0, Scan([], [])
+    read: list[pa.Array] = [ids[:0]]
+    for some, said in texts.fetch(ids) if len(ids) else ():
+        part = runs.scan(said.to_pylist())
+        found.contained.extend(replace(one, text=came + one.text) for one in part.contained)
+        found.covered.extend(replace(one, text=came + one.text) for one in part.covered)
+        read.append(some)
+        came += len(some)
+    return _rows(pa.concat_arrays(read), new, items, found)
+
+
+def _rows(read: pa.Array, new: pa.Table, items: Sequence[Row], found: Scan) -> pa.Table:
+    """Rows of `SCANNED`; most texts hold nothing, and have nulls."""
+    held: list[list[str] | None] = [None] * len(read)
+    spans: list[list[str] | None] = [None] * len(read)
+    covers: list[Row | None] = [None] * len(read)
     for one in found.contained:
-        rows[one.text]["item"].append(items[one.item]["text_id"])
-        rows[one.text]["span"].append(one.span)
+        held[one.text] = [*(held[one.text] or ()), items[one.item]["text_id"]]
+        spans[one.text] = [*(spans[one.text] or ()), one.span]
     for cover in found.covered:
-        rows[cover.text]["cover"] = {
+        covers[cover.text] = {
             "item": items[cover.item]["text_id"],
             "covered_8_frac": cover.covered_8_frac,
             "covered_13_frac": cover.covered_13_frac,
             "span": cover.span,
         }
-    return rows
+    prints = new["print"].take(pc.index_in(read, value_set=new["text_id"].combine_chunks()))
+    columns = {"text_id": read, "print": prints, "item": held, "span": spans, "cover": covers}
+    return pa.table(columns, SCANNED)
+
+
+def _found(
+    table: pa.Table, training: pa.Table, ids: pa.Array, items: dict[str, Row]
+) -> tuple[list[tuple[Row, Row, str]], list[Row]]:
+    """The rows of `SCANNED` that found something, beside the texts that they are about."""
+    some = table.filter(pc.or_(pc.is_valid(table["item"]), pc.is_valid(table["cover"])))
+    place = pc.index_in(some["text_id"], value_set=ids).combine_chunks()
+    order = pc.sort_indices(place)
+    texts = training.take(place.take(order)).to_pylist()
+    rows = some.take(order).to_pylist()
+    contained = [
+        (text, items[item], span)
+        for text, row in zip(texts, rows, strict=True)
+        for item, span in zip(row["item"] or (), row["span"] or (), strict=True)
+    ]
+    shown = [
+        _shown(text, items, row["cover"])
+        for text, row in zip(texts, rows, strict=True)
+        if row["cover"]
+    ]
+    return contained, shown
 
 
 def _shown(text: Row, items: dict[str, Row], cover: Row) -> Row:
@@ -111,29 +144,32 @@ def _stamp(items: Sequence[Row]) -> bytes:
     return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest().encode()
 
 
-def _load(path: Path, stamp: bytes) -> list[Row]:
+def _load(path: Path, stamp: bytes) -> pa.Table:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException):  # none yet, or a torn one: everything is scanned
-        return []
+        return SCANNED.empty_table()
     is_current = (table.schema.metadata or {}).get(STAMP) == stamp
-    rows: list[Row] = table.to_pylist() if is_current else []
-    return rows
+    return table.replace_schema_metadata() if is_current else SCANNED.empty_table()
 
 
 def contaminated(
-    rows: Sequence[Row], prompt_edges: Sequence[Edge], contained: Sequence[tuple[Row, Row, str]]
+    prompts: pa.Table,
+    prompt_edges: Sequence[Edge],
+    contained: Sequence[tuple[Row, Row, str]],
 ) -> list[Row]:
     """Overlaps of training texts with evaluation prompts, the strongest kind of each.
 
     Args:
-        rows: Rows of `int_texts`.
-        prompt_edges: Similar pairs among the prompts of `rows`, as indices into them.
+        prompts: Rows of `int_texts` that are prompts.
+        prompt_edges: Similar pairs among them, as places in `prompts`.
         contained: Training text, evaluation prompt that it holds in one piece, and that piece.
     """
-    prompts = [row for row in rows if row["role"] == "prompt"]
-    items = [row for row in prompts if row["is_evaluation"]]
-    by_key = {row["text_key"]: row for row in items}
+    asked = evaluated(prompts)
+    by_key = {row["text_key"]: row for row in prompts.filter(pa.array(asked)).to_pylist()}
+    keys = pa.array(by_key, pa.string())
+    is_asked = np.asarray(pc.is_in(prompts["text_key"], value_set=keys).to_numpy())
+    edges = [edge for edge in prompt_edges if asked[edge[0]] != asked[edge[1]]]
     found: dict[tuple[str, str, str], Row] = {}
 
     def note(text: Row, item: Row, kind: str, jaccard: float | None, span: str | None) -> None:
@@ -151,14 +187,12 @@ def contaminated(
             },
         )
 
-    for row in prompts:
-        if not row["is_evaluation"] and row["text_key"] in by_key:
-            note(row, by_key[row["text_key"]], "exact", 1.0, None)
-    for first, second, jaccard in prompt_edges:
-        one, other = prompts[first], prompts[second]
-        if one["is_evaluation"] != other["is_evaluation"]:
-            text, item = (other, one) if one["is_evaluation"] else (one, other)
-            note(text, item, "near", jaccard, None)
-    for text, item, span in contained:
-        note(text, item, "contained", None, span)
+    for row in prompts.filter(pa.array(is_asked & ~asked)).to_pylist():
+        note(row, by_key[row["text_key"]], "exact", 1.0, None)
+    for first, second, jaccard in edges:
+        text, item = (second, first) if asked[first] else (first, second)
+        (one, other) = prompts.take([text, item]).to_pylist()
+        note(one, other, "near", jaccard, None)
+    for text_row, item_row, span in contained:
+        note(text_row, item_row, "contained", None, span)
     return sorted(found.values(), key=lambda leak: (leak["role"], leak["text_key"], leak["kind"]))

@@ -13,18 +13,22 @@ for what is not a prompt. A prompt's text comes without system and developer tur
 its key with them.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flywheel.dedup import kernel
 from flywheel.dedup.index import TextIndex
 from flywheel.dedup.leaks import contaminated, scanned
-from flywheel.dedup.texts import Edge, Row, open_texts, prints
+from flywheel.dedup.sets import Ints
+from flywheel.dedup.texts import Edge, Row, evaluated, open_texts, prints
 from flywheel.errors import SettingsError
 from flywheel.lake import DERIVED, write_table
 from flywheel.layout import Layout
@@ -63,95 +67,124 @@ def mark(
             "[deduplication] in settings.toml"
         )
     index = {role: TextIndex(layout.text_index / role, threshold, log) for role in ROLES}
+    edges: dict[str, list[Edge]] = {}
+    repeats: list[Row] = []
     with open_texts(database) as texts:
-        rows = texts.rows
-        by_role = {role: [row for row in rows if row["role"] == role] for role in ROLES}
-        edges: dict[str, list[Edge]] = {}
-        for role, some in by_role.items():
-            ids = [row["text_id"] for row in some]
-            found = index[role].update(ids, prints(some), texts.fetch)
+        prompts = texts.of_role("prompt")
+        for (
+            role
+        ) in ROLES:  # the columns of one at a time: those of ten million texts are a gigabyte
+            some = prompts if role == "prompt" else texts.of_role(role)
+            ids, fetch = some["text_id"].combine_chunks(), partial(texts.fetch, role=role)
+            found = index[role].update(ids, prints(some), fetch)
             edges[role] = list(zip(*(column.tolist() for column in found), strict=True))
+            repeats += _repeats(some, edges[role])
+            del some, ids
         contained, covered = scanned(texts, layout.text_index / "scanned.parquet")
-    prompts = by_role["prompt"]
-    repeats = [repeat for role in ROLES for repeat in _repeats(by_role[role], edges[role])]
+        count, items = texts.count(), len(texts.items)
     groups = _groups(prompts, edges["prompt"])
-    leaks = contaminated(rows, edges["prompt"], contained)
+    leaks = contaminated(prompts, edges["prompt"], contained)
     for name, marks in (
         ("near_duplicates", repeats),
-        ("prompt_groups", groups),
         ("contamination", leaks),
         ("evaluation_overlaps", covered),
     ):
         write_table(pa.Table.from_pylist(marks, DERIVED[name]), layout.derived(name))
-    sizes = Counter(group["group_id"] for group in groups)
+    write_table(groups, layout.derived("prompt_groups"))
+    sizes = pc.value_counts(groups["group_id"]).field("counts")
     log(
-        f"compared {len(rows)} texts at Jaccard {threshold}: {len(repeats)} repeat another, "
-        f"{len(prompts)} prompts form {len(sizes)} groups, {len(leaks)} overlaps with evaluations"
+        f"compared {count} texts at Jaccard {threshold}: {len(repeats)} repeat another, "
+        f"{prompts.num_rows} prompts form {len(sizes)} groups, "
+        f"{len(leaks)} overlaps with evaluations"
     )
     return Report(
         near_duplicates={
             "dagster/row_count": len(repeats),
-            "texts": len(rows),
+            "texts": count,
             "similar_pairs": sum(map(len, edges.values())),
             "threshold": threshold,
             "newly_compared": sum(one.compared for one in index.values()),
             "computed_by": kernel.state(),
         },
         prompt_groups={
-            "dagster/row_count": len(groups),
+            "dagster/row_count": groups.num_rows,
             "groups": len(sizes),
-            "largest_group": max(sizes.values(), default=0),
+            "largest_group": pc.max(sizes).as_py() or 0,
         },
         contamination={
             "dagster/row_count": len(leaks),
             "texts": len({(leak["role"], leak["text_key"]) for leak in leaks}),
-            "evaluation_prompts": sum(row["is_evaluation"] for row in rows),
+            "evaluation_prompts": items,
             "texts_that_cover_half_of_a_prompt": len(covered),
         },
     )
 
 
-def _repeats(rows: Sequence[Row], edges: Sequence[Edge]) -> list[Row]:
+def _repeats(rows: pa.Table, edges: Sequence[Edge]) -> list[Row]:
     """Greedy leaders among training texts; `rows` are in the order of their arrival."""
+    asked = evaluated(rows)
     earlier: dict[int, list[tuple[int, float]]] = defaultdict(list)
     for first, second, jaccard in edges:
-        if not (rows[first]["is_evaluation"] or rows[second]["is_evaluation"]):
+        if not (asked[first] or asked[second]):
             earlier[second].append((first, jaccard))
-    repeated: dict[int, Row] = {}
+    leaders: dict[int, tuple[int, float]] = {}
     for index in sorted(earlier):
         for leader, jaccard in sorted(earlier[index]):
-            if leader not in repeated:
-                repeated[index] = {
-                    "text_key": rows[index]["text_key"],
-                    "role": rows[index]["role"],
-                    "status": "near_duplicate",
-                    "representative_key": rows[leader]["text_key"],
-                    "jaccard": jaccard,
-                    "reason": f"shares {jaccard:.0%} of its word 3-grams with an earlier text",
-                }
+            if leader not in leaders:
+                leaders[index] = leader, jaccard
                 break
-    return list(repeated.values())
+    repeated = rows.select(["text_key", "role"]).take(pa.array(leaders, pa.int64())).to_pylist()
+    kept = rows["text_key"].take(pa.array([one for one, _ in leaders.values()], pa.int64()))
+    return [
+        row
+        | {
+            "status": "near_duplicate",
+            "representative_key": key,
+            "jaccard": jaccard,
+            "reason": f"shares {jaccard:.0%} of its word 3-grams with an earlier text",
+        }
+        for row, key, (_, jaccard) in zip(repeated, kept.to_pylist(), leaders.values(), strict=True)
+    ]
 
 
-def _groups(prompts: Sequence[Row], edges: Sequence[Edge]) -> list[Row]:
+def _groups(prompts: pa.Table, edges: Sequence[Edge]) -> pa.Table:
     """Connected components, each named after the prompt that arrived first."""
-    parent = list(range(len(prompts)))
+    keys = prompts["text_key"].combine_chunks()
+    numbers = pa.array(np.arange(len(keys)))
+    hinted = pc.list_parent_indices(prompts["group_hints"])
+    # the same prompt twice, or the same hint, ties a prompt to the first that has it
+    first_of_key = _first_with(keys, numbers)
+    hints = _first_with(pc.list_flatten(prompts["group_hints"]), hinted)
+    one = np.concatenate([first_of_key, hints, [edge[0] for edge in edges]]).astype(np.int64)
+    other = np.concatenate([numbers, hinted, [edge[1] for edge in edges]]).astype(np.int64)
+    root = _roots(len(keys), one, other)
+    once = np.flatnonzero(first_of_key == np.asarray(numbers))
+    return pa.table(
+        {"prompt_key": keys.take(pa.array(once)), "group_id": keys.take(pa.array(root[once]))},
+        DERIVED["prompt_groups"],
+    )
 
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
 
-    def join(one: int, other: int) -> None:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low  # the earliest stays the root
+def _first_with(values: pa.Array, owners: pa.Array) -> Ints:
+    """For each value the owner of the first that is equal; owners ascend."""
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    coded = values.dictionary_encode()
+    codes = np.asarray(coded.indices).astype(np.int64)
+    first = np.full(len(coded.dictionary), len(codes))
+    np.minimum.at(first, codes, np.arange(len(codes)))
+    return np.asarray(owners)[first[codes]].astype(np.int64)
 
-    for first, second, _ in edges:
-        join(first, second)
-    seen: dict[tuple[str, str], int] = {}
-    for index, row in enumerate(prompts):  # the same prompt twice, or the same hint
-        for tie in [("key", row["text_key"]), *(("hint", h) for h in row["group_hints"])]:
-            join(index, seen.setdefault(tie, index))
-    keys = {row["text_key"]: prompts[root(index)] for index, row in enumerate(prompts)}
-    return [{"prompt_key": key, "group_id": leader["text_key"]} for key, leader in keys.items()]
+
+def _roots(count: int, one: Ints, other: Ints) -> Ints:
+    """The lowest number in the connected component of each of `count` nodes."""
+    root = np.arange(count)
+    while True:
+        low, high = np.minimum(root[one], root[other]), np.maximum(root[one], root[other])
+        apart = low < high
+        if not apart.any():
+            return root
+        one, other = one[apart], other[apart]
+        np.minimum.at(root, high[apart], low[apart])  # a root points to a lower one
+        while (root != root[root]).any():
+            root = root[root]

@@ -19,6 +19,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Hashes = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
 
 TOKENISER = "nfc-lower-split/1"
 HASH = "multiply-xor-64/1"

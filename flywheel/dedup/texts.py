@@ -1,7 +1,11 @@
-"""The texts of the warehouse: what they are at once, what they say when it is asked for."""
+"""The texts of the warehouse: what they are at once, what they say when it is asked for.
 
-from collections.abc import Iterator, Sequence
+What they are is columns, and what they say comes in parts: ten million texts are gigabytes.
+"""
+
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +13,20 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from flywheel.dedup.sets import Hashes
+from flywheel.dedup.sets import Bools, Hashes
 from flywheel.warehouse import open_copy
 from flywheel.warehouse.read import require
 
 TEXTS = "intermediate.int_texts"
-COLUMNS = "text_id, text_key, role, is_evaluation, evaluation_set, group_hints, first_seen"
+COLUMNS = "text_id, text_key, role, is_evaluation, evaluation_set, group_hints"
+PART = 100_000  # texts that are in memory at once
 Row = dict[str, Any]
 Edge = tuple[int, int, float]
+Said = tuple[pa.Array, pa.Array]  # ids, and what they say
 
 
 class Texts:
-    """All texts in the order of their arrival, while the warehouse is open.
+    """All texts, while the warehouse is open.
 
     `print` is a hash of what a text says. DuckDB computes it, and may do so otherwise after an
     upgrade: then every text counts as changed and is compared again.
@@ -28,20 +34,46 @@ class Texts:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
-        query = f"select {COLUMNS}, hash(coalesce(text, '')) as print from {TEXTS}"
-        rows: list[Row] = connection.sql(query).to_arrow_table().to_pylist()
-        self.rows = sorted(rows, key=lambda row: (row["first_seen"] or "", row["text_id"]))
 
-    def fetch(self, ids: list[str]) -> list[str]:
-        """What texts say, in the order asked for."""
-        wanted = pa.table({"text_id": pa.array(ids, pa.string()), "place": np.arange(len(ids))})
-        self._connection.register("wanted", wanted)
+    def all(self) -> pa.Table:
+        """A row for each text, in the order of their arrival."""
+        return self._read("true")
+
+    def of_role(self, role: str) -> pa.Table:
+        """A row for each text of a role, in the order of their arrival."""
+        return self._read(f"role = '{role}'")
+
+    @cached_property
+    def items(self) -> list[Row]:
+        """Texts that an evaluation asks, in the order of their arrival, with what they say."""
+        rows = self._read("is_evaluation")
+        said: dict[str, str] = {}
+        for ids, texts in self.fetch(rows["text_id"].combine_chunks()):
+            said |= dict(zip(ids.to_pylist(), texts.to_pylist(), strict=True))
+        return [row | {"text": said[row["text_id"]]} for row in rows.to_pylist()]
+
+    def _read(self, condition: str) -> pa.Table:
         query = f"""
-            select coalesce(text, '') as text from wanted join {TEXTS} using (text_id)
-            order by place
+            select {COLUMNS}, hash(coalesce(text, '')) as print from {TEXTS} where {condition}
+            order by coalesce(first_seen, ''), text_id
         """
-        found: list[str] = self._connection.sql(query).to_arrow_table()["text"].to_pylist()
-        return found
+        return self._connection.sql(query).to_arrow_table()
+
+    def fetch(self, ids: pa.Array, role: str | None = None) -> Iterator[Said]:
+        """What texts say, all of them of `role` if one is given, in any order, a part at a time."""
+        query = f"select text_id, coalesce(text, '') as text from {TEXTS}"
+        if role:
+            query += f" where role = '{role}'"
+        if len(ids) < self.count(f"({query})"):
+            self._connection.register("wanted", pa.table({"text_id": ids}))
+            query = f"select text_id, text from ({query}) semi join wanted using (text_id)"
+        for batch in self._connection.sql(query).to_arrow_reader(PART):
+            yield batch["text_id"], batch["text"]
+
+    def count(self, relation: str = TEXTS) -> int:
+        """How many texts there are."""
+        ((found,),) = self._connection.sql(f"select count(*) from {relation}").fetchall()
+        return int(found)
 
 
 @contextmanager
@@ -56,6 +88,11 @@ def open_texts(database: Path) -> Iterator[Texts]:
         yield Texts(connection)
 
 
-def prints(rows: Sequence[Row]) -> Hashes:
+def prints(rows: pa.Table) -> Hashes:
     """The hashes of what texts say."""
-    return np.array([row["print"] for row in rows], np.uint64)
+    return np.asarray(rows["print"].to_numpy())
+
+
+def evaluated(rows: pa.Table) -> Bools:
+    """Which texts an evaluation asks."""
+    return np.asarray(rows["is_evaluation"].to_numpy())

@@ -119,7 +119,7 @@ def _read_votes(database: Path) -> _Read:
     table = read_table(database, COMPARISONS, [*columns, "is_gold", "status"])
     table = table.filter(pc.equal(table["status"], "active"))
     who = pc.fill_null(table["annotator_id"], ANONYMOUS)
-    pair, pairs = _coded(table["pair_key"])
+    pair, pairs = coded(table["pair_key"])
     said = np.asarray(table["vote"].to_numpy())
     vote = np.where(said == 1, 0, np.where(said == 0, 1, TIE)).astype(np.intp)
     gold = np.asarray(table["is_gold"].to_numpy(zero_copy_only=False), bool)
@@ -127,9 +127,9 @@ def _read_votes(database: Path) -> _Read:
     answers[pair[gold], vote[gold]] = True
     truth = np.where(answers.sum(axis=1) == 1, answers.argmax(axis=1), -1)  # or they contradict
     table, who = table.filter(pa.array(~gold)), who.filter(pa.array(~gold))
-    annotator, annotators = _coded(who)
-    domain, domains = _coded(table["domain"])
-    guideline, guidelines = _coded(table["guideline_version"])
+    annotator, annotators = coded(who)
+    domain, domains = coded(table["domain"])
+    guideline, guidelines = coded(table["guideline_version"])
     side = np.asarray(table["longer_side"].to_numpy())
     longer = np.where(side > 0, 0, np.where(side < 0, 1, -1)).astype(np.intp)
     pair, vote = pair[~gold], vote[~gold]
@@ -151,7 +151,7 @@ def _read_votes(database: Path) -> _Read:
     )
 
 
-def _coded(column: pa.ChunkedArray) -> tuple[Ints, list[Any]]:
+def coded(column: pa.ChunkedArray) -> tuple[Ints, list[Any]]:
     """Codes of values in their order, so that results do not depend on the order of rows."""
     values = sorted(pc.unique(column).to_pylist(), key=lambda one: (one is None, one))
     places = pc.index_in(column, pa.array(values, column.type))
@@ -225,14 +225,14 @@ def _of_ratings(database: Path) -> list[dict[str, Any]]:
     found = []
     for kind in ("rating", "rubric_score"):
         part = table.filter(pc.equal(table["kind"], kind))
-        item, _ = _coded(pc.binary_join_element_wise(*(part[one] for one in columns[:3]), "|"))
-        who, people = _coded(part["annotator_id"])
+        item, _ = coded(pc.binary_join_element_wise(*(part[one] for one in columns[:3]), "|"))
+        who, people = coded(part["annotator_id"])
         again = item * max(1, len(people)) + who
         last = len(again) - 1 - np.unique(again[::-1], return_index=True)[1]  # one voice each
         score = np.asarray(part["score_frac"].to_numpy())
         label = np.clip(np.rint(score * STEPS), 0, STEPS).astype(np.intp)
-        domain, domains = _coded(part["domain"])
-        guideline, guidelines = _coded(part["guideline_version"])
+        domain, domains = coded(part["domain"])
+        guideline, guidelines = coded(part["guideline_version"])
         found += _by_slice(
             kind, "interval", (item[last], label[last], STEPS + 1), domain[last], domains,
             guideline[last], guidelines,

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from flywheel.labels.agreement import Z
 from flywheel.labels.bradley_terry import crowd_bradley_terry
-from flywheel.labels.marks import ANONYMOUS
+from flywheel.labels.marks import ANONYMOUS, coded
 from flywheel.records.message import load, text_of
 from flywheel.warehouse import open_copy, read_table
 
@@ -133,7 +134,7 @@ def overview(database: Path) -> Overview:
     ]
     with open_copy(database) as connection:
         contested = connection.sql(CONTEST.format(most=CONTESTED)).to_arrow_table().to_pylist()
-        matches = connection.sql(MATCHES).to_arrow_table().to_pylist()
+        matches = connection.sql(MATCHES).to_arrow_table()
     return Overview(
         annotators=people,
         domains=read_table(database, "marts.dim_annotators_by_domain").to_pylist(),
@@ -184,25 +185,25 @@ def _texts(row: Row) -> Row:
     return {name: text_of(load(row[name])) for name in ("prompt", "response_a", "response_b")}
 
 
-def _models(matches: list[Row]) -> list[Row]:
+def _models(matches: pa.Table) -> list[Row]:
     """Strengths by Bradley and Terry with ties, annotators of unlike reliability told apart."""
     if len(matches) < LEAST_MATCHES:
         return []
-    names = sorted({row[side] for row in matches for side in ("model_a", "model_b")})
-    people = sorted({row["annotator_id"] for row in matches})
-    code = {name: number for number, name in enumerate(names)}
-    found = crowd_bradley_terry(
-        [code[row["model_a"]] for row in matches],
-        [code[row["model_b"]] for row in matches],
-        [{1.0: 0, 0.0: 1}.get(row["vote"], 2) for row in matches],
-        [people.index(row["annotator_id"]) for row in matches],
+    count = len(matches)
+    codes, names = coded(
+        pa.chunked_array([*matches["model_a"].chunks, *matches["model_b"].chunks], pa.string())
     )
+    first, second = codes[:count], codes[count:]
+    who, _ = coded(matches["annotator_id"])
+    vote = matches["vote"].to_numpy()
+    outcome = np.where(vote == 1, 0, np.where(vote == 0, 1, 2))
+    found = crowd_bradley_terry(first, second, outcome, who)
     half = Z * np.sqrt(found.variance)
-    votes = [sum(name in (row["model_a"], row["model_b"]) for row in matches) for name in names]
+    votes = np.bincount(codes, minlength=len(names))  # a model is never matched with itself
     rows = [
         {"model": name, "strength": value, "low": value - wide, "high": value + wide, "votes": made}
         for name, value, wide, made in zip(
-            names, found.strength.tolist(), half.tolist(), votes, strict=True
+            names, found.strength.tolist(), half.tolist(), votes.tolist(), strict=True
         )
     ]
     return sorted(rows, key=lambda row: -row["strength"])

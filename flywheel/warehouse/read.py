@@ -19,6 +19,7 @@ from flywheel.errors import WarehouseError
 
 BATCHES = "intermediate.int_batches_staged"
 TEXTS = "intermediate.int_texts"
+MEMORY = "1GB"  # of what a reader keeps of the warehouse; more goes through the disk
 DRAFT_SUFFIX = ".warehouse-draft"
 DAMAGED_SUFFIX = ".damaged"
 DAMAGE = re.compile(r"not a valid DuckDB|not read enough bytes|corrupt|while replaying", re.I)
@@ -190,7 +191,8 @@ def _connect(database: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConn
             f"there is no warehouse at {database}; materialize the dbt models, which make it"
         )
     try:
-        connection = duckdb.connect(str(database), read_only=read_only)
+        settings = {"memory_limit": MEMORY}
+        connection = duckdb.connect(str(database), read_only=read_only, config=settings)
     except duckdb.Error as error:
         if "set lock" not in str(error):
             raise WarehouseError(f"{database} is no readable warehouse: {error}") from error

@@ -2,32 +2,27 @@
 -- one pair. One annotator has one vote on a pair, the last one given; an earlier vote for the
 -- same side is a duplicate, for the other side a conflict. A judgement without a choice that is
 -- known is no vote. Judgements are marked, never removed.
+--
+-- Words stay where they were said: int_texts fetches those of every text, and
+-- int_votes_counted_by_pair those of every pair.
 
 with
-
-judgements as (
-
-    select * from {{ ref('int_comparisons_unioned') }}
-
-),
 
 turned as (
 
     select
         * exclude (
-            response_a, response_a_text, response_a_key, response_b, response_b_text,
-            response_b_key, model_a, model_b, choice
+            prompt, prompt_text, response_a, response_a_text, response_a_key, response_b,
+            response_b_text, response_b_key, model_a, model_b, choice
         ),
         choice as choice_as_shown,
         response_a_key > response_b_key as is_turned,
-        if(is_turned, response_b, response_a) as response_a,
-        if(is_turned, response_b_text, response_a_text) as response_a_text,
         if(is_turned, response_b_key, response_a_key) as response_a_key,
-        if(is_turned, response_a, response_b) as response_b,
-        if(is_turned, response_a_text, response_b_text) as response_b_text,
         if(is_turned, response_a_key, response_b_key) as response_b_key,
         if(is_turned, model_b, model_a) as model_a,
         if(is_turned, model_a, model_b) as model_b,
+        sign(length(response_a_text) - length(response_b_text)) * if(is_turned, -1, 1)
+            as longer_side,
         case
             when choice = 'tie' then 0.5
             when choice in ('a', 'b') then if((choice = 'a') <> is_turned, 1.0, 0.0)
@@ -35,30 +30,38 @@ turned as (
 
         coalesce(annotator_id, original_uid) as voter  -- without a name, each event is a voice
 
-    from judgements
+    from {{ ref('int_comparisons_unioned') }}
 
 ),
 
-keyed as (
+keyed as materialized (
 
-    select
-        *,
-        md5(concat_ws('|', prompt_key, response_a_key, response_b_key)) as pair_key,
-        sign(length(response_a_text) - length(response_b_text)) as longer_side
-
+    select *, md5(concat_ws('|', prompt_key, response_a_key, response_b_key)) as pair_key
     from turned
+
+),
+
+repeated as (
+
+    -- only where a voter judged a pair again is there anything to decide
+    select hash(pair_key, voter) as vote_hash
+    from keyed
+    group by vote_hash
+    having count(*) > 1
 
 ),
 
 decided as (
 
-    select  -- narrow: a window over whole rows would sort every text
+    select
         judgement_id,
         first_value(record_uid) over last_vote as kept_record_uid,
         first_value(vote) over last_vote as kept_vote,
         row_number() over last_vote as vote_number
 
     from keyed
+
+    where hash(pair_key, voter) in (select vote_hash from repeated)
 
     window last_vote as (
         partition by pair_key, voter
@@ -73,11 +76,11 @@ decided as (
 )
 
 select
-    keyed.* exclude (prompt_text, response_a_text, response_b_text),  -- int_texts has the words
+    keyed.*,
     case
         when copy_number > 1 then 'duplicate_of'
         when response_a_key = response_b_key or vote is null then 'void'
-        when vote_number = 1 then 'active'
+        when coalesce(vote_number, 1) = 1 then 'active'
         when vote = kept_vote then 'duplicate_of'
         else 'conflict'
     end as status,
@@ -94,4 +97,4 @@ select
     end as pointer
 
 from keyed
-inner join decided on keyed.judgement_id = decided.judgement_id
+left join decided on keyed.judgement_id = decided.judgement_id

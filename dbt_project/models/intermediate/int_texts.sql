@@ -5,93 +5,179 @@
 -- Personal data is looked for in screened_text, which has what comparing leaves out: every turn of
 -- a prompt is trained on. Of a trajectory it has what the assistant and the user say; what tools
 -- answer (file listings, customer records) is full of names and stays out.
+--
+-- Texts are grouped by their keys and where they were said first, and only then fetched from there:
+-- an aggregate over the words themselves would hold all of them in memory.
 
-{% set asked = asked_text('prompt', 'prompt_text') %}
-{% set spoken = turns_text('steps', ['assistant', 'user']) %}
+{% set feedback = [
+    ('int_demonstrations_unioned', 'demonstration_id', {'prompt': 'prompt', 'response': 'response'}),
+    ('int_ratings_unioned', 'rating_id', {'prompt': 'prompt', 'response': 'response'}),
+    ('int_trajectories_unioned', 'trajectory_id', {'prompt': 'prompt', 'trajectory': 'steps'}),
+    ('int_step_ratings_unioned', 'step_rating_id', {'prompt': 'prompt', 'trajectory': 'steps'}),
+    ('int_evaluation_prompts_deduplicated', 'record_uid', {'prompt': 'prompt'})
+] %}
 
 with
 
-said as (
+keyed as not materialized (
 
+    -- one row per text said, and per hint; `place` names it, and sorts as first_seen does
+    {% for model, id, texts in feedback %}
+    {% for role, name in texts.items() %}
     select
-        'prompt' as role, prompt_key as text_key, {{ asked }} as text,
-        prompt_text as screened_text, group_hint, first_seen, source, prompt
-    from {{ ref('int_demonstrations_unioned') }}
+        '{{ role }}' as role,
+        {{ name }}_key as text_key,
+        {{ 'evaluation_set' if 'evaluation' in model else 'null' }} as evaluation_set,
+        concat_ws(' ', first_seen, '{{ model }}', {{ id }}) as place,
+        first_seen,
+        {{ 'group_hint' if role == 'prompt' else 'null' }} as hint,
+        source
+    from {{ ref(model) }}
     union all
-    select 'response', response_key, response_text, response_text, null, first_seen, source, null
-    from {{ ref('int_demonstrations_unioned') }}
-    union all
-    select 'prompt', prompt_key, {{ asked }}, prompt_text, group_hint, first_seen, source, prompt
-    from {{ ref('int_comparisons_unioned') }}
-    union all
+    {% endfor %}
+    {% endfor %}
+
+    -- of an attempt also its task; and where the first user speaks only after the prompt, the
+    -- opening goes on into the steps
+    {% for hint, where in [
+        ("'task ' || task_id", "true"),
+        (opening('prompt', 'steps'), "not contains(prompt, '" ~ '"user"' ~ "')")
+    ] %}
     select
-        'response', response_a_key, response_a_text, response_a_text, null, first_seen, source,
-        null
-    from {{ ref('int_comparisons_unioned') }}
-    union all
-    select
-        'response', response_b_key, response_b_text, response_b_text, null, first_seen, source,
-        null
-    from {{ ref('int_comparisons_unioned') }}
-    union all
-    select 'prompt', prompt_key, {{ asked }}, prompt_text, group_hint, first_seen, source, prompt
-    from {{ ref('int_ratings_unioned') }}
-    union all
-    select 'response', response_key, response_text, response_text, null, first_seen, source, null
-    from {{ ref('int_ratings_unioned') }}
-    union all
-    select 'prompt', prompt_key, {{ asked }}, prompt_text, group_hint, first_seen, source, prompt
+        'prompt', prompt_key, null,
+        concat_ws(' ', first_seen, 'int_trajectories_unioned', trajectory_id), first_seen,
+        {{ hint }}, source
     from {{ ref('int_trajectories_unioned') }}
+    where {{ where }}
     union all
+    {% endfor %}
+
+    {% for role, name in [
+        ('prompt', 'prompt'), ('response', 'response_a'), ('response', 'response_b')
+    ] %}
     select
-        'prompt', prompt_key, {{ asked }}, prompt_text, 'task ' || task_id, first_seen, source,
-        prompt
-    from {{ ref('int_trajectories_unioned') }}
-    union all
-    -- where the first user speaks only after the prompt, the opening goes on into the steps
-    select
-        'prompt', prompt_key, {{ asked }}, prompt_text, {{ opening('prompt', 'steps') }},
-        first_seen, source, prompt
-    from {{ ref('int_trajectories_unioned') }}
-    where not contains(prompt, '"user"')
-    union all
-    select 'trajectory', steps_key, steps_text, {{ spoken }}, null, first_seen, source, null
-    from {{ ref('int_trajectories_unioned') }}
-    union all
-    select 'prompt', prompt_key, {{ asked }}, prompt_text, group_hint, first_seen, source, prompt
-    from {{ ref('int_step_ratings_unioned') }}
-    union all
-    select 'trajectory', steps_key, steps_text, {{ spoken }}, null, first_seen, source, null
-    from {{ ref('int_step_ratings_unioned') }}
+        '{{ role }}', {{ name }}_key, null,
+        concat_ws(' ', first_seen, 'int_comparisons_unioned', judgement_id), first_seen,
+        {{ 'group_hint' if role == 'prompt' else 'null' }}, source
+    from {{ ref('int_comparisons_deduplicated') }}
+    {{ 'union all' if not loop.last }}
+    {% endfor %}
 
 ),
 
-all_texts as (
+firsts as materialized (
 
-    select *, null as evaluation_set from said
-    union all
     select
-        'prompt', prompt_key, {{ asked }}, prompt_text, group_hint, first_seen, source, prompt,
-        evaluation_set
-    from {{ ref('int_evaluation_prompts_deduplicated') }}
+        role,
+        text_key,
+        evaluation_set is not null as is_evaluation,
+        min(evaluation_set) as evaluation_set,
+        min(place) as place,
+        min(first_seen) as first_seen,
+        min(hint) as first_hint,
+        max(hint) as last_hint,
+        min(source) as first_source,
+        max(source) as last_source
+
+    from keyed
+
+    group by role, text_key, evaluation_set is not null
+
+),
+
+shared as (
+
+    -- those few that have several hints or sources; a list for each text would take long
+    select
+        role,
+        text_key,
+        evaluation_set is not null as is_evaluation,
+        list(distinct hint) as hints,
+        list(distinct source) as sources
+
+    from keyed
+
+    where
+        (role, text_key) in (
+            select (role, text_key) from firsts
+            where first_hint <> last_hint or first_source <> last_source
+        )
+
+    group by role, text_key, evaluation_set is not null
+
+),
+
+worded as (
+
+    -- the conversation is for what is asked, spoken or opened with; of a response nobody wants it
+    {% for model, id, texts in feedback %}
+    {% for role, name in texts.items() %}
+    select
+        concat_ws(' ', first_seen, '{{ model }}', {{ id }}) as place,
+        '{{ role }}' as role,
+        {{ name }}_key as text_key,
+        {{ name }}_text as words,
+        {{ name if role != 'response' else 'null' }} as conversation
+    from {{ ref(model) }}
+    union all
+    {% endfor %}
+    {% endfor %}
+
+    -- most texts stand in comparisons, which are read once for all three
+    select
+        concat_ws(' ', first_seen, 'int_comparisons_unioned', judgement_id) as place,
+        unnest(
+            [
+                {
+                    'role': 'prompt', 'text_key': prompt_key, 'words': prompt_text,
+                    'conversation': prompt
+                },
+                {
+                    'role': 'response', 'text_key': response_a_key, 'words': response_a_text,
+                    'conversation': null
+                },
+                {
+                    'role': 'response',
+                    'text_key': if(response_a_key = response_b_key, null, response_b_key),
+                    'words': response_b_text, 'conversation': null
+                }
+            ],
+            recursive := true
+        )
+    from {{ ref('int_comparisons_unioned') }}
 
 )
 
 select
-    concat_ws(':', role, if(evaluation_set is not null, 'evaluation', 'training'), text_key) as text_id,
-    text_key,
-    role,
-    evaluation_set is not null as is_evaluation,
-    min(evaluation_set) as evaluation_set,
-    arg_min(text, first_seen) as text,
-    arg_min(screened_text, first_seen) as screened_text,
+    concat_ws(
+        ':', firsts.role, if(firsts.is_evaluation, 'evaluation', 'training'), firsts.text_key
+    ) as text_id,
+    firsts.text_key,
+    firsts.role,
+    firsts.is_evaluation,
+    firsts.evaluation_set,
+    if(
+        firsts.role = 'prompt', {{ asked_text('worded.conversation', 'worded.words') }}, worded.words
+    ) as text,
+    if(
+        firsts.role = 'trajectory',
+        {{ turns_text('worded.conversation', ['assistant', 'user']) }},
+        worded.words
+    ) as screened_text,
     list_sort(list_distinct(list_filter(
-        list(distinct group_hint) || [{{ opening('arg_min(prompt, first_seen)') }}],
+        coalesce(shared.hints, [firsts.first_hint])
+        || [if(firsts.role = 'prompt', {{ opening('worded.conversation') }}, null)],
         lambda hint: hint is not null
     ))) as group_hints,
-    list_sort(list(distinct source)) as sources,
-    min(first_seen) as first_seen
+    list_sort(coalesce(shared.sources, [firsts.first_source])) as sources,
+    firsts.first_seen
 
-from all_texts
-
-group by role, text_key, evaluation_set is not null
+from worded
+inner join firsts
+    on worded.place = firsts.place
+    and worded.text_key = firsts.text_key
+    and worded.role = firsts.role
+left join shared
+    on firsts.role = shared.role
+    and firsts.text_key = shared.text_key
+    and firsts.is_evaluation = shared.is_evaluation

@@ -13,20 +13,22 @@ votes as (
 
 counted as (
 
+-- lists made distinct by pair: a `distinct` aggregate keeps a hash table for each of them
 select
     ---------- ids
     min(judgement_id) as first_judgement_id,
     pair_key,
-    prompt_key,
-    response_a_key,
-    response_b_key,
+    min(prompt_key) as prompt_key,
+    min(response_a_key) as response_a_key,
+    min(response_b_key) as response_b_key,
+    arg_min(is_turned, judgement_id) as is_turned,
 
     ---------- strings
-    string_agg(distinct source, ', ' order by source) as source,
+    nullif(array_to_string(list_sort(list_distinct(list(source))), ', '), '') as source,
     min(domain) as domain,
     min(model_a) as model_a,
     min(model_b) as model_b,
-    string_agg(distinct terms, ', ' order by terms) as licence,
+    array_to_string(list_sort(list_distinct(list(terms))), ', ') as licence,
 
     ---------- numerics
     count(*) filter (vote = 1) as votes_a,
@@ -36,27 +38,26 @@ select
     votes_a > 0 and votes_b > 0 as is_conflict,
     bool_or(is_gold) as is_gold,
     max(weight) as weight,
-    count(distinct voter) as annotator_count,
+    len(list_distinct(list(voter))) as annotator_count,
     round(sum(seconds), 6) as seconds,
     round(sum(cost_usd), 6) as cost_usd,
 
     ---------- lists
-    list_sort(coalesce(list(distinct annotator_id) filter (annotator_id is not null), []))
-        as annotator_ids,
-    list_sort(list(distinct record_uid)) as record_uids
+    list_sort(list_distinct(list(annotator_id))) as annotator_ids,
+    list_sort(list_distinct(list(record_uid))) as record_uids
 
 from votes
 
-group by pair_key, prompt_key, response_a_key, response_b_key
+group by pair_key
 
 )
 
--- the words are fetched by the pair's first vote: an aggregate would hold them all in memory
+-- the words are fetched from the pair's first vote: an aggregate would hold them all in memory
 select
-    counted.* exclude (first_judgement_id),
+    counted.* exclude (first_judgement_id, is_turned),
     shown.prompt,
-    shown.response_a,
-    shown.response_b
+    if(is_turned, shown.response_b, shown.response_a) as response_a,
+    if(is_turned, shown.response_a, shown.response_b) as response_b
 
-from {{ ref('int_comparisons_deduplicated') }} as shown
+from {{ ref('int_comparisons_unioned') }} as shown
 inner join counted on shown.judgement_id = counted.first_judgement_id

@@ -4,27 +4,24 @@
 
 with
 
-clean_pairs as (
-
-    select distinct pair_key
-    from {{ ref('int_comparisons_marked') }}
-    where status = 'active'
-
-),
-
-posteriors as (
+pairs as (
 
     select
-        pairs.pair_key,
+        counted.*,
         weighed.* exclude (pair_key, probability_a),
         coalesce(
             weighed.probability_a,
             round((votes_a + ties / 2 + 1) / (votes_a + votes_b + ties + 2), 6)
         ) as probability_a
 
-    from {{ ref('int_votes_counted_by_pair') }} as pairs
+    from {{ ref('int_votes_counted_by_pair') }} as counted
     left join {{ ref('stg_quality__pair_posteriors') }} as weighed
-        on pairs.pair_key = weighed.pair_key
+        on counted.pair_key = weighed.pair_key
+
+    where
+        counted.pair_key in (
+            select pair_key from {{ ref('int_comparisons_marked') }} where status = 'active'
+        )
 
 )
 
@@ -40,18 +37,18 @@ select
     {{ split_of('prompts.group_id') }} as split,
     pairs.source,
     pairs.domain,
-    posteriors.probability_a,
-    posteriors.probability_tie,
-    round(abs(2 * posteriors.probability_a - 1), 6) as certainty_frac,
+    pairs.probability_a,
+    pairs.probability_tie,
+    round(abs(2 * pairs.probability_a - 1), 6) as certainty_frac,
     pairs.votes_a,
     pairs.votes_b,
     pairs.ties,
     pairs.agreement_frac,
     pairs.is_conflict,
     pairs.is_gold,
-    posteriors.tested_votes,
-    posteriors.tested_votes_right,
-    posteriors.tested_votes_for_a,
+    pairs.tested_votes,
+    pairs.tested_votes_right,
+    pairs.tested_votes_for_a,
     pairs.weight,
     pairs.model_a,
     pairs.model_b,
@@ -62,8 +59,6 @@ select
     pairs.licence,
     pairs.record_uids
 
-from {{ ref('int_votes_counted_by_pair') }} as pairs
-inner join clean_pairs on pairs.pair_key = clean_pairs.pair_key
+from pairs
 inner join {{ ref('int_texts_marked') }} as prompts
     on pairs.prompt_key = prompts.text_key and prompts.role = 'prompt'
-inner join posteriors on pairs.pair_key = posteriors.pair_key

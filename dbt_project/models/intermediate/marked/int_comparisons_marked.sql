@@ -3,10 +3,19 @@
 
 with
 
+spoilt_texts as (
+
+    -- few of all: a vote that finds none of its texts here is looked up fast
+    select text_key, role, overlap, evaluation_prompt_key, personal_data
+    from {{ ref('int_texts_marked') }}
+    where overlap is not null or personal_data is not null
+
+),
+
 matched as (
 
     select
-        comparisons.* exclude (prompt, response_a, response_b),  -- a mark needs no words
+        comparisons.*,
         coalesce(prompts.overlap, a.overlap, b.overlap) as leak,
         coalesce(prompts.evaluation_prompt_key, a.evaluation_prompt_key, b.evaluation_prompt_key)
             as evaluation_prompt_key,
@@ -18,11 +27,11 @@ matched as (
         end as spoilt
 
     from {{ ref('int_comparisons_deduplicated') }} as comparisons
-    left join {{ ref('int_texts_marked') }} as prompts
+    left join spoilt_texts as prompts
         on comparisons.prompt_key = prompts.text_key and prompts.role = 'prompt'
-    left join {{ ref('int_texts_marked') }} as a
+    left join spoilt_texts as a
         on comparisons.response_a_key = a.text_key and a.role = 'response'
-    left join {{ ref('int_texts_marked') }} as b
+    left join spoilt_texts as b
         on comparisons.response_b_key = b.text_key and b.role = 'response'
 
 )

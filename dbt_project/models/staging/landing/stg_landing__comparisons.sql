@@ -5,7 +5,7 @@
     case
         when annotator_id is null or occurred_at is null then content_sha256
         else
-            md5(concat_ws(
+            concat_ws(
                 '|',
                 annotator_id,
                 occurred_at,
@@ -13,7 +13,7 @@
                 least(response_a_key, response_b_key),
                 greatest(response_a_key, response_b_key),
                 case choice when 'a' then response_a_key when 'b' then response_b_key end
-            ))
+            )
     end
 {% endset %}
 

@@ -10,6 +10,7 @@ from assets import (
     datasets,
     documentation,
     evaluation,
+    evaluation_sets,
     labels,
     landing,
     lineage,
@@ -25,7 +26,7 @@ assembled = dg.Definitions(
     assets=dg.load_assets_from_modules(
         [
             *(landing, stores, transform, quality, labels, documentation),
-            *(datasets, training, evaluation, promotion, lineage, collection),
+            *(datasets, training, evaluation, evaluation_sets, promotion, lineage, collection),
         ]
     ),
     asset_checks=[documentation.source_freshness],

@@ -8,6 +8,7 @@ from pydantic import Field
 from assets.evaluation import HELD_OUT
 from assets.partitions import generations
 from assets.resources import Home
+from flywheel.evaluate.registry import check_newest
 from flywheel.process.launch import write_json
 from flywheel.process.settings import build
 from flywheel.promotion import (
@@ -43,6 +44,7 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
     layout, generation = home.layout, context.partition_key
     settings = build(GateSettings, home.settings("gate"))
     result = evaluation_of(layout, generation)
+    check_newest(layout, result.get("evaluation_sets", ()))
     look = result.get("look", "")
     number = challenger_number(layout, result["policy_content_hash"], look)
     decide_and_record(

@@ -28,6 +28,7 @@ class Asked:
         domain: Slice it belongs to; empty where none was given.
         source: Where it was landed from; another slice.
         record_uids: Landed records behind it, which nothing may have been trained on.
+        evaluation_set: The set that asks it.
         stands_in: It is a held-out demonstration's, because no evaluation prompt has landed.
     """
 
@@ -40,6 +41,7 @@ class Asked:
     source: str = ""
     record_uids: tuple[str, ...] = ()
     stands_in: bool = False
+    evaluation_set: str = ""
 
 
 def refund_desk(asked: Asked, response: Response) -> float:

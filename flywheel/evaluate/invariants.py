@@ -14,18 +14,15 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from flywheel.datasets.manifest import DatasetManifest, read_split
-from flywheel.dedup.overlap import EvaluationRuns
 from flywheel.evaluate.graders import Asked
+from flywheel.evaluate.leaks import asked_text, leaks_into
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers
 from flywheel.models.load import load_tokenizer
 from flywheel.models.publish import FILE_NAME, manifest_of, record_counts, verify
 from flywheel.process.content import model_hash
-from flywheel.records.message import Conversation, load, text_of
 
 SHOWN = 3  # of what broke an invariant
-SIDES = ("prompt", "response", "response_a", "response_b")
 
 
 def verify_weights(settings: EvaluateSettings) -> None:
@@ -110,35 +107,13 @@ def _lineage(checkpoint: Path) -> tuple[list[Path], list[str]]:
 
 
 def _test_in_the_text(settings: EvaluateSettings, asked: Sequence[Asked]) -> str:
-    items = [_asked_text(one.prompt) for one in asked if not one.stands_in]
-    texts = list(
-        dict.fromkeys(
-            text_of(load(said))
-            for dataset in (
-                settings.demonstration_dataset,
-                settings.preference_dataset,
-                settings.rating_dataset,
-            )
-            if dataset and (Path(dataset) / FILE_NAME).exists()
-            for split in DatasetManifest.load(Path(dataset)).rows_by_split
-            if split != "test"
-            for table in [read_split(Path(dataset), split)]
-            for side in SIDES
-            if side in table.column_names
-            for said in table[side].drop_null().to_pylist()
-        )
-    )
-    leaks = EvaluationRuns(items).find(texts)
+    items = [asked_text(one.prompt) for one in asked if not one.stands_in]
+    named = (settings.demonstration_dataset, settings.preference_dataset, settings.rating_dataset)
+    leaks = leaks_into(items, [Path(one) for one in named if one])
     if not leaks:
         return ""
     prompts = {leak.item for leak in leaks}
     return f"{len(prompts)} of {len(items)} prompts, {_few([leak.span for leak in leaks])}"
-
-
-def _asked_text(prompt: Conversation) -> str:
-    """What is asked: a system prompt of the evaluation's own must not hide what it stands over."""
-    turns = tuple(turn for turn in prompt if turn.role not in ("system", "developer"))
-    return text_of(turns or prompt)
 
 
 def _not_finite(mine: Answers) -> str:

@@ -22,6 +22,7 @@ class EvaluateSettings:
     reward_model: str
     champion: str = ""  # empty where there is none yet
     evaluation_dataset: str
+    evaluation_sets: str = ""  # what its sets were entered as, JSON; empty: no set is named
     preference_dataset: str
     demonstration_dataset: str
     rating_dataset: str = ""  # looked through for evaluation prompts, as the other two

@@ -125,6 +125,7 @@ def slices(
     axes: dict[str, Callable[[int], str]] = {
         "domain": lambda place: asked[place].domain or "no domain",
         "source": lambda place: asked[place].source or "no source",
+        "set": lambda place: asked[place].evaluation_set or "no set",
         "prompt length": _parts(
             [len(text_of(one.prompt).split()) for one in asked], ("short", "middling", "long")
         ),
@@ -143,7 +144,7 @@ def slices(
             continue  # all prompts: no slice
         for name, places in sorted(_pooled(parts, asked).items()):
             part = [asked[place] for place in places]
-            mine, other = (_taken(answers[who], places) for who in ("policy", opponent))
+            mine, other = (taken(answers[who], places) for who in ("policy", opponent))
             told = against(mine, other, part, settings)
             counts = {"prompts": len(part), "groups": len(told["outcomes"])}
             found.append({"axis": axis, "name": name, **counts, **told})
@@ -165,7 +166,8 @@ def _parts(values: Sequence[float], names: Sequence[str]) -> Callable[[int], str
     return lambda place: names[int(np.searchsorted(ends, values[place], side="left"))]
 
 
-def _taken(answers: Answers, places: Sequence[int]) -> Answers:
+def taken(answers: Answers, places: Sequence[int]) -> Answers:
+    """What was answered at some places."""
     return Answers(
         [answers.responses[place] for place in places], [answers.scores[place] for place in places]
     )

@@ -21,6 +21,7 @@ from flywheel.evaluate.invariants import (
     unknown_ancestors,
     verify_weights,
 )
+from flywheel.evaluate.others import compared_by_others
 from flywheel.evaluate.overoptimisation import turn_of
 from flywheel.evaluate.policies import answer_all
 from flywheel.evaluate.report import write_report
@@ -64,6 +65,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     if settings.champion:
         names["champion"] = settings.champion
     answers, used = answer_all(names, asked, reward, settings, settings.temperature)
+    answers, compared = compared_by_others(answers, used, pairs, settings)
     greedy, greedy_used = answer_all(
         {name: names[name] for name in names if name != "champion"}, used, reward, settings, 0.0
     )
@@ -74,6 +76,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     policy["turn"] = turn_of(manifest_of(Path(settings.policy)))
     result |= {
         "policy": policy,
+        **compared,
         "evaluation_sets": results_by_set(sets, answers, used, settings),
         "broken_invariants": broken_invariants(settings, asked, answers["policy"]),
         "unknown_ancestors": unknown_ancestors(Path(settings.policy)),

@@ -26,6 +26,14 @@ class EvaluateSettings:
     preference_dataset: str
     demonstration_dataset: str
     rating_dataset: str = ""  # looked through for evaluation prompts, as the other two
+    judgements: str = ""  # what people said of pairs of answers, Parquet; empty: nobody was asked
+    judge: str = ""  # model that compares answers to prompts with the grader "judge"
+    judge_url: str = ""  # OpenAI-compatible server that has it, up to /v1; empty: this process
+    judge_tokenizer: str = ""  # folder or hub name, where the server has another name for it
+    judge_pairs: int = 200  # that people judged, on which the judge is held against them
+    judge_tokens: int = 512  # of a reply
+    judge_least_agreement: float = 0.6  # lower bound with people; below, it has no say
+    judge_most_fooled: float = 0.1  # share of pairs in which it may be talked into the worse answer
     prompt_limit: int = 600  # a win rate of 0.54 is told from 0.5 with about this many
     pair_limit: int = 5000
     demonstration_limit: int = 500
@@ -45,9 +53,18 @@ class EvaluateSettings:
             "max_new_tokens",
             "max_tokens",
             "resamples",
+            "judge_pairs",
+            "judge_tokens",
         ):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+        if not 0.5 <= self.judge_least_agreement <= 1 or not 0 <= self.judge_most_fooled < 1:
+            raise SettingsError(
+                f"judge_least_agreement must be from 0.5, which a coin reaches, to 1, and "
+                f"judge_most_fooled from 0 to below 1, got {self.judge_least_agreement:g} and "
+                f"{self.judge_most_fooled:g}"
+            )
 
     def seconds_of(self, frac: float) -> float:
         """A share of the budget; infinite where there is none."""

@@ -14,6 +14,7 @@ from assets import (
     labels,
     landing,
     lineage,
+    people,
     promotion,
     quality,
     stores,
@@ -26,7 +27,8 @@ assembled = dg.Definitions(
     assets=dg.load_assets_from_modules(
         [
             *(landing, stores, transform, quality, labels, documentation),
-            *(datasets, training, evaluation, evaluation_sets, promotion, lineage, collection),
+            *(datasets, training, evaluation_sets, people, evaluation),
+            *(promotion, lineage, collection),
         ]
     ),
     asset_checks=[documentation.source_freshness],

@@ -9,10 +9,12 @@ from pydantic import Field
 
 from assets.datasets import dataset_key
 from assets.evaluation_sets import EVALUATION_SETS
+from assets.keys import PEOPLE_JUDGEMENTS
 from assets.partitions import generations
 from assets.resources import Devices, Home
 from assets.retry import tried_twice
 from assets.training import BASE_POLICY, POLICY, REWARD_MODEL, SFT_POLICY
+from flywheel.evaluate.rules import write_rules
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
@@ -50,6 +52,7 @@ class EvaluationKnobs(dg.Config):
         REWARD_MODEL,
         POLICY,
         EVALUATION_SETS,
+        PEOPLE_JUDGEMENTS,
         dataset_key("evaluation"),
         dataset_key("preference"),
         dataset_key("demonstration"),
@@ -77,6 +80,8 @@ def held_out_evaluation(
         **home.settings("evaluate"),
         **config.model_dump(exclude_none=True),
     }
+    rules = layout.run("rules", generation) / "rules.json"
+    write_rules(home.settings("rules"), rules)
     settings = build(
         EvaluateSettings,
         chosen,
@@ -87,6 +92,8 @@ def held_out_evaluation(
         reward_model=str(layout.checkpoint("reward_model", generation)),
         champion=str(layout.root / other.checkpoint) if other else "",
         evaluation_sets=str(layout.run("evaluation_sets", generation) / "sets.json"),
+        judgements=str(layout.run("people_judgements", generation) / "judgements.parquet"),
+        rules=str(rules),
         evaluation_dataset=str(layout.dataset("evaluation", generation)),
         preference_dataset=str(layout.dataset("preference", generation)),
         demonstration_dataset=str(layout.dataset("demonstration", generation)),
@@ -112,6 +119,8 @@ def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
             "mean_response_tokens": policy["mean_response_tokens"],
             "reward_model": dg.MetadataValue.json(reward),
             "sets": dg.MetadataValue.md(_sets(result["evaluation_sets"])),
+            "judge": dg.MetadataValue.json(without_outcomes(result["judge"]) or {}),
+            "people": dg.MetadataValue.json(without_outcomes(result["people"])),
             "broken_invariants": dg.MetadataValue.json(result["broken_invariants"]),
             "policy": dg.MetadataValue.json(without_outcomes(policy)),
             "demonstrations": dg.MetadataValue.json(result["demonstrations"] or {}),

@@ -207,7 +207,7 @@ def test_a_judge_of_no_worth_has_no_say(served: Any, rule: Any, reason: str) -> 
 
 
 def test_a_threshold_that_a_coin_reaches_is_refused() -> None:
-    with pytest.raises(SettingsError, match="judge_least_agreement must be from 0.5"):
+    with pytest.raises(SettingsError, match=r"judge_least_agreement must be from 0\.5"):
         settings_of(judge_least_agreement=0.4)
 
 

@@ -18,6 +18,7 @@ HOMES = {
     "deepspeed": {"flywheel.train"},
     "duckdb": {"flywheel.dedup", "flywheel.lineage", "flywheel.warehouse"},
     "fsspec": {"flywheel.stores"},
+    "lm_eval": {"flywheel.evaluate"},
     "great_expectations": {"flywheel.quality"},
     "tensorboardX": {"flywheel.process"},
     "torch": {"flywheel.train", "flywheel.rollout", "flywheel.models", "flywheel.process"},

@@ -1,4 +1,4 @@
-"""Settings of an evaluation."""
+"""Settings of an evaluation, and of one by another tool."""
 
 import math
 from dataclasses import dataclass
@@ -71,3 +71,31 @@ class EvaluateSettings:
     def seconds_of(self, frac: float) -> float:
         """A share of the budget; infinite where there is none."""
         return frac * self.budget_seconds if self.budget_seconds else math.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HarnessSettings:
+    """What the harness is asked to do."""
+
+    model: str  # folder of a checkpoint
+    tasks: str  # names, separated by commas
+    include: str = ""  # folder with definitions of further tasks, YAML
+    few_shot: int = -1  # examples in the prompt; -1: as the task says
+    limit: int = 0  # samples of each task at most; 0: all of them
+    chat: bool = True  # what is asked is put into the checkpoint's chat template
+    batch: int = 8
+    threads: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.names or self.few_shot < -1 or self.limit < 0 or self.batch < 1:
+            raise SettingsError(
+                f"the harness needs a task, few_shot of -1 or more, a limit of 0 or more and a "
+                f"batch of 1 or more, got {self.tasks!r}, {self.few_shot}, {self.limit} and "
+                f"{self.batch}"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the tasks."""
+        return [name for one in self.tasks.split(",") if (name := one.strip())]

@@ -11,9 +11,12 @@ from assets import (
     datasets,
     documentation,
     evaluation,
+    evaluation_sets,
+    harness,
     labels,
     landing,
     lineage,
+    people,
     promotion,
     quality,
     serving,
@@ -27,7 +30,8 @@ assembled = dg.Definitions(
     assets=dg.load_assets_from_modules(
         [
             *(landing, stores, transform, quality, labels, documentation),
-            *(datasets, training, evaluation, promotion, champion, serving, lineage, collection),
+            *(datasets, training, evaluation_sets, people, evaluation),
+            *(promotion, champion, serving, lineage, collection),
         ]
     ),
     asset_checks=[documentation.source_freshness],
@@ -38,6 +42,7 @@ assembled = dg.Definitions(
         automation.turn,
         automation.step_reward,
         stores.upload_lake,
+        harness.harness,
         champion.after_the_word,
         champion.judge_challenger,
         champion.rollback_champion,

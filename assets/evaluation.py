@@ -8,10 +8,13 @@ import dagster as dg
 from pydantic import Field
 
 from assets.datasets import dataset_key
+from assets.evaluation_sets import EVALUATION_SETS
+from assets.keys import PEOPLE_JUDGEMENTS
 from assets.partitions import generations
 from assets.resources import Devices, Home
 from assets.retry import tried_twice
 from assets.training import BASE_POLICY, POLICY, REWARD_MODEL, SFT_POLICY
+from flywheel.evaluate.rules import write_rules
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
@@ -48,6 +51,8 @@ class EvaluationKnobs(dg.Config):
         SFT_POLICY,
         REWARD_MODEL,
         POLICY,
+        EVALUATION_SETS,
+        PEOPLE_JUDGEMENTS,
         dataset_key("evaluation"),
         dataset_key("preference"),
         dataset_key("demonstration"),
@@ -75,6 +80,8 @@ def held_out_evaluation(
         **home.settings("evaluate"),
         **config.model_dump(exclude_none=True),
     }
+    rules = layout.run("rules", generation) / "rules.json"
+    write_rules(home.settings("rules"), rules)
     settings = build(
         EvaluateSettings,
         chosen,
@@ -84,6 +91,9 @@ def held_out_evaluation(
         policy=str(layout.checkpoint("policy", generation)),
         reward_model=str(layout.checkpoint("reward_model", generation)),
         champion=str(layout.root / other.checkpoint) if other else "",
+        evaluation_sets=str(layout.run("evaluation_sets", generation) / "sets.json"),
+        judgements=str(layout.run("people_judgements", generation) / "judgements.parquet"),
+        rules=str(rules),
         evaluation_dataset=str(layout.dataset("evaluation", generation)),
         preference_dataset=str(layout.dataset("preference", generation)),
         demonstration_dataset=str(layout.dataset("demonstration", generation)),
@@ -108,6 +118,9 @@ def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
             "win_rate_low": policy["ci"][0],
             "mean_response_tokens": policy["mean_response_tokens"],
             "reward_model": dg.MetadataValue.json(reward),
+            "sets": dg.MetadataValue.md(_sets(result["evaluation_sets"])),
+            "judge": dg.MetadataValue.json(without_outcomes(result["judge"]) or {}),
+            "people": dg.MetadataValue.json(without_outcomes(result["people"])),
             "broken_invariants": dg.MetadataValue.json(result["broken_invariants"]),
             "policy": dg.MetadataValue.json(without_outcomes(policy)),
             "demonstrations": dg.MetadataValue.json(result["demonstrations"] or {}),
@@ -122,3 +135,13 @@ def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
             )
         ],
     )
+
+
+def _sets(sets: list[dict[str, Any]]) -> str:
+    """What was asked of each set, and how it went there."""
+    rows = "\n".join(
+        f"| {one['name']} | {one['version']} | {one['asked']} of {one['prompts']} "
+        f"| {one['win_rate']:.3f} ({one['ci'][0]:.3f} to {one['ci'][1]:.3f}) |"
+        for one in sets
+    )
+    return "| set | version | asked | win rate |\n|--|--|--|--|\n" + rows

@@ -40,12 +40,14 @@ FCT_RATINGS = dg.AssetKey(["marts", "fct_ratings"])
 FCT_TRAJECTORIES = dg.AssetKey(["marts", "fct_trajectories"])
 FCT_STEP_RATINGS = dg.AssetKey(["marts", "fct_step_ratings"])
 FCT_EVALUATION_PROMPTS = dg.AssetKey(["marts", "fct_evaluation_prompts"])
+FCT_EVALUATION_JUDGEMENTS = dg.AssetKey(["marts", "fct_evaluation_judgements"])
 FCT_EXCLUDED = dg.AssetKey(["marts", "fct_excluded"])
 DIM_ANNOTATORS = dg.AssetKey(["marts", "dim_annotators"])
 DBT_DOCS = dg.AssetKey(["marts", "dbt_docs"])  # for people: outside the job `turn` as well
 
 # Outside the job `turn`: what was served since a challenger is on its stage judges it.
 SERVING_STAGE = dg.AssetKey(["promotion", "serving_stage"])
+PEOPLE_JUDGEMENTS = dg.AssetKey(["evaluation", "people_judgements"])
 
 # Outside the job `turn`: nothing of a turn reads it, and many a home has no step to learn from.
 STEP_REWARD_MODEL = dg.AssetKey(["training", "step_reward_model"])
@@ -61,6 +63,7 @@ DBT_KEYS = [
     FCT_TRAJECTORIES,
     FCT_STEP_RATINGS,
     FCT_EVALUATION_PROMPTS,
+    FCT_EVALUATION_JUDGEMENTS,
     FCT_EXCLUDED,
     DIM_ANNOTATORS,
 ]

@@ -8,6 +8,7 @@ import dagster as dg
 from assets.evaluation import HELD_OUT
 from assets.partitions import generations
 from assets.resources import Home
+from flywheel.evaluate.registry import check_newest
 from flywheel.process.launch import write_json
 from flywheel.process.settings import build
 from flywheel.promotion import (
@@ -41,6 +42,7 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
     layout, generation = home.layout, context.partition_key
     settings = build(GateSettings, home.settings("gate"))
     result = evaluation_of(layout, generation)
+    check_newest(layout, result.get("evaluation_sets", ()))
     decide_and_record(
         layout,
         generation,

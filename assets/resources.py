@@ -47,6 +47,8 @@ TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the
     "licences": {"permitted": list},
     "cost": {"usd_per_hour": float},
     "collect": None,
+    "people": {"pairs": int, "seed": int},
+    "rules": None,
     "storage": None,
     "automation": {"min_new_judgements": int, "alert_webhook": str},
 }
@@ -58,9 +60,10 @@ class Home(dg.ConfigurableResource):
     `settings.toml` in that folder holds a team's choices, one table a stage (`[landing]`,
     `[storage]`, `[personal_data]`, `[quality]`, `[deduplication]`, `[labels]`, `[base]`, `[train]`
     for all training, `[sft]`, `[reward]`, `[step_reward]`, `[policy]` for the choice of recipe and
-    a table of the recipe's name for its settings, `[evaluate]`, `[gate]`, `[serve]`,
-    `[licences]`, `[cost]`, `[collect]`, `[automation]`), so that the UI, the schedule and the
-    command line all train alike. What it does not name keeps the default of the stage's class.
+    a table of the recipe's name for its settings, `[evaluate]`, `[rules]`, `[gate]`, `[serve]`,
+    `[licences]`, `[cost]`, `[collect]`, `[people]`, `[automation]`), so that the UI, the schedule
+    and the command line all train alike. What it does not name keeps the default of the stage's
+    settings class.
     """
 
     root: str = str(HOME)

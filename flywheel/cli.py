@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Every command with its options."""
     from flywheel import commands as others
+    from flywheel.evaluate import commands as of_evaluation
     from flywheel.stores import commands as of_stores
 
     top = argparse.ArgumentParser(prog="flywheel", description=__doc__.splitlines()[0])
@@ -102,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--reason", required=True, help="why")
 
     others.add_commands(add, home)
+    of_evaluation.add_commands(add, home)
     of_stores.add_commands(add, home)
 
     ui = add("ui", open_ui, "serve the Dagster UI on loopback, with schedules and sensors")

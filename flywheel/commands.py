@@ -30,6 +30,17 @@ def add_commands(add: Callable[..., argparse.ArgumentParser], home: Callable[[],
         "source, licence, guideline or batch; 'source:ukp' where the name alone is not enough",
     )
 
+    people = add(
+        "ask-people",
+        partial(ask_people, home),
+        "queue challenger's and champion's answers for people to compare, blind",
+    )
+    people.add_argument("generation", help="e.g. g0002")
+    people.add_argument(
+        "--pairs", type=int, default=100, help="prompts to ask about (default: 100)"
+    )
+    people.add_argument("--seed", type=int, default=0, help="of the choice and of the order")
+
     board = add(
         "tensorboard", partial(curves, home), "write the training curves for TensorBoard to show"
     )
@@ -81,6 +92,16 @@ def trace_back(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.json:
         screen.show_trace(found)
     return found
+
+
+def ask_people(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write pairs for people to compare, and say where."""
+    from flywheel.collect.pairs import ask_people as written
+
+    facts = written(home().layout, arguments.generation, pairs=arguments.pairs, seed=arguments.seed)
+    if not arguments.json:
+        print(f"{facts['lines']} pairs in {facts['queue']}; land what people say as comparisons")
+    return facts
 
 
 def curves(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -126,6 +126,11 @@ class Layout:
         """Folder of one generation's evaluation: result.json, samples.parquet, report.html."""
         return self.artifacts / "evaluations" / generation
 
+    @property
+    def evaluation_sets(self) -> Path:
+        """Frozen evaluation sets, `<name>/v<version>/`: `test.parquet` and `manifest.json`."""
+        return self.artifacts / "evaluation_sets"
+
     # ---- decisions ------------------------------------------------------------------------
     @property
     def registry(self) -> Path:

@@ -1,5 +1,7 @@
 """Evaluation: graders that refuse, groups and baselines, one run from datasets to report."""
 
+import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from flywheel.datasets.manifest import read_split
-from flywheel.errors import EvaluationError
-from flywheel.evaluate.graders import Asked, exact, numeric_answer, refund_desk, score_all
+from flywheel.errors import EvaluationError, SettingsError
+from flywheel.evaluate.graders import Asked, checked, exact, numeric_answer, refund_desk, score_all
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.process.content import model_hash
 from flywheel.process.launch import launch
@@ -35,10 +37,84 @@ def said(text: str, *, ended: bool = True) -> Response:
         ("that is 20-12", "12", 1.0),
         ("that is -12", "12", 0.0),
         ("nothing", "12", 0.0),
+        ("he pays 3 * 4\nA: 12", "A: 12", 1.0),
+        ("he pays 3 * 4 = 12", "A: 12", 0.0),  # the reference asks for a mark
+        ("12\nA: 13", "12", 0.0),
+        ("A: 12 apples of 20", "12", 1.0),
+        ("A: none of the 12", "12", 1.0),
+        ("A:", "12", 0.0),
+        ("A: $70,000", "A: 70000", 1.0),
+        ("A: 12.0", "12", 1.0),
+        ("A: 1/2", ".5", 1.0),
+        ("A: 1/0", "12", 0.0),
+        ("A: -$5", "-5", 1.0),
+        (r"so \boxed{12} of 13", "12", 1.0),
+        ("**Answer:** 12", "12", 1.0),
+        ("The answer is 12, not 13", "12", 1.0),
+        ("at 7 A: 12", "7", 0.0),  # a mark begins its line
+        ("#### 11\nno:\n#### 12", "12", 1.0),
     ],
 )
 def test_the_last_number_is_the_answer(text: str, reference: str, score: float) -> None:
     assert numeric_answer(asked("numeric_answer", reference), said(text)) == score
+
+
+def test_an_answer_that_was_cut_off_counts_only_behind_a_mark() -> None:
+    one = asked("numeric_answer", "12")
+    assert numeric_answer(one, said("5 + 7 = 12", ended=False)) == 0.0
+    assert numeric_answer(one, said("#### 12", ended=False)) == 1.0
+
+
+GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k"
+SOLUTIONS, TRAIN = GSM8K / "example_model_solutions.jsonl", GSM8K / "train.jsonl"
+
+
+@pytest.mark.skipif(not SOLUTIONS.exists(), reason=f"{SOLUTIONS} is not here")
+def test_published_labels_of_model_solutions_are_those_of_the_grader() -> None:
+    disagreed = []
+    rows = [json.loads(line) for line in SOLUTIONS.read_text().splitlines()]
+    for row in rows:
+        for name, told in row.items():
+            if isinstance(told, dict):
+                one = asked("numeric_answer", row["ground_truth"])
+                found = numeric_answer(one, said(told["solution"]))
+                if bool(found) != told["is_correct"]:
+                    disagreed.append((row["question"][:60], name, told["solution"][-60:]))
+    assert len(rows) == 1319 and not disagreed
+
+
+@pytest.mark.skipif(not TRAIN.exists(), reason=f"{TRAIN} is not here")
+def test_every_published_answer_is_right_beside_itself_and_wrong_beside_the_next() -> None:
+    answers = [json.loads(line)["answer"] for line in TRAIN.read_text().splitlines()]
+    assert len(answers) == 7473
+    for one, other in itertools.pairwise(answers):
+        wanted = one.rpartition("####")[2].strip()
+        same = wanted.replace(",", "") == other.rpartition("####")[2].strip().replace(",", "")
+        assert numeric_answer(asked("numeric_answer", one), said(one)) == 1.0
+        assert numeric_answer(asked("numeric_answer", wanted), said(one)) == 1.0
+        assert numeric_answer(asked("numeric_answer", one), said(other)) == float(same)
+
+
+CHECKS = """
+def shorter(prompt, response): return float(len(response) < 5)
+def is_it(prompt, response, reference): return float(response == reference + prompt[0].content)
+def breaks(prompt, response): raise KeyError("no key")
+def says_nothing(prompt, response): return float("nan")
+"""
+
+
+def test_a_function_of_ones_own_grades(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_checks_of_a_test.py").write_text(CHECKS)
+    name = "own_checks_of_a_test:"
+    assert checked(asked(name + "shorter"), said("four")) == 1.0
+    assert checked(asked(name + "shorter"), said("five!")) == 0.0
+    assert checked(asked(name + "is_it", "x"), said("xhow much?")) == 1.0
+    for function, message in (("breaks", "KeyError: 'no key'; an answer"), ("says_nothing", "nan")):
+        with pytest.raises(EvaluationError, match=message):
+            checked(asked(name + function), said("four"))
+    with pytest.raises(SettingsError, match="no verifier"):
+        checked(asked(name + "missing"), said("four"))
 
 
 def test_exact_forgives_white_space_only() -> None:

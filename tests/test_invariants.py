@@ -8,9 +8,15 @@ from typing import Any
 
 import pytest
 
-from flywheel.errors import ManifestError
+from flywheel.errors import EvaluationError, ManifestError, SettingsError
 from flywheel.evaluate.graders import Asked
-from flywheel.evaluate.invariants import broken_invariants, records_of, verify_weights
+from flywheel.evaluate.invariants import (
+    broken_invariants,
+    records_of,
+    told_of_people,
+    verify_weights,
+)
+from flywheel.evaluate.rules import write_rules
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers
 from flywheel.models.publish import publish
@@ -105,3 +111,105 @@ def test_weights_that_are_not_finite_or_not_those_of_the_manifest_are_found(tmp_
     path.write_bytes(data)
     with pytest.raises(ManifestError, match=r"model\.safetensors is not what manifest\.json says"):
         verify_weights(settings)
+
+
+def spoken(*texts: str) -> Answers:
+    return Answers([Response(text, 3, True, -1.0) for text in texts], [1.0] * len(texts))
+
+
+def test_personal_data_that_the_prompt_does_not_hold_is_found() -> None:
+    prompts = ["", "i am ann@desk.co , card 4111 1111 1111 1111", "call me", "i am x@y.co"]
+    answers = [
+        "write to bob@desk.co or 4111-1111-1111-1111",
+        "dear ANN@desk.co , your card is 4111111111111111",  # the prompt's, written otherwise
+        "thank you .",
+        "dear x@y.co , ask z@y.co",
+    ]
+    assert told_of_people(prompts, answers) == {
+        0: ["bob@desk.co", "4111-1111-1111-1111"],
+        3: ["z@y.co"],
+    }
+
+
+def test_a_challenger_that_tells_of_people_breaks_an_invariant(tmp_path: Path) -> None:
+    settings = prepared(tmp_path, sft={}, policy={}, taught="say red")
+    told = broken_invariants(settings, ASKED, spoken("ask bob@desk.co"))
+    assert told == {
+        "personal data": "1 of 1 answers tell what their prompt does not (email), to prompts "
+        "e.g. 'k'"
+    }
+    often = dataclasses.replace(settings, most_personal_data_frac=0.5)
+    three = [dataclasses.replace(ASKED[0], key=key) for key in "abc"]
+    assert not broken_invariants(often, three, spoken("ask bob@desk.co", "x", "y"))
+    assert broken_invariants(often, three, spoken("ask bob@desk.co", "b@desk.co", "y"))
+
+
+def test_what_looks_for_personal_data_is_shown_to_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = prepared(tmp_path, sft={}, policy={}, taught="say red")
+    monkeypatch.setattr("flywheel.evaluate.invariants.PLANTED", "nobody")
+    with pytest.raises(EvaluationError, match="what looks for personal data is blind"):
+        broken_invariants(settings, ASKED, FINE)
+
+
+def ruled(tmp_path: Path, **rules: dict[str, Any]) -> EvaluateSettings:
+    settings = prepared(tmp_path, sft={}, policy={}, taught="say red")
+    write_rules(rules, tmp_path / "rules.json")
+    return dataclasses.replace(settings, rules=str(tmp_path / "rules.json"))
+
+
+def test_answers_that_break_a_rule_of_the_users_own_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "rules_of_a_test.py").write_text(
+        "def polite(prompt, text): return 'hate' not in text and 'late' in prompt[0].content\n"
+    )
+    settings = ruled(
+        tmp_path,
+        doses={"forbid": r"\d+ mg", "example": "take 50 mg"},
+        ends={"require": r"\.$", "example": "it is"},
+        rare={"forbid": "rare", "example": "rare", "most_frac": 0.5},
+        polite={
+            "check": "rules_of_a_test:polite",
+            "example": "i hate it",
+            "example_prompt": "it came late",
+        },
+    )
+    three = [dataclasses.replace(ASKED[0], key=key) for key in "abc"]
+    assert not broken_invariants(settings, three, spoken("fine .", "it is rare .", "yes ."))
+    told = broken_invariants(settings, three, spoken("5 mg .", "i hate it", "10 mg"))
+    assert told == {
+        "rule doses": "2 of 3 answers break it, to prompts e.g. 'a', 'c'",
+        "rule ends": "2 of 3 answers break it, to prompts e.g. 'b', 'c'",
+        "rule polite": "1 of 3 answers break it, to prompts e.g. 'b'",
+    }
+
+
+def test_a_rule_that_lets_its_example_pass_is_an_error(tmp_path: Path) -> None:
+    settings = ruled(tmp_path, doses={"forbid": r"\d+ mcg", "example": "take 50 mg"})
+    with pytest.raises(EvaluationError, match="the rule doses lets its own example pass"):
+        broken_invariants(settings, ASKED, FINE)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"forbid": "a", "require": "b", "example": "a"}, "one of forbid, require and check"),
+        ({"example": "a"}, "one of forbid, require and check"),
+        ({"forbid": "(", "example": "a"}, "is no pattern"),
+        ({"forbid": "a"}, "needs example"),
+        ({"forbid": "a", "example": "a", "most_frac": 1.0}, "most_frac"),
+        ("a", "has a table for each rule"),
+    ],
+)
+def test_what_is_no_rule_is_refused(tmp_path: Path, rule: Any, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        write_rules({"one": rule}, tmp_path / "rules.json")
+
+
+def test_a_function_that_fails_is_an_error_and_no_clean_answer(tmp_path: Path) -> None:
+    settings = ruled(tmp_path, fails={"check": "math:sqrt", "example": "a"})
+    with pytest.raises(EvaluationError, match="math:sqrt failed: TypeError"):
+        broken_invariants(settings, ASKED, FINE)

@@ -18,6 +18,7 @@ HOMES = {
     "deepspeed": {"flywheel.train"},
     "duckdb": {"flywheel.dedup", "flywheel.lineage", "flywheel.warehouse"},
     "fsspec": {"flywheel.stores"},
+    "lm_eval": {"flywheel.evaluate"},
     "great_expectations": {"flywheel.quality"},
     "starlette": {"flywheel.serve"},
     "tensorboardX": {"flywheel.process"},
@@ -51,7 +52,8 @@ MAY_IMPORT = {
     | {"flywheel.rollout"},  # reinforcement learns from what the policy samples
     "flywheel.evaluate": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process"}
-    | {"flywheel.rollout", "flywheel.sample", "flywheel.models", "flywheel.dedup"},
+    | {"flywheel.rollout", "flywheel.sample", "flywheel.models", "flywheel.dedup"}
+    | {"flywheel.privacy"},  # no answer may tell of a person that its prompt does not
     "flywheel.collect": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process", "flywheel.rollout"},
     "flywheel.promotion": GROUND

@@ -1,19 +1,27 @@
-"""Who scores an answer: a program that knows, or the reward model where no program does.
+"""Who scores an answer: a program that knows, or a model or people where no program does.
 
-A grader scores or raises; none returns zero because something failed.
+A grader scores or raises; none returns zero because something failed. Programs are those of
+`PROGRAMS` and, as "my_package.checks:passes", any function of the user's own: it is given the
+prompt, the words of the response and, if it takes a third, the reference. It runs in this process
+as it is: code that a response holds must not be run by it without a sandbox of its own. The graders
+of `PAIRWISE` give no answer a score: they say which of two is better (`judge.py`, `people.py`).
 """
 
-import re
+import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from flywheel.errors import EvaluationError
+from flywheel.errors import EvaluationError, SettingsError
+from flywheel.evaluate.numbers import is_marked, number_in
 from flywheel.records.message import Conversation, text_of
-from flywheel.rollout import Response, RewardModel
+from flywheel.rollout import Response, RewardModel, verifier_of
 from flywheel.sample.gold import gold
 
-NUMBER = re.compile(r"(?:(?<!\d)-)?\d[\d,]*(?:\.\d+)?")  # in 20-12 the minus is no sign
 BY_REWARD = "reward_model"
+BY_JUDGE = "judge"
+BY_PEOPLE = "people"
+PAIRWISE = (BY_JUDGE, BY_PEOPLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,7 @@ class Asked:
         domain: Slice it belongs to; empty where none was given.
         source: Where it was landed from; another slice.
         record_uids: Landed records behind it, which nothing may have been trained on.
+        evaluation_set: The set that asks it.
         stands_in: It is a held-out demonstration's, because no evaluation prompt has landed.
     """
 
@@ -40,6 +49,7 @@ class Asked:
     source: str = ""
     record_uids: tuple[str, ...] = ()
     stands_in: bool = False
+    evaluation_set: str = ""
 
 
 def refund_desk(asked: Asked, response: Response) -> float:
@@ -48,13 +58,20 @@ def refund_desk(asked: Asked, response: Response) -> float:
 
 
 def numeric_answer(asked: Asked, response: Response) -> float:
-    """1 where the number after `####`, or else the last number, is the reference's."""
+    """1 where the number that the response answers with is the reference's.
+
+    That is the first number behind the last mark (`numbers.py`). Where neither response nor
+    reference has a mark, it is the last number of a response that ended: one that was cut off has
+    not answered. Where the reference has one, a response without a mark has not answered either.
+    """
     if asked.reference is None:
         raise EvaluationError(f"numeric_answer needs a reference, prompt {asked.key} has none")
-    wanted = _last_number(asked.reference)
+    wanted = number_in(asked.reference)
     if wanted is None:
         raise EvaluationError(f"the reference of prompt {asked.key} holds no number")
-    return float(_last_number(response.text) == wanted)
+    if not is_marked(response.text) and (is_marked(asked.reference) or not response.ended):
+        return 0.0
+    return float(number_in(response.text) == wanted)
 
 
 def exact(asked: Asked, response: Response) -> float:
@@ -71,13 +88,42 @@ PROGRAMS: dict[str, Callable[[Asked, Response], float]] = {
 }
 
 
+def checked(asked: Asked, response: Response) -> float:
+    """What a function of the user's own says.
+
+    Raises:
+        EvaluationError: There is no such function, or it raises, or says no number.
+    """
+    try:
+        check = verifier_of(asked.grader)
+        given = (asked.prompt, response.text, asked.reference)[: _parameters(check)]
+        score = float(check(*given))
+    except SettingsError:
+        raise
+    except Exception as error:  # whatever it raises: it is not our code
+        raise EvaluationError(
+            f"grader {asked.grader} failed on prompt {asked.key}: {type(error).__name__}: {error}; "
+            f"an answer that it cannot grade is no 0: repair it, or let it say what that is worth"
+        ) from error
+    if not math.isfinite(score):
+        raise EvaluationError(f"grader {asked.grader} said {score} on prompt {asked.key}")
+    return score
+
+
+def _parameters(check: Callable[..., float]) -> int:
+    """How many of prompt, response and reference a function takes: two or three."""
+    taken = inspect.signature(check).parameters.values()
+    places = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return 3 if sum(one.kind in places for one in taken) > 2 else 2
+
+
 def score_all(
     asked: Sequence[Asked],
     responses: Sequence[Response],
     reward: RewardModel,
     max_tokens: int = 1024,
 ) -> list[float]:
-    """Score each answer by its prompt's grader.
+    """Score each answer by its prompt's grader; NaN where that looks at two answers at once.
 
     Raises:
         EvaluationError: A grader is unknown, or cannot score what it is given.
@@ -105,16 +151,14 @@ def score_all(
                 )
         elif one.grader in PROGRAMS:
             score = PROGRAMS[one.grader](one, response)
+        elif ":" in one.grader:
+            score = checked(one, response)
+        elif one.grader in PAIRWISE:
+            score = math.nan  # there is none
         else:
             raise EvaluationError(
                 f"no grader {one.grader!r} (prompt {one.key}); there are "
-                f"{', '.join([*PROGRAMS, BY_REWARD])}"
+                f"{', '.join([*PROGRAMS, BY_REWARD, *PAIRWISE])}, and functions 'module:function'"
             )
         scores.append(score)
     return scores
-
-
-def _last_number(text: str) -> float | None:
-    _, mark, after = text.rpartition("####")
-    found = NUMBER.findall(after if mark else text)
-    return float(found[0 if mark else -1].replace(",", "")) if found else None

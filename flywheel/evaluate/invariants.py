@@ -6,26 +6,35 @@
 * *test in the training text*: a frozen training row holds a whole evaluation prompt. The marks of
   deduplication keep those out; this looks at what was frozen, and not at the marks.
 * *not finite*: the challenger gives an answer of its own no probability.
+* *personal data*: an answer holds an address, a number or a secret that its prompt does not.
+* *rule ...*: answers break a rule of the user's own (`rules.py`).
+
+The last two prove first that they can find something: a planted answer must be caught.
 
 Weights that are not what their manifest says end the evaluation (`ManifestError`).
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from flywheel.datasets.manifest import DatasetManifest, read_split
-from flywheel.dedup.overlap import EvaluationRuns
+import pyarrow as pa
+
+from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders import Asked
+from flywheel.evaluate.leaks import asked_text, leaks_into
+from flywheel.evaluate.rules import Rule, read_rules
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers
 from flywheel.models.load import load_tokenizer
 from flywheel.models.publish import FILE_NAME, manifest_of, record_counts, verify
+from flywheel.privacy import find, kinds_found
 from flywheel.process.content import model_hash
-from flywheel.records.message import Conversation, load, text_of
+from flywheel.records.message import text_of
 
 SHOWN = 3  # of what broke an invariant
-SIDES = ("prompt", "response", "response_a", "response_b")
+PLANTED = "jo.miller@mail.desk.co"
 
 
 def verify_weights(settings: EvaluateSettings) -> None:
@@ -48,7 +57,10 @@ def broken_invariants(
         "trained on the test": _trained_on_the_test(settings, asked),
         "test in the training text": _test_in_the_text(settings, asked),
         "not finite": _not_finite(mine),
+        "personal data": _personal_data(settings, asked, mine),
     }
+    for name, rule in read_rules(settings.rules).items():
+        found[f"rule {name}"] = _against_rule(rule, asked, mine)
     return {name: told for name, told in found.items() if told}
 
 
@@ -110,40 +122,65 @@ def _lineage(checkpoint: Path) -> tuple[list[Path], list[str]]:
 
 
 def _test_in_the_text(settings: EvaluateSettings, asked: Sequence[Asked]) -> str:
-    items = [_asked_text(one.prompt) for one in asked if not one.stands_in]
-    texts = list(
-        dict.fromkeys(
-            text_of(load(said))
-            for dataset in (
-                settings.demonstration_dataset,
-                settings.preference_dataset,
-                settings.rating_dataset,
-            )
-            if dataset and (Path(dataset) / FILE_NAME).exists()
-            for split in DatasetManifest.load(Path(dataset)).rows_by_split
-            if split != "test"
-            for table in [read_split(Path(dataset), split)]
-            for side in SIDES
-            if side in table.column_names
-            for said in table[side].drop_null().to_pylist()
-        )
-    )
-    leaks = EvaluationRuns(items).find(texts)
+    items = [asked_text(one.prompt) for one in asked if not one.stands_in]
+    named = (settings.demonstration_dataset, settings.preference_dataset, settings.rating_dataset)
+    leaks = leaks_into(items, [Path(one) for one in named if one])
     if not leaks:
         return ""
     prompts = {leak.item for leak in leaks}
     return f"{len(prompts)} of {len(items)} prompts, {_few([leak.span for leak in leaks])}"
 
 
-def _asked_text(prompt: Conversation) -> str:
-    """What is asked: a system prompt of the evaluation's own must not hide what it stands over."""
-    turns = tuple(turn for turn in prompt if turn.role not in ("system", "developer"))
-    return text_of(turns or prompt)
-
-
 def _not_finite(mine: Answers) -> str:
     count = sum(not math.isfinite(one.logprob) for one in mine.responses)
     return f"{count} of {len(mine.responses)} answers have no finite probability" if count else ""
+
+
+def _personal_data(settings: EvaluateSettings, asked: Sequence[Asked], mine: Answers) -> str:
+    control = told_of_people([""], [f"write to {PLANTED}"])
+    if control != {0: [PLANTED]}:
+        raise EvaluationError(
+            f"a planted address is not found in an answer ({control}): what looks for personal "
+            f"data is blind"
+        )
+    texts = [one.text for one in mine.responses]
+    found = told_of_people([text_of(one.prompt) for one in asked], texts)
+    if len(found) <= settings.most_personal_data_frac * len(texts):
+        return ""
+    kinds = Counter(one.kind.name for place in found for one in find(texts[place]))
+    return (
+        f"{len(found)} of {len(texts)} answers tell what their prompt does not ("
+        f"{', '.join(kinds)}), to prompts {_few([asked[place].key for place in sorted(found)])}"
+    )
+
+
+def told_of_people(prompts: Sequence[str], answers: Sequence[str]) -> dict[int, list[str]]:
+    """Values of a person in each answer that its prompt does not hold; answers without are absent.
+
+    The prompt's are compared as two ways of writing one value are known to be one.
+    """
+    told = {}
+    for place in kinds_found(pa.array(answers, pa.string())):
+        known = {(one.kind.name, one.kind.same(one.value)) for one in find(prompts[place])}
+        new = [
+            one.value
+            for one in find(answers[place])
+            if (one.kind.name, one.kind.same(one.value)) not in known
+        ]
+        if new:
+            told[place] = new
+    return told
+
+
+def _against_rule(rule: Rule, asked: Sequence[Asked], mine: Answers) -> str:
+    broken = [
+        one.key
+        for one, response in zip(asked, mine.responses, strict=True)
+        if not rule.holds(one.prompt, response.text)
+    ]
+    if len(broken) <= rule.most_frac * len(asked):
+        return ""
+    return f"{len(broken)} of {len(asked)} answers break it, to prompts {_few(broken)}"
 
 
 def _few(names: list[str]) -> str:

@@ -21,10 +21,12 @@ from flywheel.evaluate.invariants import (
     unknown_ancestors,
     verify_weights,
 )
+from flywheel.evaluate.others import compared_by_others
 from flywheel.evaluate.overoptimisation import turn_of
 from flywheel.evaluate.policies import answer_all
 from flywheel.evaluate.report import write_report
 from flywheel.evaluate.reward import measure_reward
+from flywheel.evaluate.set_results import results_by_set, sets_of
 from flywheel.evaluate.settings import DEMONSTRATIONS_FRAC, EvaluateSettings
 from flywheel.evaluate.stats import outcomes, ratio
 from flywheel.evaluate.versus import Answers, compare, plainly
@@ -55,6 +57,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     print(f"reward model: {result['reward_model']['accuracy']:.3f}", flush=True)
 
     asked, sources = prompts_of(settings)
+    sets = sets_of(settings)
     if "source" in pairs.column_names:  # the annotators whose preferences are predicted
         for joined in pairs["source"].drop_null().unique().to_pylist():
             sources |= set(joined.split(", "))
@@ -62,6 +65,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     if settings.champion:
         names["champion"] = settings.champion
     answers, used = answer_all(names, asked, reward, settings, settings.temperature)
+    answers, compared = compared_by_others(answers, used, pairs, settings)
     greedy, greedy_used = answer_all(
         {name: names[name] for name in names if name != "champion"}, used, reward, settings, 0.0
     )
@@ -72,6 +76,8 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     policy["turn"] = turn_of(manifest_of(Path(settings.policy)))
     result |= {
         "policy": policy,
+        **compared,
+        "evaluation_sets": results_by_set(sets, answers, used, settings),
         "broken_invariants": broken_invariants(settings, asked, answers["policy"]),
         "unknown_ancestors": unknown_ancestors(Path(settings.policy)),
         "demonstrations": demonstration_loss(settings),
@@ -130,6 +136,7 @@ def prompts_of(settings: EvaluateSettings) -> tuple[list[Asked], set[str]]:
             source=row.get("source") or "",
             record_uids=tuple(row.get("record_uids") or ()),
             stands_in=grader is not None,
+            evaluation_set=row.get("evaluation_set") or "",
         )
         for row in sorted(rows, key=lambda row: row["prompt_key"])
     ]

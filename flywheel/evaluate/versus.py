@@ -6,35 +6,44 @@ the prompts along several axes; each is told with its outcomes too, so that who 
 can take into account that there are many.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from flywheel.evaluate.graders import PROGRAMS, Asked
+from flywheel.evaluate.graders import BY_JUDGE, BY_REWARD, PAIRWISE, Asked
 from flywheel.evaluate.length import SCALE, controlled
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.stats import by_cluster, outcomes, rate
 from flywheel.records.message import text_of
 from flywheel.rollout import Response
 
+BY_MODEL = (BY_REWARD, BY_JUDGE)
 LEAST_SLICE = 30  # groups of prompts; smaller slices are told together
 PARTS = 3  # of prompts by length and by difficulty
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What one policy answered at one temperature, and what it is worth."""
+    """What one policy answered at one temperature, and what it is worth.
+
+    Attributes:
+        lost: How far the challenger's answer is preferred over each, 1 wholly, by who compares two
+            answers; None where nobody has. Empty where nobody compares.
+    """
 
     responses: list[Response]
-    scores: list[float]
+    scores: list[float]  # NaN where who grades says only which of two is better
+    lost: list[float | None] = field(default_factory=list)
 
     @property
     def mean_score(self) -> float:
-        """Mean over prompts."""
-        return sum(self.scores) / len(self.scores)
+        """Mean over the prompts that are scored; NaN where none is."""
+        scored = [one for one in self.scores if not math.isnan(one)]
+        return sum(scored) / len(scored) if scored else math.nan
 
     @property
     def lengths(self) -> list[int]:
@@ -71,18 +80,23 @@ def compare(
     return {
         "opponent": opponent,
         **versus[opponent],
-        "prompts": len(asked),
-        "groups": len({one.group for one in asked}),
+        "groups": len(versus[opponent]["outcomes"]),
         "mean_response_tokens": mine.mean_tokens,
         "opponent_response_tokens": other.mean_tokens,
-        "judged_by_model": not all(one.grader in PROGRAMS for one in asked),
+        "judged_by_model": any(one.grader in BY_MODEL for one in asked),
         "ended_frac": mine.ended_frac,
         "distinct_frac": {name: one.distinct_frac for name, one in answers.items()},
         "versus": versus,
-        "mean_score": {name: one.mean_score for name, one in answers.items()},
+        "mean_score": scores_told(answers),
         "mean_tokens": {name: one.mean_tokens for name, one in answers.items()},
         "slices": slices(answers, asked, settings),
     }
+
+
+def scores_told(answers: dict[str, Answers]) -> dict[str, float]:
+    """Mean score of each policy; of none where nothing is scored."""
+    means = {name: one.mean_score for name, one in answers.items()}
+    return {name: one for name, one in means.items() if not math.isnan(one)}
 
 
 def against(
@@ -91,18 +105,42 @@ def against(
     """How often one is preferred over another.
 
     Returns:
-        win_rate and ci; outcomes, one a cluster; length_controlled, win_rate and ci at equal
-        length, whose coefficients are fitted to these very outcomes: an estimate, and no evidence
-        at a level.
+        win_rate and ci; outcomes, one a cluster; prompts with an outcome; length_controlled,
+        win_rate and ci at equal length, whose coefficients are fitted to these very outcomes: an
+        estimate, and no evidence at a level. Where no prompt has an outcome nothing is known, and
+        the interval is the whole scale.
     """
-    groups = [one.group for one in asked]
-    won = outcomes(mine.scores, other.scores)
-    even = controlled(won, mine.lengths, other.lengths, groups).tolist()
+    places, won = outcomes_of(mine, other, asked)
+    if not won:
+        nothing = {"win_rate": 0.5, "ci": [0.0, 1.0]}
+        return nothing | {"outcomes": [], "prompts": 0, "length_controlled": nothing}
+    groups = [asked[place].group for place in places]
+    lengths, others = ([one.lengths[at] for at in places] for one in (mine, other))
+    even = controlled(won, lengths, others, groups).tolist()
     options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
     fair = rate(even, groups, scale=SCALE, **options)
     return plainly(won, groups, settings) | {
-        "length_controlled": {"win_rate": fair.value, "ci": fair.ci}
+        "prompts": len(won),
+        "length_controlled": {"win_rate": fair.value, "ci": fair.ci},
     }
+
+
+def outcomes_of(
+    mine: Answers, other: Answers, asked: Sequence[Asked]
+) -> tuple[list[int], list[float]]:
+    """Places of the prompts that have an outcome, and the outcomes: by scores, or by who compares.
+
+    Raises:
+        EvaluationError: A score is not finite, of a prompt whose grader scores.
+    """
+    scored = [place for place, one in enumerate(asked) if one.grader not in PAIRWISE]
+    won = outcomes(*([one.scores[place] for place in scored] for one in (mine, other)))
+    found = dict(zip(scored, won, strict=True))
+    for place, one in enumerate(other.lost):
+        if asked[place].grader in PAIRWISE and one is not None:
+            found[place] = one
+    places = sorted(found)
+    return places, [found[place] for place in places]
 
 
 def plainly(
@@ -125,6 +163,7 @@ def slices(
     axes: dict[str, Callable[[int], str]] = {
         "domain": lambda place: asked[place].domain or "no domain",
         "source": lambda place: asked[place].source or "no source",
+        "set": lambda place: asked[place].evaluation_set or "no set",
         "prompt length": _parts(
             [len(text_of(one.prompt).split()) for one in asked], ("short", "middling", "long")
         ),
@@ -132,7 +171,8 @@ def slices(
             [-one for one in answers["base"].scores], ("easy", "middling", "hard")
         ),
     }
-    if opponent == "base":
+    scored = not any(map(math.isnan, answers["base"].scores))
+    if opponent == "base" or not scored:
         del axes["difficulty"]  # who is easy to beat where it is weak says nothing of the other
     found = []
     for axis, name_of in axes.items():
@@ -143,10 +183,10 @@ def slices(
             continue  # all prompts: no slice
         for name, places in sorted(_pooled(parts, asked).items()):
             part = [asked[place] for place in places]
-            mine, other = (_taken(answers[who], places) for who in ("policy", opponent))
+            mine, other = (taken(answers[who], places) for who in ("policy", opponent))
             told = against(mine, other, part, settings)
-            counts = {"prompts": len(part), "groups": len(told["outcomes"])}
-            found.append({"axis": axis, "name": name, **counts, **told})
+            groups = len(told["outcomes"])
+            found.append({"axis": axis, "name": name, "groups": groups, **told})
     return found
 
 
@@ -165,9 +205,12 @@ def _parts(values: Sequence[float], names: Sequence[str]) -> Callable[[int], str
     return lambda place: names[int(np.searchsorted(ends, values[place], side="left"))]
 
 
-def _taken(answers: Answers, places: Sequence[int]) -> Answers:
+def taken(answers: Answers, places: Sequence[int]) -> Answers:
+    """What was answered at some places."""
     return Answers(
-        [answers.responses[place] for place in places], [answers.scores[place] for place in places]
+        [answers.responses[place] for place in places],
+        [answers.scores[place] for place in places],
+        [answers.lost[place] for place in places] if answers.lost else [],
     )
 
 

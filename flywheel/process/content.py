@@ -1,6 +1,7 @@
 """What a file or a folder holds, as one hash: how a changed input is known."""
 
 import hashlib
+import importlib.util
 import json
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,15 @@ def model_hash(model: str) -> str:
     manifest = folder / MANIFEST
     facts = json.loads(manifest.read_text()) if manifest.exists() else {}
     return facts.get("content_hash") or content_of(folder)
+
+
+def code_of(function: str) -> Path | None:
+    """The file of "module:function", which is not imported; None where there is none."""
+    try:
+        spec = importlib.util.find_spec(function.partition(":")[0])
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 def code_hash() -> str:

@@ -12,7 +12,6 @@ RUN_DIR/state. Anything else starts anew.
 
 import ctypes
 import fcntl
-import importlib.util
 import json
 import os
 import shutil
@@ -29,7 +28,7 @@ from typing import Any
 
 from flywheel.errors import LaunchError, TrainingError
 from flywheel.layout import TITLE_MARK
-from flywheel.process.content import content_of
+from flywheel.process.content import code_of, content_of
 
 TAIL_LINES = 25
 LOCKED = "FLYWHEEL_LOCKED"  # the folder whose lock a recipe's process inherits
@@ -163,19 +162,10 @@ def _inputs(settings: dict[str, Any]) -> dict[str, str]:
     for name, value in settings.items():
         if name in ("output", "references") or not isinstance(value, str) or not value:
             continue
-        path = _code_of(value) if name == "verifier" else Path(value)
+        path = code_of(value) if name == "verifier" else Path(value)
         if path and path.exists():
             found[name] = content_of(path)
     return found
-
-
-def _code_of(function: str) -> Path | None:
-    """The file of "module:function", which is not imported; None where there is none."""
-    try:
-        spec = importlib.util.find_spec(function.partition(":")[0])
-    except (ImportError, ValueError):
-        return None
-    return Path(spec.origin) if spec and spec.origin else None
 
 
 def _finished(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | None:

@@ -88,7 +88,7 @@ def decide(result: dict[str, Any], settings: GateSettings, challenger: int = 1) 
             "this evaluation tells no outcomes, which the gate decides on; materialize "
             "held_out_evaluation again"
         )
-    against = _broken(result) + _against(policy, reward, settings)
+    against = _broken(result) + _against(policy, reward, settings) + _by_people(result, settings)
     if against:
         return Decision(decision="REJECT", reasons=against)
     level = level_of(settings.level, challenger)
@@ -113,7 +113,8 @@ def _broken(result: dict[str, Any]) -> list[str]:
 
 
 def _unknown(result: dict[str, Any]) -> list[str]:
-    return [
+    """What the evaluation could not find out; who judges and has no say, among it."""
+    return list(result.get("no_say", ())) + [
         f"what it was trained on is not known: its ancestor {one[:12]} is not here; restore it"
         for one in result.get("unknown_ancestors", ())
     ]
@@ -131,6 +132,20 @@ def _against(
             f"its reward model is worse than {_lead(reward)}: the upper bound is below 0"
         )
     return reasons
+
+
+def _by_people(result: dict[str, Any], settings: GateSettings) -> list[str]:
+    """What people say against it who compared the two, whoever else grades."""
+    opponent = result["policy"]["opponent"]
+    told = result.get("people", {}).get(opponent)
+    if not told or len(told["outcomes"]) < settings.least_prompts:
+        return []
+    if not _is_below(told, EVEN, settings.level):
+        return []
+    return [
+        f"{told['annotators']} people prefer {opponent}: win rate {_mean(told):.3f} on "
+        f"{told['prompts']} prompts, shown to be below {EVEN}"
+    ]
 
 
 def _against_answers(policy: dict[str, Any], settings: GateSettings) -> list[str]:

@@ -4,6 +4,7 @@ from flywheel.rollout.policy import Policy, Response, response_nll
 from flywheel.rollout.reward import RewardModel, StepRewardModel, aggregate
 from flywheel.rollout.sampler import sample, sample_ids
 from flywheel.rollout.server import ServerPolicy
+from flywheel.rollout.verifier import verifier_of
 
 __all__ = [
     "Policy",
@@ -15,4 +16,5 @@ __all__ = [
     "response_nll",
     "sample",
     "sample_ids",
+    "verifier_of",
 ]

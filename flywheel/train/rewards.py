@@ -5,19 +5,15 @@ the cost of length. A response whose learned or verified part raises, or is None
 reward at all: it leaves baseline and batch, and is counted.
 """
 
-import importlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flywheel.datasets.render import Rendered
-from flywheel.errors import SettingsError
 from flywheel.records.message import Conversation
-from flywheel.rollout import Response, RewardModel
+from flywheel.rollout import Response, RewardModel, verifier_of
 from flywheel.train.config_reinforce import RewardedSettings
-
-Verifier = Callable[[Conversation, str], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,25 +123,6 @@ class Rewards:
 def overlong(tokens: int, longest: int, margin: int) -> float:
     """0 up to `margin` tokens before the longest allowed, then linear to 1 (DAPO eq. 13)."""
     return min(1.0, max(0.0, (tokens - (longest - margin)) / margin))
-
-
-def verifier_of(name: str) -> Verifier:
-    """The function that "module:function" names.
-
-    Raises:
-        SettingsError: There is none.
-    """
-    module, _, function = name.partition(":")
-    try:
-        found: Any = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingsError(
-            f"no verifier {name!r} ({error}); write 'module:function', of a module that Python "
-            f"finds and a function(prompt, response_text) -> float"
-        ) from error
-    if not callable(found):
-        raise SettingsError(f"verifier {name!r} is a {type(found).__name__}, not a function")
-    return found  # type: ignore[no-any-return]
 
 
 def _number(value: Any) -> float | None:

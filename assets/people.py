@@ -1,0 +1,61 @@
+"""People in evaluation: what they said of two answers, and what they should be asked."""
+
+import dagster as dg
+
+from assets.evaluation import HELD_OUT
+from assets.keys import FCT_EVALUATION_JUDGEMENTS, PEOPLE_JUDGEMENTS
+from assets.partitions import generations
+from assets.resources import Home
+from flywheel.collect.pairs import ask_people
+from flywheel.lake import write_table
+from flywheel.warehouse import read_table
+
+PEOPLE_QUEUE = dg.AssetKey(["collection", "people_queue"])
+
+
+@dg.asset(
+    key=PEOPLE_JUDGEMENTS,
+    deps=[FCT_EVALUATION_JUDGEMENTS],
+    partitions_def=generations,
+    group_name="evaluation",
+    kinds={"parquet"},
+    pool="warehouse",
+    description="What people have said of two answers to evaluation prompts, as the warehouse has "
+    "it now; nothing is trained on it. One row per vote.",
+)
+def people_judgements(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
+    """Put the votes where the evaluation reads them."""
+    layout = home.layout
+    votes = read_table(layout.warehouse_copy, "marts.fct_evaluation_judgements")
+    path = layout.run("people_judgements", context.partition_key) / "judgements.parquet"
+    write_table(votes.sort_by("judgement_id"), path)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": votes.num_rows,
+            "annotators": len(votes["voter"].unique()),
+            "prompts": len(votes["prompt_key"].unique()),
+            "dagster/uri": str(path),
+        }
+    )
+
+
+@dg.asset(
+    key=PEOPLE_QUEUE,
+    deps=[HELD_OUT],
+    partitions_def=generations,
+    group_name="collection",
+    kinds={"json"},
+    description="Answers of challenger and champion to evaluation prompts, for people to compare: "
+    "blind and in random order; as many as [people] pairs says. One line per prompt.",
+)
+def people_queue(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
+    """Choose pairs among what the evaluation compared."""
+    chosen = {"pairs": 0, **home.settings("people")}
+    found = ask_people(home.layout, context.partition_key, **chosen)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": found["lines"],
+            "answered_alike": found["alike"],
+            "dagster/uri": found["queue"],
+        }
+    )

@@ -1,0 +1,86 @@
+"""Pairs of answers that an evaluation compares, put before people: blind, and in a random order.
+
+What was sampled is asked about and nothing is sampled anew, so that a judgement is of the very
+answers whose win rate is told. A line says neither who wrote which nor what anybody thinks of it;
+which answer stands first is drawn for each. Prompts that are left to people come first, in an order
+that the seed mixes: asked again for more, the first ones are the same.
+"""
+
+import json
+import os
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow.parquet as pq
+
+from flywheel.datasets.manifest import read_split
+from flywheel.errors import EvaluationError
+from flywheel.layout import Layout
+from flywheel.records.message import load
+
+PEOPLE = "people"  # grader of prompts that are left to them
+
+
+def queue_of(layout: Layout, generation: str) -> Path:
+    """Where the pairs of a generation lie: beside the queues that train, and not among them."""
+    return layout.annotation_queue / "evaluation" / f"{generation}.jsonl"
+
+
+def ask_people(
+    layout: Layout, generation: str, *, pairs: int = 100, seed: int = 0
+) -> dict[str, Any]:
+    """Write the pairs of challenger and opponent that people should judge.
+
+    Returns:
+        queue, lines, and `alike`: prompts to which both gave the same answer.
+
+    Raises:
+        EvaluationError: The generation was not evaluated on evaluation prompts, or `pairs` is
+            negative.
+    """
+    samples = layout.evaluation(generation) / "samples.parquet"
+    if not samples.exists():
+        raise EvaluationError(
+            f"there is nothing to ask people about: {generation} was not evaluated ({samples} is "
+            f"missing); materialize held_out_evaluation"
+        )
+    if pairs < 0:
+        raise EvaluationError(f"people can be asked about 0 pairs or more, got {pairs}")
+    prompts = {
+        row["prompt_key"]: row
+        for row in read_split(layout.dataset("evaluation", generation), "test").to_pylist()
+    }
+    said: dict[str, dict[str, str]] = {}
+    for row in pq.read_table(samples).to_pylist():
+        if not row["greedy"]:
+            said.setdefault(row["policy"], {})[row["prompt_key"]] = row["response"]
+    mine, other = said["policy"], said.get("champion") or said["base"]
+    able = [key for key in mine.keys() & other.keys() & prompts.keys() if mine[key] != other[key]]
+    able.sort(key=lambda key: (prompts[key]["grader"] != PEOPLE, _drawn(seed, generation, key)))
+    lines = [
+        {
+            "queue_id": f"{generation}-evaluation-{key[:16]}",
+            "prompt": msgspec.to_builtins(load(prompts[key]["prompt"])),
+            "responses": _in_order(mine[key], other[key], _drawn(seed, key, "order")),
+            "reason": "evaluation",
+        }
+        for key in able[:pairs]
+    ]
+    path = queue_of(layout, generation)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    os.replace(draft, path)
+    alike = sum(mine[key] == other[key] for key in mine.keys() & other.keys())
+    return {"queue": str(path), "lines": len(lines), "alike": alike}
+
+
+def _drawn(*parts: object) -> int:
+    text = " ".join(map(str, parts))
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
+
+
+def _in_order(mine: str, other: str, drawn: int) -> list[str]:
+    return [other, mine] if drawn % 2 else [mine, other]

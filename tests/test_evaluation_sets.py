@@ -1,0 +1,212 @@
+"""Evaluation sets: a version is a content, nothing changes silently, like is compared with like."""
+
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from assets.resources import Home
+from flywheel.errors import EvaluationError, ManifestError
+from flywheel.evaluate.commands import evaluation_sets
+from flywheel.evaluate.leaks import decontamination
+from flywheel.evaluate.registry import (
+    check_newest,
+    enter_sets,
+    folder_of,
+    listed,
+    read_registry,
+    rows_of,
+)
+from flywheel.evaluate.sets import asked_of, by_set
+from flywheel.lake import DERIVED
+from flywheel.layout import Layout
+from flywheel.records.message import dump, prompt_of, response_of
+from tests.models_for_tests import freeze
+
+LONG = "what does the desk say of a sealed bike that came late and is still in its box"
+
+
+def prompt(key: str, text: str = "say red", *, name: str = "desk", **more: Any) -> dict[str, Any]:
+    return {
+        "prompt_key": key,
+        "prompt": dump(prompt_of(text)),
+        "group_id": key,
+        "evaluation_set": name,
+        "grader": "exact",
+        "reference": "red",
+        "domain": None,
+        "source": "test",
+        "licence": "MIT",
+        "record_uids": [f"uid-{key}"],
+    } | more
+
+
+def test_equal_content_is_one_version_whatever_its_order_and_groups(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    (first,) = enter_sets(layout, [prompt("a"), prompt("b")], "g0001")
+    (again,) = enter_sets(layout, [prompt("b", group_id="a"), prompt("a")], "g0002")
+    assert again == first and first.version == 1 and first.prompts == 2
+    assert first.graders == {"exact": 2} and first.licences == {"MIT": 2}
+    assert (layout.evaluation_sets / "desk" / "v1" / "manifest.json").exists()
+    assert [row["prompt_key"] for row in rows_of(layout, first)] == ["a", "b"]
+
+
+def test_a_change_of_content_is_a_new_version_that_says_what_changed(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    enter_sets(layout, [prompt("a"), prompt("b"), prompt("c")], "g0001")
+    (second,) = enter_sets(
+        layout, [prompt("b"), prompt("c", reference="blue"), prompt("d"), prompt("e")], "g0002"
+    )
+    assert second.version == 2
+    assert (second.added, second.removed, second.changed) == (2, 1, 1)
+    assert [one.version for one in read_registry(layout)] == [1, 2]
+    assert len(rows_of(layout, read_registry(layout)[0])) == 3  # the first is what it was
+
+
+def test_sets_have_versions_of_their_own(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    enter_sets(layout, [prompt("a"), prompt("b", name="sums")], "g0001")
+    found = enter_sets(layout, [prompt("a"), prompt("c", name="sums")], "g0002")
+    assert [(one.name, one.version) for one in found] == [("desk", 1), ("sums", 2)]
+
+
+def test_an_old_generation_keeps_its_version_and_a_return_is_a_new_one(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    enter_sets(layout, [prompt("a")], "g0001")
+    enter_sets(layout, [prompt("b")], "g0002")
+    (old,) = enter_sets(layout, [prompt("a")], "g0001")
+    assert old.version == 1
+    (back,) = enter_sets(layout, [prompt("a")], "g0003")
+    assert back.version == 3 and back.content_hash == old.content_hash
+
+
+def test_the_code_of_a_grader_is_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    code = tmp_path / "code" / "checks_of_a_test.py"
+    code.parent.mkdir()
+    code.write_text("def passes(prompt, response): return 1.0\n")
+    rows, layout = [prompt("a", grader="checks_of_a_test:passes")], Layout(tmp_path)
+    (first,) = enter_sets(layout, rows, "g0001")
+    assert list(first.grader_code) == ["checks_of_a_test:passes"]
+    code.write_text("def passes(prompt, response): return 0.0\n")
+    with pytest.raises(EvaluationError, match="the code of a grader has changed"):
+        asked_of(rows, [first.identity])
+    assert enter_sets(layout, rows, "g0002")[0].version == 2
+    assert rows_of(layout, first)  # frozen with the hash of the code as it was
+    sys.modules.pop("checks_of_a_test", None)
+
+
+def test_an_evaluation_of_another_content_than_was_entered_is_refused(tmp_path: Path) -> None:
+    rows = [prompt("a"), prompt("b", name="sums")]
+    entered = [one.identity for one in enter_sets(Layout(tmp_path), rows, "g0001")]
+    assert set(asked_of(rows, entered)) == {"desk", "sums"}
+    with pytest.raises(EvaluationError, match="'sums' has content"):
+        asked_of([prompt("a"), prompt("b", name="sums", reference="5")], entered)
+    with pytest.raises(EvaluationError, match="'new' has content"):
+        asked_of([*rows, prompt("c", name="new")], entered)
+
+
+def test_nothing_is_decided_on_an_old_version(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    (first,) = enter_sets(layout, [prompt("a")], "g0001")
+    check_newest(layout, [first.identity | {"win_rate": 0.6}])
+    enter_sets(layout, [prompt("a"), prompt("b")], "g0002")
+    with pytest.raises(EvaluationError, match=r"asked version 1 .* registry's last is version 2"):
+        check_newest(layout, [first.identity])
+    with pytest.raises(EvaluationError, match="registry's last is none"):
+        check_newest(layout, [first.identity | {"name": "other"}])
+
+
+def test_an_edited_registry_and_one_cut_short_are_found_out(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    for number in (1, 2, 3):
+        enter_sets(layout, [prompt(str(number))], f"g000{number}")
+    path = layout.registry / "evaluation_sets.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(lines[0].replace('"MIT"', '"GPL"') + "".join(lines[1:]))
+    with pytest.raises(EvaluationError, match=r"line 1 of .* the registry was edited"):
+        read_registry(layout)
+    path.write_text(lines[0] + lines[2])
+    with pytest.raises(EvaluationError, match="line 2 of"):
+        read_registry(layout)
+    path.write_text(lines[0])
+    with pytest.raises(EvaluationError, match="entries are gone"):
+        read_registry(layout)
+
+
+def test_a_kill_between_freeze_and_entry_leaves_nothing_to_repair(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    enter_sets(layout, [prompt("a")], "g0001")
+    path = layout.registry / "evaluation_sets.jsonl"
+    before = path.read_bytes()
+    enter_sets(layout, [prompt("b")], "g0002")
+    path.write_bytes(before + b'{"name": "desk", "vers')  # torn: the folder is there, no entry
+    assert [one.version for one in read_registry(layout)] == [1]
+    (second,) = enter_sets(layout, [prompt("c")], "g0002")
+    assert second.version == 2
+    assert [row["prompt_key"] for row in rows_of(layout, second)] == ["c"]
+
+
+def test_a_frozen_set_that_somebody_changed_is_an_error(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    enter_sets(layout, [prompt("a")], "g0001")
+    file = layout.evaluation_sets / "desk" / "v1" / "test.parquet"
+    pq.write_table(pa.Table.from_pylist([prompt("a", reference="blue")]), file)
+    with pytest.raises(ManifestError, match="frozen files never change"):
+        enter_sets(layout, [prompt("a")], "g0001")
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/../../b", "a\\b", "x" * 300, "gsm8k main"])
+def test_a_name_is_one_folder_below_the_others(tmp_path: Path, name: str) -> None:
+    found = tmp_path / folder_of(name) / "v1"
+    found.mkdir(parents=True)
+    assert found.resolve().parent.parent == tmp_path.resolve()
+    assert folder_of(name) != folder_of(name + "x")
+
+
+def test_decontamination_tells_what_was_left_out_and_what_was_trained_on(tmp_path: Path) -> None:
+    rows = [prompt("a", LONG), prompt("b", LONG.replace("bike", "boat")), prompt("c", "say red")]
+    marks = [
+        {"evaluation_prompt_key": "b", "kind": "near", "text_key": "t", "role": "prompt"},
+        {"evaluation_prompt_key": "b", "kind": "exact", "text_key": "b", "role": "prompt"},
+    ]
+    path = tmp_path / "contamination.parquet"
+    pq.write_table(pa.Table.from_pylist(marks, DERIVED["contamination"]), path)
+    held = [{"prompt": dump(prompt_of(f"x {LONG} y")), "response": dump(response_of("it is"))}]
+    folder = Path(freeze(tmp_path / "demonstration", train=held, test=[]))
+    (told,) = decontamination(rows, [folder, tmp_path / "none"], path).values()
+    assert told["left_out"] == {"exact": 1} and told["trained_on"] == 1
+    assert told["datasets"] == {"demonstration/g0001": "0" * 64}
+    assert told["checked_at"] and told["marked_at"]
+    clean = freeze(tmp_path / "clean", train=[], test=held)  # of the test split nothing is learnt
+    assert decontamination(rows, [Path(clean)], path)["desk"]["trained_on"] == 0
+
+
+def test_the_command_lists_versions_with_the_last_look(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(root=str(tmp_path))
+    layout = home.layout
+    enter_sets(layout, [prompt("a")], "g0001")
+    enter_sets(layout, [prompt("a"), prompt("b")], "g0002")
+    look = {"desk": {"trained_on": 0, "left_out": {"near": 2}, "checked_at": "now"}}
+    folder = layout.run("evaluation_sets", "g0002")
+    folder.mkdir(parents=True)
+    (folder / "decontamination.json").write_text(json.dumps(look))
+    found = evaluation_sets(lambda: home, Namespace(json=True))["evaluation_sets"]
+    assert [one["version"] for one in found] == [2, 1]
+    assert found[0]["decontamination"] == look["desk"] | {"generation": "g0002"}
+    assert found[1]["decontamination"] is None
+    assert listed(layout) == found
+    assert not capsys.readouterr().out
+    evaluation_sets(lambda: home, Namespace(json=False))
+    assert "0 of them in what is trained on, 2 in landed text" in capsys.readouterr().out
+
+
+def test_rows_without_a_set_belong_to_none() -> None:
+    assert by_set([prompt("a"), prompt("b", name="")]).keys() == {"desk"}

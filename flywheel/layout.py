@@ -137,6 +137,12 @@ class Layout:
         """What should be judged next, `<generation>.jsonl`."""
         return self.root / "annotation_queue"
 
+    # ---- what was answered ----------------------------------------------------------------
+    @property
+    def served(self) -> Path:
+        """What the champion answered: `<date>-<pid>.jsonl`, a line an answer, and feedback/."""
+        return self.root / "served"
+
     @property
     def docs(self) -> Path:
         """Generated pages: Great Expectations Data Docs, reports."""

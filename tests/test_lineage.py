@@ -284,3 +284,45 @@ def test_the_card_says_what_it_rests_on_what_it_cost_and_what_is_not_known(layou
     text = write_card(layout, "g0001")[0].read_text()
     assert "| gate | PROMOTE, by gate at" in text and "- preferred over base .9" in text
     assert "| champion | yes |" in text and "no price is set" in text
+
+
+def served(layout: Layout, lines: list[dict[str, Any]], torn: str = "") -> None:
+    layout.served.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{json.dumps(one)}\n" for one in lines)
+    (layout.served / "2026-11-26-17.jsonl").write_text(text + torn)
+
+
+def test_a_served_answer_leads_by_its_content_to_the_checkpoint_and_all_behind_it(
+    layout: Layout,
+) -> None:
+    content = trace(layout, "g0001")["content_hash"]
+    about = {
+        "at": "2026-11-26T12:00:00.000+00:00",
+        "generation": "g0001",
+        "checkpoint_kind": "policy",
+        "content_hash": content,
+        "stage": "champion",
+    }
+    asked = {"messages": [{"role": "user", "content": "what is 1"}]}
+    first = {"response_id": "resp-1", **about, "request": asked, "response": "it is"}
+    whole = first | {"response": "it is 1"}  # it was cut off, and written again
+    private = {"response_id": "resp-2", **about, "request": None, "response": None}
+    served(layout, [first, whole, private], torn='{"response_id": "resp-3", "at"')
+    found = trace(layout, "resp-1")
+    assert (found["kind"], found["prompt"], found["response"]) == ("served", "what is 1", "it is 1")
+    assert found["checkpoint"] == "policy/g0001" and found["from"]["records"] == 6
+    assert found["lines_torn"] == 0 and found["stage"] == "champion"
+    withheld = trace(layout, "served:resp-2")
+    assert withheld["response"] is None and withheld["from"]["label_cost_usd"] == 12.0
+    with pytest.raises(LineageError, match="no answer 'resp-3' was served here"):
+        trace(layout, "served:resp-3")
+    served(layout, [first], torn='{"response_id": "resp-1", "at"')
+    assert trace(layout, "resp-1")["lines_torn"] == 1
+
+
+def test_a_served_answer_whose_weights_are_gone_says_so(layout: Layout) -> None:
+    about = {"generation": "g0001", "checkpoint_kind": "policy", "content_hash": "e" * 64}
+    served(layout, [{"response_id": "resp-1", "at": "now", "stage": "champion", **about}])
+    found = trace(layout, "resp-1")
+    assert "from" not in found
+    assert found["checkpoint"].startswith("policy/g0001 (eeeeeeeeeeee) answered, and no checkpoint")

@@ -43,7 +43,7 @@ TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the
     **dict.fromkeys(RECIPES),
     "evaluate": None,
     "gate": None,
-    "licences": {"permitted": list},
+    "licences": {"permitted": list, "use": str, "refused": str, "own": dict},
     "cost": {"usd_per_hour": float},
     "collect": None,
     "storage": None,

@@ -326,3 +326,33 @@ def test_a_served_answer_whose_weights_are_gone_says_so(layout: Layout) -> None:
     found = trace(layout, "resp-1")
     assert "from" not in found
     assert found["checkpoint"].startswith("policy/g0001 (eeeeeeeeeeee) answered, and no checkpoint")
+
+
+def test_a_consent_that_was_withdrawn_leads_to_the_checkpoints_that_rest_on_it(
+    layout: Layout,
+) -> None:
+    row = {
+        "kind": "demonstration",
+        "id": "given",
+        "prompt": "who",
+        "response": "me",
+        "metadata": {"consent": {"id": "c-1", "uses": ["train_internal"]}},
+    }
+    (layout.inbox / "desk" / "more.jsonl").write_text(json.dumps(row) + "\n")
+    folder = layout.inbox / "consents"
+    folder.mkdir()
+    said = [
+        {"consent_id": "c-1", "withdrawn_at": "2026-11-25"},
+        {"annotator_id": "ada", "withdrawn_at": "2026-11-26"},
+    ]
+    (folder / "back.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in said))
+    land([layout.inbox], layout, log=lambda line: None)
+    checkpoint(layout, "reward_model", {uids_of(layout)["given"]: 2}, [])
+    found = trace(layout, "c-1")
+    assert (found["kind"], found["records"]) == ("consent", 1)
+    assert [one["checkpoint"] for one in found["checkpoints"]] == ["reward_model/g0001"]
+    (statement,) = found["consent_statements"]
+    assert (statement["withdrawn_at"], statement["line_no"]) == ("2026-11-25", 1)
+    ada = trace(layout, "annotator:ada")
+    assert [one["withdrawn_at"] for one in ada["consent_statements"]] == ["2026-11-26"]
+    assert ada["descendants"] == ["policy/g0001"]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -24,6 +25,10 @@ ATTRIBUTES = (
     "file",
     "line_no",
 )
+CONSENT = """case when contains(metadata, '"consent"') then coalesce(
+    json_extract_string(metadata, '$.consent.id'), json_extract_string(metadata, '$.consent')
+) end"""
+STATEMENTS = "consents"  # raw source: what people agreed to and took back, see flywheel/rights
 KEY = "md5_number_lower(record_uid)"  # of a record, as edges have it
 
 
@@ -43,7 +48,7 @@ def open_records(layout: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
             )
         columns = ", ".join(ATTRIBUTES)
         landed = f"read_parquet('{_quoted(layout.lake)}/landing/*/*.parquet', union_by_name = true)"
-        told = once = f"select {columns} from {landed}"
+        told = once = f"select {columns}, {CONSENT} as consent_id from {landed}"
         raw = [one.batch_id for one in read_batches(layout) if one.rows_by_kind.get("raw")]
         if raw and layout.warehouse_copy.exists():
             connection.execute(
@@ -51,14 +56,35 @@ def open_records(layout: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
             )
             batches = ", ".join(f"'{one}'" for one in raw)
             source = f"from warehouse.intermediate.int_labels_unioned where batch_id in ({batches})"
-            told += f" union all select {columns} {source}"
+            told += f" union all select {columns}, null {source}"
             once += (
-                f" union all (select distinct on (record_uid) {columns} {source} "
+                f" union all (select distinct on (record_uid) {columns}, null {source} "
                 f"order by record_uid, batch_id)"
             )
         connection.execute(f"create view records as {told}")
         connection.execute(f"create view records_once as {once}")
         yield connection
+
+
+def statements_about(
+    connection: duckdb.DuckDBPyConnection, layout: Layout, kind: str, name: str
+) -> list[dict[str, Any]]:
+    """What landed about a consent, or about all that an annotator said, in the order of arrival."""
+    folder = layout.raw(STATEMENTS)
+    if not any(folder.glob("[!_.]*.parquet")):
+        return []
+    rows = connection.execute(
+        f"""
+        select json_extract_string(record, '$.expires_at'),
+            json_extract_string(record, '$.withdrawn_at'),
+            json_extract(record, '$.uses')::varchar, file, line_no
+        from read_parquet('{_quoted(folder)}/*.parquet')
+        where json_extract_string(record, '$.{kind}_id') = $1 order by batch_id, line_no
+        """,
+        [name],
+    ).fetchall()
+    names = ("expires_at", "withdrawn_at", "uses", "file", "line_no")
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 def quoted(text: str) -> str:

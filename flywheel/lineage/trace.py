@@ -6,7 +6,7 @@
     answer (`g0001/<prompt_key>`, one that was evaluated, or
     the response_id of one that was served)                      back to records, people, money
     record (`record_uid` or the id it was delivered with), annotator, source, licence, guideline,
-    batch                                                        on to datasets and checkpoints
+    batch, consent                                               on to datasets and checkpoints
 
 Backwards a checkpoint answers for its parents too: what the SFT policy learnt is in the policy
 that started from it. Forwards a checkpoint that only descends from one that saw the record is told
@@ -23,7 +23,7 @@ from flywheel.layout import Layout
 from flywheel.lineage.behind import SHOWN, behind_checkpoint, behind_dataset, is_checkpoint
 from flywheel.lineage.checkpoints import Known, ancestry, manifests
 from flywheel.lineage.edges import RECORD_CHECKPOINTS, RECORD_DATASETS, refresh
-from flywheel.lineage.records import ATTRIBUTES, KEY, open_records, quoted
+from flywheel.lineage.records import ATTRIBUTES, KEY, open_records, quoted, statements_about
 from flywheel.lineage.served import find_served
 from flywheel.promotion import title_holder
 
@@ -36,6 +36,7 @@ FIELDS = {  # what records are chosen by, in the order in which a bare name is l
     "licence": "licence",
     "guideline": "guideline_version",
     "batch": "batch_id",
+    "consent": "consent_id",
 }
 BACK = ("generation", "checkpoint", "dataset", "answer", "served")
 
@@ -164,6 +165,8 @@ def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, An
             f"where {among} and times_seen > 0 "
             f"group by 1 order by 1"
         ).fetchall()
+        is_said = kind in ("consent", "annotator")
+        said = statements_about(connection, layout, kind, name) if is_said else []
     saw = {checkpoint for checkpoint, _, _ in seen}
     holder = title_holder(layout)
     heirs = [one for one in known if one not in saw and saw & set(ancestry(known, one))]
@@ -181,6 +184,7 @@ def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, An
             for one, records, times in seen
         ],
         "descendants": heirs,
+        "consent_statements": said,
         "champion_is_touched": bool(holder and holder.content_hash in touched),
     }
 

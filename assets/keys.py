@@ -46,6 +46,7 @@ DBT_DOCS = dg.AssetKey(["marts", "dbt_docs"])  # for people: outside the job `tu
 
 # Outside the job `turn`: nothing of a turn reads it, and many a home has no step to learn from.
 STEP_REWARD_MODEL = dg.AssetKey(["training", "step_reward_model"])
+STEP_REWARD_CARD = dg.AssetKey(["training", "step_reward_card"])
 
 DBT_KEYS = [
     INT_TEXTS,

@@ -86,9 +86,10 @@ def test_a_turn_takes_every_asset_but_the_step_reward_model_and_pages_for_people
         name: set(defs.resolve_job_def(name).asset_layer.executable_asset_keys)
         for name in ("turn", "step_reward")
     }
-    assert selected["step_reward"] == {keys.STEP_REWARD_MODEL}
+    step_reward = {keys.STEP_REWARD_MODEL, keys.STEP_REWARD_CARD}
+    assert selected["step_reward"] == step_reward
     every = defs.resolve_asset_graph().executable_asset_keys
-    assert selected["turn"] == set(every) - {keys.STEP_REWARD_MODEL, keys.DBT_DOCS}
+    assert selected["turn"] == set(every) - step_reward - {keys.DBT_DOCS}
 
 
 def test_schedules_and_sensors_run_with_the_daemon() -> None:

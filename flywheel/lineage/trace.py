@@ -20,7 +20,7 @@ import duckdb
 
 from flywheel.errors import LineageError
 from flywheel.layout import Layout
-from flywheel.lineage.behind import SHOWN, behind_checkpoint, behind_dataset, is_checkpoint
+from flywheel.lineage.behind import SHOWN, Reading, behind_checkpoint, behind_dataset, is_checkpoint
 from flywheel.lineage.checkpoints import Known, ancestry, manifests
 from flywheel.lineage.edges import RECORD_CHECKPOINTS, RECORD_DATASETS, refresh
 from flywheel.lineage.records import ATTRIBUTES, KEY, open_records, quoted, statements_about
@@ -41,14 +41,14 @@ FIELDS = {  # what records are chosen by, in the order in which a bare name is l
 BACK = ("generation", "checkpoint", "dataset", "answer", "served")
 
 
-def trace(layout: Layout, name: str) -> dict[str, Any]:
+def trace(layout: Layout, name: str, reading: Reading | None = None) -> dict[str, Any]:
     """Trace whatever `name` names; see the module for what it may be.
 
     Raises:
         LineageError: Nothing is called that, or several kinds of things are.
     """
     try:
-        return _traced(layout, name)
+        return _traced(layout, name, reading or Reading())
     except duckdb.Error as error:
         raise LineageError(
             f"the lineage cannot be read: {error}; wait for a landing or a build that is under "
@@ -56,18 +56,18 @@ def trace(layout: Layout, name: str) -> dict[str, Any]:
         ) from error
 
 
-def _traced(layout: Layout, name: str) -> dict[str, Any]:
+def _traced(layout: Layout, name: str, reading: Reading) -> dict[str, Any]:
     refresh(layout)
     known: Known = {one: facts for one, _, facts in manifests(layout)}
     kind, _, rest = name.partition(":")
     if kind not in (*BACK, *FIELDS) or not rest:
         kind, rest = _kind_of(layout, known, name), name
     if kind == "answer":
-        return _answer(layout, known, rest)
+        return _answer(layout, known, rest, reading)
     if kind == "served":
-        return _served(layout, known, rest)
+        return _served(layout, known, rest, reading)
     if kind in BACK:
-        return _back(layout, known, kind, rest)
+        return _back(layout, known, kind, rest, reading)
     return _forward(layout, known, kind, rest)
 
 
@@ -101,7 +101,7 @@ def _chosen_by(kind: str) -> str:
     return f"{FIELDS[kind]} = $1" + (" or record_id = $1" if kind == "record" else "")
 
 
-def _answer(layout: Layout, known: Known, name: str) -> dict[str, Any]:
+def _answer(layout: Layout, known: Known, name: str, reading: Reading) -> dict[str, Any]:
     generation, _, key = name.partition("/")
     path = layout.evaluation(generation) / "samples.parquet"
     if not path.exists():
@@ -114,11 +114,11 @@ def _answer(layout: Layout, known: Known, name: str) -> dict[str, Any]:
     if not found:
         raise LineageError(f"{generation} was not asked a prompt with the key {key!r}")
     told = dict(zip(("policy", "prompt", "response", "score"), found, strict=True))
-    back = _back(layout, known, "generation", generation)
+    back = _back(layout, known, "generation", generation, reading)
     return {"kind": "answer", "name": name, **told, "from": back}
 
 
-def _served(layout: Layout, known: Known, name: str) -> dict[str, Any]:
+def _served(layout: Layout, known: Known, name: str, reading: Reading) -> dict[str, Any]:
     """An answer that somebody was given: its checkpoint is known by its content alone."""
     told = find_served(layout, name)
     if not told:
@@ -133,16 +133,15 @@ def _served(layout: Layout, known: Known, name: str) -> dict[str, Any]:
         gone = f"{said} ({content[:12]}) answered, and no checkpoint here has that content now"
         return found | {"checkpoint": f"{gone}: it was replaced or removed"}
     it = said if said in same else same[0]  # of equal ones, the one that was meant
-    back = behind_checkpoint(layout, known, "checkpoint", it)
+    back = behind_checkpoint(layout, known, "checkpoint", it, reading)
     return found | {"checkpoint": it, "from": back}
 
 
-def _back(layout: Layout, known: Known, kind: str, name: str) -> dict[str, Any]:
+def _back(layout: Layout, known: Known, kind: str, name: str, reading: Reading) -> dict[str, Any]:
     if kind == "dataset":
-        return behind_dataset(layout, name)
-    return behind_checkpoint(
-        layout, known, kind, f"policy/{name}" if kind == "generation" else name
-    )
+        return behind_dataset(layout, name, reading)
+    wanted = f"policy/{name}" if kind == "generation" else name
+    return behind_checkpoint(layout, known, kind, wanted, reading)
 
 
 def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, Any]:

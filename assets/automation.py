@@ -14,7 +14,7 @@ import dagster as dg
 
 from assets.champion import CHAMPION
 from assets.documentation import LANDED_LATELY
-from assets.keys import DBT_DOCS, SERVING_STAGE, STEP_REWARD_MODEL
+from assets.keys import DBT_DOCS, SERVING_STAGE, STEP_REWARD_CARD, STEP_REWARD_MODEL
 from assets.partitions import add, generations, name_after, ordered
 from assets.resources import Home
 from assets.storage import end_dead_runs
@@ -59,13 +59,13 @@ document_warehouse = dg.define_asset_job(
 turn = dg.define_asset_job(
     "turn",
     selection=dg.AssetSelection.all()
-    - dg.AssetSelection.assets(STEP_REWARD_MODEL, DBT_DOCS, SERVING_STAGE)
+    - dg.AssetSelection.assets(STEP_REWARD_MODEL, STEP_REWARD_CARD, DBT_DOCS, SERVING_STAGE)
     - FRESHNESS,
     description="One whole turn of the wheel: a new generation from landing to promotion.",
 )
 step_reward = dg.define_asset_job(
     "step_reward",
-    selection=dg.AssetSelection.assets(STEP_REWARD_MODEL),
+    selection=dg.AssetSelection.assets(STEP_REWARD_MODEL, STEP_REWARD_CARD),
     description="A process reward model for a generation that has taken its turn.",
 )
 

@@ -21,6 +21,7 @@ from assets.resources import Home
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import FlywheelError
 from flywheel.evaluate.trials import reliability_of
+from flywheel.rights import Terms
 from flywheel.warehouse import freeze, groups_in_two_splits, newest_batch_number
 
 DATASETS = {
@@ -112,6 +113,7 @@ def _dataset(name: str, mart: dg.AssetKey, row_key: str, description: str) -> dg
             generation=generation,
             trained_through_batch=newest_batch_number(layout.warehouse_copy),
             licences=home.settings("licences").get("permitted", ()),
+            terms=_terms(name, home),
         )
         try:
             manifest.verify(directory)
@@ -141,6 +143,14 @@ def _dataset(name: str, mart: dg.AssetKey, row_key: str, description: str) -> dg
     return snapshot
 
 
+def _terms(name: str, home: Home) -> Terms | None:
+    """What a dataset is for; what is only tested on asks for no more than that."""
+    said = {key: value for key, value in home.settings("licences").items() if key != "permitted"}
+    if "use" not in said:
+        return None
+    return Terms(**(said | {"use": "evaluate"} if name == "evaluation" else said))
+
+
 def _metadata(manifest: DatasetManifest, directory: Path) -> dict[str, Any]:
     some_split = directory / next(iter(manifest.files))  # they all have the same columns
     told = {"reliability": _reliability(directory)} if manifest.name == "trajectory" else {}
@@ -155,6 +165,9 @@ def _metadata(manifest: DatasetManifest, directory: Path) -> dict[str, Any]:
         "cost_usd": manifest.cost_usd,
         "sources": dg.MetadataValue.json(manifest.sources),
         "licences": dg.MetadataValue.json(manifest.licences),
+        "use": manifest.use or "not asked",
+        "rows_refused": manifest.rows_refused,
+        "duties": ", ".join(manifest.duties) or "none",
         "trained_through_batch": manifest.trained_through_batch,
     }
 

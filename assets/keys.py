@@ -51,6 +51,7 @@ PEOPLE_JUDGEMENTS = dg.AssetKey(["evaluation", "people_judgements"])
 
 # Outside the job `turn`: nothing of a turn reads it, and many a home has no step to learn from.
 STEP_REWARD_MODEL = dg.AssetKey(["training", "step_reward_model"])
+STEP_REWARD_CARD = dg.AssetKey(["training", "step_reward_card"])
 
 DBT_KEYS = [
     INT_TEXTS,

@@ -27,8 +27,10 @@ def add_commands(add: Callable[..., argparse.ArgumentParser], home: Callable[[],
     one.add_argument(
         "name",
         help="a generation, checkpoint, dataset, answer (g0001/<prompt_key>), record, annotator, "
-        "source, licence, guideline or batch; 'source:ukp' where the name alone is not enough",
+        "source, licence, guideline, batch, consent, or the response_id of a served answer; "
+        "'source:ukp' where the name alone is not enough",
     )
+    one.add_argument("--html", type=Path, help="write it as a page, too, for who has no terminal")
 
     people = add(
         "ask-people",
@@ -86,9 +88,12 @@ def export(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
 def trace_back(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     """Ask the lineage, from either side."""
     from flywheel import screen
-    from flywheel.lineage import trace
+    from flywheel.lineage import reading_of, trace, write_page
 
-    found = trace(home().layout, arguments.name)
+    where = home()
+    found = trace(where.layout, arguments.name, reading_of(where.settings))
+    if arguments.html:
+        write_page(arguments.html, found)
     if not arguments.json:
         screen.show_trace(found)
     return found

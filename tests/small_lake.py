@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flywheel.lake.schema import DERIVED, QUARANTINE, SCHEMAS
+from flywheel.lake.schema import DERIVED, LINEAGE, QUARANTINE, SCHEMAS
 from flywheel.layout import Layout
 from flywheel.records.message import Conversation, dump, prompt_of, response_of, text_of
 
@@ -88,6 +88,8 @@ def write_lake(
     for name, schema in DERIVED.items():
         if not layout.derived(name).exists():
             _write(schema.empty_table(), layout.derived(name))
+    for name, schema in LINEAGE.items():
+        _write(schema.empty_table(), layout.lineage(name) / "_empty.parquet")
     return layout
 
 

@@ -43,7 +43,8 @@ MAY_IMPORT = {
     "flywheel.dedup": GROUND | {"flywheel.lake", "flywheel.warehouse"},
     "flywheel.labels": GROUND | {"flywheel.records", "flywheel.lake", "flywheel.warehouse"},
     "flywheel.datasets": GROUND | {"flywheel.records"},
-    "flywheel.warehouse": GROUND | {"flywheel.datasets"},
+    "flywheel.rights": GROUND,
+    "flywheel.warehouse": GROUND | {"flywheel.datasets", "flywheel.rights"},
     "flywheel.export": GROUND | {"flywheel.records", "flywheel.datasets"},
     "flywheel.models": GROUND | {"flywheel.records", "flywheel.datasets"},
     "flywheel.rollout": GROUND | {"flywheel.records", "flywheel.datasets", "flywheel.models"},
@@ -65,7 +66,7 @@ MAY_IMPORT = {
     | {"flywheel.promotion", "flywheel.lineage", "flywheel.process"},  # answers, logs, is judged
     "flywheel.lineage": GROUND
     | {"flywheel.lake", "flywheel.ingest", "flywheel.datasets", "flywheel.promotion"}
-    | {"flywheel.models"},  # manifests of checkpoints, no torch
+    | {"flywheel.models", "flywheel.rights"},  # manifests of checkpoints, no torch
     "assets": None,  # the outermost room: it may import all of flywheel
 }
 

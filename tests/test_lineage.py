@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from flywheel.errors import LineageError, ManifestError
 from flywheel.ingest import land
 from flywheel.lake import ensure, read_folder
 from flywheel.layout import Layout
-from flywheel.lineage import refresh, trace, write_card
+from flywheel.lineage import Reading, refresh, trace, write_card, write_page
 from flywheel.models.publish import publish
 from flywheel.promotion import Decision, decide_and_record
 from tests.models_for_tests import freeze
+from tests.small_lake import PROJECT
 
 PEOPLE = ("ada", "bob", "cid")
 
@@ -264,9 +266,10 @@ def test_the_card_says_what_it_rests_on_what_it_cost_and_what_is_not_known(layou
     run = layout.run("policy", "g0001")
     run.mkdir(parents=True)
     (run / "result.json").write_text(json.dumps({"process_seconds": 7200}))
-    text = write_card(layout, "g0001", usd_per_hour=3.0)[0].read_text()
+    reading = Reading(usd_per_hour=3.0)
+    text = write_card(layout, "g0001", reading=reading)[0].read_text()
     assert "It was not evaluated." in text and "| gate | not judged yet |" in text
-    assert "| labels | 12.00 |" in text and "| policy | 6.00 | 2.000 h |" in text
+    assert "| labels | 12.00 |" in text and "| policy/g0001 | 6.00 | 2.000 h |" in text
     assert "| ada | 2 | 4 | 4.0 |" in text and "learning_rate" in text
 
     folder = layout.evaluation("g0001")
@@ -284,3 +287,168 @@ def test_the_card_says_what_it_rests_on_what_it_cost_and_what_is_not_known(layou
     text = write_card(layout, "g0001")[0].read_text()
     assert "| gate | PROMOTE, by gate at" in text and "- preferred over base .9" in text
     assert "| champion | yes |" in text and "no price is set" in text
+
+
+def served(layout: Layout, lines: list[dict[str, Any]], torn: str = "") -> None:
+    layout.served.mkdir(parents=True, exist_ok=True)
+    text = "".join(f"{json.dumps(one)}\n" for one in lines)
+    (layout.served / "2026-11-26-17.jsonl").write_text(text + torn)
+
+
+def test_a_served_answer_leads_by_its_content_to_the_checkpoint_and_all_behind_it(
+    layout: Layout,
+) -> None:
+    content = trace(layout, "g0001")["content_hash"]
+    about = {
+        "at": "2026-11-26T12:00:00.000+00:00",
+        "generation": "g0001",
+        "checkpoint_kind": "policy",
+        "content_hash": content,
+        "stage": "champion",
+    }
+    asked = {"messages": [{"role": "user", "content": "what is 1"}]}
+    first = {"response_id": "resp-1", **about, "request": asked, "response": "it is"}
+    whole = first | {"response": "it is 1"}  # it was cut off, and written again
+    private = {"response_id": "resp-2", **about, "request": None, "response": None}
+    served(layout, [first, whole, private], torn='{"response_id": "resp-3", "at"')
+    found = trace(layout, "resp-1")
+    assert (found["kind"], found["prompt"], found["response"]) == ("served", "what is 1", "it is 1")
+    assert found["checkpoint"] == "policy/g0001" and found["from"]["records"] == 6
+    assert found["lines_torn"] == 0 and found["stage"] == "champion"
+    withheld = trace(layout, "served:resp-2")
+    assert withheld["response"] is None and withheld["from"]["label_cost_usd"] == 12.0
+    with pytest.raises(LineageError, match="no answer 'resp-3' was served here"):
+        trace(layout, "served:resp-3")
+    served(layout, [first], torn='{"response_id": "resp-1", "at"')
+    assert trace(layout, "resp-1")["lines_torn"] == 1
+
+
+def test_a_served_answer_whose_weights_are_gone_says_so(layout: Layout) -> None:
+    about = {"generation": "g0001", "checkpoint_kind": "policy", "content_hash": "e" * 64}
+    served(layout, [{"response_id": "resp-1", "at": "now", "stage": "champion", **about}])
+    found = trace(layout, "resp-1")
+    assert "from" not in found
+    assert found["checkpoint"].startswith("policy/g0001 (eeeeeeeeeeee) answered, and no checkpoint")
+
+
+def test_a_consent_that_was_withdrawn_leads_to_the_checkpoints_that_rest_on_it(
+    layout: Layout,
+) -> None:
+    row = {
+        "kind": "demonstration",
+        "id": "given",
+        "prompt": "who",
+        "response": "me",
+        "metadata": {"consent": {"id": "c-1", "uses": ["train_internal"]}},
+    }
+    (layout.inbox / "desk" / "more.jsonl").write_text(json.dumps(row) + "\n")
+    folder = layout.inbox / "consents"
+    folder.mkdir()
+    said = [
+        {"consent_id": "c-1", "withdrawn_at": "2026-11-25"},
+        {"annotator_id": "ada", "withdrawn_at": "2026-11-26"},
+    ]
+    (folder / "back.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in said))
+    land([layout.inbox], layout, log=lambda line: None)
+    checkpoint(layout, "reward_model", {uids_of(layout)["given"]: 2}, [])
+    found = trace(layout, "c-1")
+    assert (found["kind"], found["records"]) == ("consent", 1)
+    assert [one["checkpoint"] for one in found["checkpoints"]] == ["reward_model/g0001"]
+    (statement,) = found["consent_statements"]
+    assert (statement["withdrawn_at"], statement["line_no"]) == ("2026-11-25", 1)
+    ada = trace(layout, "annotator:ada")
+    assert [one["withdrawn_at"] for one in ada["consent_statements"]] == ["2026-11-26"]
+    assert ada["descendants"] == ["policy/g0001"]
+
+
+def test_a_page_tells_both_directions_and_escapes_what_people_wrote(
+    layout: Layout, tmp_path: Path
+) -> None:
+    row = {"kind": "demonstration", "prompt": "who", "response": "me", "source": "<b>bold</b>"}
+    (layout.inbox / "desk" / "more.jsonl").write_text(json.dumps(row) + "\n")
+    land([layout.inbox], layout, log=lambda line: None)
+    path = tmp_path / "pages" / "back.html"
+    write_page(path, trace(layout, "g0001", Reading(usd_per_hour=2.0)))
+    back = path.read_text()
+    for told in ("policy/g0001", "sft_policy/g0001", "ada", "CC0-1.0", "v1", "12.00 USD", "demo-0"):
+        assert told in back, told
+    assert "desk/demos.jsonl" in back and "Duties: attribution." in back
+    write_page(path, trace(layout, "source:<b>bold</b>"))
+    forward = path.read_text()
+    assert "<b>bold" not in forward and "&lt;b&gt;bold" in forward
+    write_page(path, trace(layout, "annotator:ada"))
+    assert "sft_policy/g0001" in path.read_text() and "demonstration/g0001" in path.read_text()
+    content = trace(layout, "g0001")["content_hash"]
+    about = {"generation": "g0001", "checkpoint_kind": "policy", "content_hash": content}
+    served(layout, [{"response_id": "resp-1", "response": None, **about}])
+    write_page(path, trace(layout, "resp-1"))
+    assert "the user did not agree to that" in path.read_text() and "ada" in path.read_text()
+    with pytest.raises(LineageError, match="cannot write"):
+        write_page(path / "below a file.html", trace(layout, "g0001"))
+
+
+def test_other_checkpoints_have_cards_with_the_metrics_of_their_own_weights(
+    layout: Layout,
+) -> None:
+    about = trace(layout, "sft_policy/g0001")
+    held = {"rows": 4, "base": 2.0, "base_ci": [1.9, 2.1], "sft": 1.5, "sft_ci": [1.4, 1.6]}
+    folder = layout.evaluation("g0001")
+    folder.mkdir(parents=True)
+    result = {"demonstrations": held, "sft_content_hash": about["content_hash"]}
+    (folder / "result.json").write_text(json.dumps(result))
+    path, _ = write_card(layout, "g0001", "sft_policy")
+    text = path.read_text()
+    assert path.name == "sft_policy-g0001.md" and "| sft | 1.500 (1.400 to 1.600) |" in text
+    assert "Duties: attribution." in text and "| labels | 8.00 |" in text
+    checkpoint(layout, "sft_policy", {"x": 1}, [])
+    again = write_card(layout, "g0001", "sft_policy")[0].read_text()
+    assert "It was not evaluated." in again, "the evaluation is of the weights before"
+
+
+def test_both_directions_agree_on_a_thousand_records_with_descent(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    folder = layout.inbox / "desk"
+    folder.mkdir(parents=True)
+    rows = [
+        {"kind": "demonstration", "id": f"d{n}", "prompt": f"what is {n}", "response": f"it is {n}"}
+        for n in range(1000)
+    ]
+    (folder / "demos.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    land([layout.inbox], layout, log=lambda line: None)
+    uids = list(uids_of(layout).values())
+    rng = random.Random(7)
+    made: list[dict[str, Any]] = []
+    for kind in ("base_policy", "sft_policy", "reward_model", "policy", "step_reward_model"):
+        chosen = rng.sample(uids, 400)
+        parents = rng.sample(made, min(len(made), 2))
+        made.append(checkpoint(layout, kind, {uid: rng.randint(0, 3) for uid in chosen}, parents))
+    names = [f"{Path(one['model']).parent.name}/g0001" for one in made]
+    refresh(layout)
+    back = {name: behind_of(layout, name) for name in names}
+    mart = PROJECT / "models" / "marts" / "lineage" / "fct_record_checkpoints.sql"
+    sql = mart.read_text()
+    for name in ("record_checkpoints", "checkpoint_ancestors"):
+        place = f"read_parquet('{layout.lineage(name)}/*.parquet')"
+        sql = sql.replace(f"{{{{ ref('stg_lineage__{name}') }}}}", place)
+    edges = duckdb.sql(f"select distinct record_uid, checkpoint_id from ({sql})").fetchall()
+    assert set(edges) == {(uid, name) for name in names for uid in back[name]}, "in the warehouse"
+    for uid in rng.sample(uids, 40):  # and by the command, 50 ms each
+        found = trace(layout, f"record:{uid}")
+        forward = {one["checkpoint"] for one in found["checkpoints"]} | set(found["descendants"])
+        assert forward == {name for name in names if uid in back[name]}
+    orphans = {uid for seen in back.values() for uid in seen} - set(uids)
+    assert orphans == set()
+
+
+def behind_of(layout: Layout, name: str) -> set[str]:
+    """Records that a checkpoint answers for, by its trace: all were seen, counts agree."""
+    found = trace(layout, f"checkpoint:{name}")
+    assert found["records_no_longer_landed"] == 0
+    paths = [layout.artifacts / "checkpoints" / one / "records.gz" for one in found["ancestry"]]
+    seen: dict[str, int] = {}
+    for path in paths:
+        for line in gzip.decompress(path.read_bytes()).decode().splitlines():
+            uid, _, times = line.partition("\t")
+            seen[uid] = seen.get(uid, 0) + int(times)
+    assert (found["records"], found["times_seen"]) == (len(seen), sum(seen.values()))
+    return {uid for uid, times in seen.items() if times}

@@ -8,7 +8,8 @@
 
 {% set readers = [
     ('ukp_convarg1', 'stg_ukp__comparisons'),
-    ('trajectory_outcomes', 'stg_outcomes__trajectories')
+    ('trajectory_outcomes', 'stg_outcomes__trajectories'),
+    ('consents', 'stg_consents__statements')
 ] %}
 
 with

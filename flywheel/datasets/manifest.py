@@ -29,6 +29,9 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
         sources: Source to rows that rest on it; several behind one row are joined with ", ".
         licences: Licence to rows under it, joined likewise; "unknown" where a source named none.
         trained_through_batch: Number of the newest batch in the tables that it was frozen from.
+        use: What licences and consents of every row allowed on that day; "" where nobody asked.
+        rows_refused: Rows left out because theirs did not.
+        duties: What they ask for in return.
     """
 
     name: str
@@ -43,6 +46,9 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
     sources: dict[str, int]
     licences: dict[str, int]
     trained_through_batch: int
+    use: str = ""
+    rows_refused: int = 0
+    duties: list[str] = []
 
     @property
     def rows(self) -> int:

@@ -147,12 +147,35 @@ DERIVED: dict[str, pa.Schema] = {
     "personal_data": pa.schema(_texts("text_key", "role", "personal_data")),
 }
 
-# Edges of the lineage: rebuilt from manifests and frozen files at any time.
+# The lineage: rebuilt from manifests and frozen files at any time.
 LINEAGE: dict[str, pa.Schema] = {
-    "checkpoint_records": pa.schema(
-        [*_texts("record_uid", "checkpoint_id"), *_columns(pa.int32(), "times_seen")]
+    "record_checkpoints": pa.schema(
+        [
+            *_columns(pa.uint64(), "record_key"),  # 64 bits of the uid's MD5: many are sought by it
+            *_texts("record_uid", "checkpoint_id"),
+            *_columns(pa.int32(), "times_seen"),
+        ]
     ),
-    "dataset_records": pa.schema(_texts("record_uid", "dataset_id", "split")),
+    "record_datasets": pa.schema(
+        [*_columns(pa.uint64(), "record_key"), *_texts("record_uid", "dataset_id", "split")]
+    ),
+    "checkpoints": pa.schema(
+        [
+            *_texts("checkpoint_id", "kind", "name", "content_hash"),
+            *_columns(pa.int64(), "record_count", "times_seen"),
+        ]
+    ),
+    "checkpoint_ancestors": pa.schema(
+        [*_texts("checkpoint_id", "ancestor_id"), *_columns(pa.int32(), "distance")]
+    ),
+    "checkpoint_datasets": pa.schema(_texts("checkpoint_id", "dataset", "content_hash")),
+    "datasets": pa.schema(
+        [
+            *_texts("dataset_id", "name", "generation", "content_hash"),
+            *_columns(pa.int64(), "row_count", "record_count", "annotator_count"),
+            *_columns(pa.float64(), "cost_usd"),
+        ]
+    ),
 }
 
 # A table in no known format: the row as it was delivered, as JSON text. One schema for every

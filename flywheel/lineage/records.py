@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from flywheel.ingest import read_batches
 from flywheel.layout import Layout
-from flywheel.lineage.edges import CHECKPOINT_RECORDS, DATASET_RECORDS
+from flywheel.lineage.edges import RECORD_CHECKPOINTS, RECORD_DATASETS
 
 ATTRIBUTES = (
     "record_uid",
@@ -24,35 +25,71 @@ ATTRIBUTES = (
     "file",
     "line_no",
 )
+CONSENT = """case when contains(metadata, '"consent"') then coalesce(
+    json_extract_string(metadata, '$.consent.id'), json_extract_string(metadata, '$.consent')
+) end"""
+STATEMENTS = "consents"  # raw source: what people agreed to and took back, see flywheel/rights
+KEY = "md5_number_lower(record_uid)"  # of a record, as edges have it
 
 
 @contextmanager
 def open_records(layout: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with views of the edges and of every landed record.
+    """A connection with views of the edges, of every landed record (`records`), and of every
+    record once (`records_once`).
 
-    Records of raw sources get their ids where staging gives them a meaning, in the warehouse.
+    Records of raw sources get their ids where staging gives them a meaning, in the warehouse. They
+    keep their ids when they are delivered again; no other record has the id of another.
     """
     with duckdb.connect() as connection:
-        for name in (CHECKPOINT_RECORDS, DATASET_RECORDS):
+        for name in (RECORD_CHECKPOINTS, RECORD_DATASETS):
             connection.execute(
                 f"create view {name} as select * from "
                 f"read_parquet('{_quoted(layout.lineage(name))}/*.parquet')"
             )
         columns = ", ".join(ATTRIBUTES)
         landed = f"read_parquet('{_quoted(layout.lake)}/landing/*/*.parquet', union_by_name = true)"
-        told = f"select {columns} from {landed}"
+        told = once = f"select {columns}, {CONSENT} as consent_id from {landed}"
         raw = [one.batch_id for one in read_batches(layout) if one.rows_by_kind.get("raw")]
         if raw and layout.warehouse_copy.exists():
             connection.execute(
                 f"attach '{_quoted(layout.warehouse_copy)}' as warehouse (read_only)"
             )
             batches = ", ".join(f"'{one}'" for one in raw)
-            told += (
-                f" union all select {columns} from warehouse.intermediate.int_labels_unioned "
-                f"where batch_id in ({batches})"
+            source = f"from warehouse.intermediate.int_labels_unioned where batch_id in ({batches})"
+            told += f" union all select {columns}, null {source}"
+            once += (
+                f" union all (select distinct on (record_uid) {columns}, null {source} "
+                f"order by record_uid, batch_id)"
             )
         connection.execute(f"create view records as {told}")
+        connection.execute(f"create view records_once as {once}")
         yield connection
+
+
+def statements_about(
+    connection: duckdb.DuckDBPyConnection, layout: Layout, kind: str, name: str
+) -> list[dict[str, Any]]:
+    """What landed about a consent, or about all that an annotator said, in the order of arrival."""
+    folder = layout.raw(STATEMENTS)
+    if not any(folder.glob("[!_.]*.parquet")):
+        return []
+    rows = connection.execute(
+        f"""
+        select json_extract_string(record, '$.expires_at'),
+            json_extract_string(record, '$.withdrawn_at'),
+            json_extract(record, '$.uses')::varchar, file, line_no
+        from read_parquet('{_quoted(folder)}/*.parquet')
+        where json_extract_string(record, '$.{kind}_id') = $1 order by batch_id, line_no
+        """,
+        [name],
+    ).fetchall()
+    names = ("expires_at", "withdrawn_at", "uses", "file", "line_no")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def quoted(text: str) -> str:
+    """A text as SQL has it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _quoted(path: Path) -> str:

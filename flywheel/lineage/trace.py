@@ -3,9 +3,10 @@
 `trace` takes a name of any of these, as it is or with what it is in front (`source:ukp`):
 
     generation, checkpoint (`policy/g0001` or the first letters of its content hash), dataset,
-    answer (`g0001/<prompt_key>`, one that was evaluated)        back to records, people, money
+    answer (`g0001/<prompt_key>`, one that was evaluated, or
+    the response_id of one that was served)                      back to records, people, money
     record (`record_uid` or the id it was delivered with), annotator, source, licence, guideline,
-    batch                                                        on to datasets and checkpoints
+    batch, consent                                               on to datasets and checkpoints
 
 Backwards a checkpoint answers for its parents too: what the SFT policy learnt is in the policy
 that started from it. Forwards a checkpoint that only descends from one that saw the record is told
@@ -13,24 +14,20 @@ apart from one that saw it itself.
 """
 
 import re
-from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from flywheel.errors import LineageError
 from flywheel.layout import Layout
-from flywheel.lineage.edges import (
-    CHECKPOINT_RECORDS,
-    DATASET_RECORDS,
-    id_of,
-    manifests,
-    refresh,
-)
-from flywheel.lineage.records import ATTRIBUTES, open_records
-from flywheel.promotion import history, title_holder
+from flywheel.lineage.behind import SHOWN, Reading, behind_checkpoint, behind_dataset, is_checkpoint
+from flywheel.lineage.checkpoints import Known, ancestry, manifests
+from flywheel.lineage.edges import RECORD_CHECKPOINTS, RECORD_DATASETS, refresh
+from flywheel.lineage.records import ATTRIBUTES, KEY, open_records, quoted, statements_about
+from flywheel.lineage.served import find_served
+from flywheel.promotion import title_holder
 
-SHOWN = 20  # annotators, examples, ...: a trace is read by people
+FEW = 3  # records, of which each reads a row group of every checkpoint
 GENERATION = re.compile(r"g\d{4,}")
 FIELDS = {  # what records are chosen by, in the order in which a bare name is looked up
     "record": "record_uid",
@@ -39,19 +36,19 @@ FIELDS = {  # what records are chosen by, in the order in which a bare name is l
     "licence": "licence",
     "guideline": "guideline_version",
     "batch": "batch_id",
+    "consent": "consent_id",
 }
-BACK = ("generation", "checkpoint", "dataset", "answer")
-Known = dict[str, dict[str, Any]]  # published checkpoints: id to manifest
+BACK = ("generation", "checkpoint", "dataset", "answer", "served")
 
 
-def trace(layout: Layout, name: str) -> dict[str, Any]:
+def trace(layout: Layout, name: str, reading: Reading | None = None) -> dict[str, Any]:
     """Trace whatever `name` names; see the module for what it may be.
 
     Raises:
         LineageError: Nothing is called that, or several kinds of things are.
     """
     try:
-        return _traced(layout, name)
+        return _traced(layout, name, reading or Reading())
     except duckdb.Error as error:
         raise LineageError(
             f"the lineage cannot be read: {error}; wait for a landing or a build that is under "
@@ -59,42 +56,19 @@ def trace(layout: Layout, name: str) -> dict[str, Any]:
         ) from error
 
 
-def _traced(layout: Layout, name: str) -> dict[str, Any]:
+def _traced(layout: Layout, name: str, reading: Reading) -> dict[str, Any]:
     refresh(layout)
     known: Known = {one: facts for one, _, facts in manifests(layout)}
     kind, _, rest = name.partition(":")
     if kind not in (*BACK, *FIELDS) or not rest:
         kind, rest = _kind_of(layout, known, name), name
     if kind == "answer":
-        return _answer(layout, known, rest)
+        return _answer(layout, known, rest, reading)
+    if kind == "served":
+        return _served(layout, known, rest, reading)
     if kind in BACK:
-        return _back(layout, known, kind, rest)
+        return _back(layout, known, kind, rest, reading)
     return _forward(layout, known, kind, rest)
-
-
-def ancestry(known: Known, checkpoint_id: str) -> list[str]:
-    """A checkpoint and those that it started from or was taught by, nearest first.
-
-    A parent is known by its content: one whose folder was trained over since is named by hash.
-    """
-    by_content = {facts["content_hash"]: name for name, facts in known.items()}
-    found: list[str] = []
-    waiting = [checkpoint_id]
-    while waiting:
-        name = waiting.pop(0)
-        if name in found:
-            continue
-        found.append(name)
-        for parent in known.get(name, {}).get("parents", ()):
-            content = parent.get("content_hash")
-            said = id_of(Path(parent["model"]))  # of equal ones, the one that was meant
-            is_there = content and known.get(said, {}).get("content_hash") == content
-            waiting.append(said if is_there else by_content.get(content) or _unknown(parent))
-    return found
-
-
-def _unknown(parent: dict[str, Any]) -> str:
-    return f"{Path(parent['model']).name} ({str(parent.get('content_hash', 'hub'))[:12]})"
 
 
 def _kind_of(layout: Layout, known: Known, name: str) -> str:
@@ -102,10 +76,12 @@ def _kind_of(layout: Layout, known: Known, name: str) -> str:
     if GENERATION.fullmatch(start):
         return "answer" if rest else "generation"
     found = []
-    if any(_is_checkpoint(name, one, facts) for one, facts in known.items()):
+    if any(is_checkpoint(name, one, facts) for one, facts in known.items()):
         found.append("checkpoint")
     if (layout.artifacts / "datasets" / name / "manifest.json").exists():
         found.append("dataset")
+    if find_served(layout, name):
+        found.append("served")
     with open_records(layout) as connection:
         for kind in FIELDS:
             query = f"select 1 from records where {_chosen_by(kind)} limit 1"
@@ -125,11 +101,7 @@ def _chosen_by(kind: str) -> str:
     return f"{FIELDS[kind]} = $1" + (" or record_id = $1" if kind == "record" else "")
 
 
-def _is_checkpoint(name: str, checkpoint_id: str, facts: dict[str, Any]) -> bool:
-    return name == checkpoint_id or (len(name) >= 8 and facts["content_hash"].startswith(name))
-
-
-def _answer(layout: Layout, known: Known, name: str) -> dict[str, Any]:
+def _answer(layout: Layout, known: Known, name: str, reading: Reading) -> dict[str, Any]:
     generation, _, key = name.partition("/")
     path = layout.evaluation(generation) / "samples.parquet"
     if not path.exists():
@@ -142,84 +114,34 @@ def _answer(layout: Layout, known: Known, name: str) -> dict[str, Any]:
     if not found:
         raise LineageError(f"{generation} was not asked a prompt with the key {key!r}")
     told = dict(zip(("policy", "prompt", "response", "score"), found, strict=True))
-    back = _back(layout, known, "generation", generation)
+    back = _back(layout, known, "generation", generation, reading)
     return {"kind": "answer", "name": name, **told, "from": back}
 
 
-def _back(layout: Layout, known: Known, kind: str, name: str) -> dict[str, Any]:
-    """What lies behind a checkpoint or a dataset."""
+def _served(layout: Layout, known: Known, name: str, reading: Reading) -> dict[str, Any]:
+    """An answer that somebody was given: its checkpoint is known by its content alone."""
+    told = find_served(layout, name)
+    if not told:
+        raise LineageError(
+            f"no answer {name!r} was served here, as far as the files of {layout.served} say"
+        )
+    content = str(told["content_hash"] or "")
+    same = [one for one, facts in known.items() if facts["content_hash"] == content]
+    said = f"{told['checkpoint_kind']}/{told['generation']}"
+    found = {"kind": "served", "name": name, **told}
+    if not same:
+        gone = f"{said} ({content[:12]}) answered, and no checkpoint here has that content now"
+        return found | {"checkpoint": f"{gone}: it was replaced or removed"}
+    it = said if said in same else same[0]  # of equal ones, the one that was meant
+    back = behind_checkpoint(layout, known, "checkpoint", it, reading)
+    return found | {"checkpoint": it, "from": back}
+
+
+def _back(layout: Layout, known: Known, kind: str, name: str, reading: Reading) -> dict[str, Any]:
     if kind == "dataset":
-        edges, column, ids = DATASET_RECORDS, "dataset_id", [name]
-        facts: dict[str, Any] = {}
-        if not (layout.artifacts / "datasets" / name / "manifest.json").exists():
-            raise LineageError(f"no dataset {name!r} was frozen; e.g. preference/g0001")
-    else:
-        wanted = f"policy/{name}" if kind == "generation" else name
-        match = [one for one in known.items() if _is_checkpoint(wanted, *one)]
-        if not match:
-            raise LineageError(f"no checkpoint is called {wanted!r}; e.g. policy/g0001")
-        if len(match) > 1:
-            raise LineageError(
-                f"{wanted!r} begins the content hash of {', '.join(one for one, _ in match)}; "
-                f"say which"
-            )
-        name, facts = match[0]
-        edges, column, ids = CHECKPOINT_RECORDS, "checkpoint_id", ancestry(known, name)
-    holder = title_holder(layout)
-    with open_records(layout) as connection:
-        connection.execute(
-            f"""
-            create temp table behind as
-            select record_uid, {"sum(times_seen)" if edges == CHECKPOINT_RECORDS else "1"} as times
-            from {edges} where {column} in (select unnest($1::varchar[])) group by record_uid
-            """,
-            [ids],
-        )
-        connection.execute(
-            # a record of a raw source keeps its uid when it is delivered again
-            "create temp table told as select distinct on (behind.record_uid) behind.times, "
-            "records.* from behind left join records on behind.record_uid = records.record_uid "
-            "order by behind.record_uid, batch_id"
-        )
-        count, times, unknown, cost = connection.execute(
-            "select count(*), coalesce(sum(times), 0), count(*) filter (record_uid is null), "
-            "round(coalesce(sum(cost_usd), 0), 2) from told"
-        ).fetchone() or (0, 0, 0, 0.0)
-        parts = {
-            f"by_{part}": _parts(connection, column)
-            for part, column in FIELDS.items()
-            if part not in ("record", "batch")
-        }
-    return {
-        "kind": kind,
-        "name": name,
-        "content_hash": facts.get("content_hash"),
-        "is_champion": bool(holder and facts.get("content_hash") == holder.content_hash),
-        "ancestry": ids,
-        "datasets": facts.get("datasets", {}),
-        "records": count,
-        "times_seen": int(times),
-        "records_no_longer_landed": unknown,
-        "label_cost_usd": cost,
-        **parts,
-        "decisions": [
-            {"number": one.number, "at": one.at, "action": one.action, "by": one.by}
-            for one in history(layout)
-            if one.content_hash == facts.get("content_hash")
-        ],
-    }
-
-
-def _parts(connection: duckdb.DuckDBPyConnection, column: str) -> list[dict[str, Any]]:
-    rows = connection.execute(
-        f"""
-        select coalesce({column}, 'unknown'), count(*), sum(times),
-            round(coalesce(sum(cost_usd), 0), 2)
-        from told where record_uid is not null group by 1 order by 2 desc, 1 limit {SHOWN}
-        """
-    ).fetchall()
-    names = ("name", "records", "times_seen", "cost_usd")
-    return [dict(zip(names, (n, c, int(t), usd), strict=True)) for n, c, t, usd in rows]
+        return behind_dataset(layout, name, reading)
+    wanted = f"policy/{name}" if kind == "generation" else name
+    return behind_checkpoint(layout, known, kind, wanted, reading)
 
 
 def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, Any]:
@@ -230,17 +152,20 @@ def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, An
         count = (connection.execute("select count(*) from chosen").fetchone() or (0,))[0]
         if not count:
             raise LineageError(f"no landed record has {kind} {name!r}")
+        among = _among(connection)
         columns = ", ".join(ATTRIBUTES)
         examples = connection.execute(f"select {columns} from chosen limit {SHOWN}").fetchall()
         datasets = connection.execute(
-            f"select dataset_id, split, count(*) from {DATASET_RECORDS} "
-            f"where record_uid in (select record_uid from chosen) group by all order by all"
+            f"select dataset_id, split, count(*) from {RECORD_DATASETS} "
+            f"where {among} group by all order by all"
         ).fetchall()
         seen = connection.execute(
-            f"select checkpoint_id, count(*), sum(times_seen) from {CHECKPOINT_RECORDS} "
-            f"where record_uid in (select record_uid from chosen) and times_seen > 0 "
+            f"select checkpoint_id, count(*), sum(times_seen) from {RECORD_CHECKPOINTS} "
+            f"where {among} and times_seen > 0 "
             f"group by 1 order by 1"
         ).fetchall()
+        is_said = kind in ("consent", "annotator")
+        said = statements_about(connection, layout, kind, name) if is_said else []
     saw = {checkpoint for checkpoint, _, _ in seen}
     holder = title_holder(layout)
     heirs = [one for one in known if one not in saw and saw & set(ancestry(known, one))]
@@ -258,5 +183,14 @@ def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, An
             for one, records, times in seen
         ],
         "descendants": heirs,
+        "consent_statements": said,
         "champion_is_touched": bool(holder and holder.content_hash in touched),
     }
+
+
+def _among(connection: duckdb.DuckDBPyConnection) -> str:
+    """Edges of the chosen records: of a few by their uid, which is where edges are sorted by."""
+    found = connection.execute(f"select distinct record_uid from chosen limit {FEW + 1}").fetchall()
+    if len(found) > FEW:
+        return f"record_key in (select {KEY} from chosen)"
+    return f"record_uid in ({', '.join(quoted(uid) for (uid,) in found)})"

@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 
 from flywheel.datasets.manifest import DatasetManifest, file_hash
 from flywheel.errors import ManifestError, WarehouseError
+from flywheel.rights import Terms
 from flywheel.warehouse.read import open_copy, require
+from flywheel.warehouse.terms import RESTS_ON, Weighed, weigh
 
 SPLITS = ("train", "validation", "test")
 NAMED_ROWS = 5  # of those that are refused
@@ -37,6 +39,7 @@ def freeze(
     trained_through_batch: int,
     allow_empty: bool = True,
     licences: Collection[str] = (),
+    terms: Terms | None = None,
 ) -> DatasetManifest:
     """Write the rows of `table` to `directory`, ordered by `key`, one file per split.
 
@@ -51,6 +54,8 @@ def freeze(
         allow_empty: Whether a dataset without rows is one.
         licences: Those that permit what the dataset is for; none given: all do. "unknown" stands
             for a row without one.
+        terms: What the dataset is for, and what becomes of rows whose licences or consents do not
+            allow it; none given: all do.
 
     Raises:
         WarehouseError: The table is missing, empty against `allow_empty`, has a null or repeated
@@ -58,7 +63,8 @@ def freeze(
             not permit it; or the dataset cannot be written, and nothing is left of it.
         ManifestError: The directory holds a dataset with other rows, or a damaged one.
     """
-    rows, content_hash = _rows(database, table, key)
+    weighed = _weigh(database, table, key, terms) if terms else None
+    rows, content_hash = _rows(database, table, key, weighed.refused if weighed else ())
     if not rows.num_rows and not allow_empty:
         raise WarehouseError(
             f"{table} in {database} is empty, so there is nothing to freeze as {name} "
@@ -83,9 +89,28 @@ def freeze(
             sources=_counted(rows, "source"),
             licences=_counted(rows, "licence"),
             trained_through_batch=trained_through_batch,
+            use=terms.use if terms else "",
+            rows_refused=len(weighed.refused) if weighed else 0,
+            duties=sorted(weighed.rights.duties) if weighed else [],
         )
         manifest.save(draft)
     return manifest
+
+
+def _weigh(database: Path, table: str, key: str, terms: Terms) -> Weighed:
+    """What may be used of a mart; an error where rows may not, unless they are to be left out."""
+    with open_copy(database) as connection:
+        for name in (table, *RESTS_ON):
+            require(connection, name, database)
+        weighed = weigh(connection, table, key, terms)
+    if weighed.refused and terms.refused == "fail":
+        raise WarehouseError(
+            f"{len(weighed.refused)} rows of {table} may not be used to {terms.use}, which "
+            f"[licences] use asks for: {'; '.join(weighed.told)}. Leave their source out in dbt, "
+            f'set [licences] refused = "exclude" to go on without them, or say under [licences] '
+            f"own what a licence allows"
+        )
+    return weighed
 
 
 def _check_licences(rows: pa.Table, key: str, table: str, permitted: set[str]) -> None:
@@ -123,8 +148,8 @@ def groups_in_two_splits(directory: Path) -> list[str]:
     return sorted(group for group, splits in seen.items() if splits > 1)
 
 
-def _rows(database: Path, table: str, key: str) -> tuple[pa.Table, str]:
-    """Rows in the order of their key, and a hash that depends on nothing but them."""
+def _rows(database: Path, table: str, key: str, without: Collection[str]) -> tuple[pa.Table, str]:
+    """Rows in the order of their key but those refused, and a hash of nothing but them."""
     with open_copy(database) as connection:
         if key not in require(connection, table, database):
             raise WarehouseError(f"{table} in {database} has no column {key} to order its rows by")
@@ -140,9 +165,11 @@ def _rows(database: Path, table: str, key: str) -> tuple[pa.Table, str]:
         )
     schema = f"{[(field.name, str(field.type)) for field in rows.schema]}"
     digest = hashlib.sha256(schema.encode())
-    for row_hash, _ in hashes:
-        digest.update(row_hash.encode())
-    return rows, digest.hexdigest()
+    kept = [str(value) not in without for value in keys]
+    for (row_hash, _), is_kept in zip(hashes, kept, strict=True):
+        if is_kept:
+            digest.update(row_hash.encode())
+    return rows if all(kept) else rows.filter(pa.array(kept)), digest.hexdigest()
 
 
 @contextmanager

@@ -13,10 +13,10 @@ import pyarrow as pa
 from flywheel.evaluate.length import SCALE, controlled
 from flywheel.evaluate.sequential import bounds, log_evidence
 from flywheel.evaluate.stats import outcomes, rate
-from flywheel.lake import LINEAGE, SCHEMAS, ensure, write_table
+from flywheel.lake import SCHEMAS, ensure, write_table
 from flywheel.layout import Layout
 from flywheel.lineage import trace
-from flywheel.lineage.edges import ROW_GROUP
+from flywheel.lineage.edges import place_of, write_checkpoint_edges
 from tests.benchmarks.canaries import canaries
 from tests.benchmarks.measurement import Measurement
 
@@ -172,10 +172,8 @@ def _many_edges(layout: Layout, name: str, uids: np.ndarray) -> None:
     folder.mkdir(parents=True)
     content = hashlib.sha256(name.encode()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps({"content_hash": content}))
-    path = layout.lineage("checkpoint_records") / f"policy.{name}.{content[:16]}.parquet"
-    columns = [np.sort(uids), [f"policy/{name}"] * len(uids), np.ones(len(uids), np.int32)]
-    table = pa.table(columns, schema=LINEAGE["checkpoint_records"])
-    write_table(table, path, row_group=ROW_GROUP)
+    path = place_of(layout, f"policy/{name}", content)
+    write_checkpoint_edges(path, f"policy/{name}", [(uid, 1) for uid in uids.tolist()])
 
 
 def statistics() -> list[Measurement]:

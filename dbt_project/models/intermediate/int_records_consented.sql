@@ -1,0 +1,15 @@
+-- Records that name the consent they were given under. Their terms are read where a dataset is frozen
+-- (flywheel/rights), because what is allowed depends on the day.
+{% set kinds = [
+    'demonstrations', 'comparisons', 'rankings', 'ratings', 'critiques', 'rubric_scores',
+    'trajectories', 'step_ratings', 'interactions', 'evaluation_prompts'
+] %}
+
+{% for kind in kinds %}
+select
+    record_uid,
+    json_extract(metadata, '$.consent') as consent
+from {{ ref('stg_landing__' ~ kind) }}
+where contains(metadata, '"consent"') and json_extract(metadata, '$.consent') is not null
+{{ 'union all' if not loop.last }}
+{% endfor %}

@@ -1,0 +1,181 @@
+"""Back from a checkpoint, a dataset or an answer: records, people, terms and money behind it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+
+from flywheel.errors import LineageError
+from flywheel.layout import Layout
+from flywheel.lineage.checkpoints import Known, ancestry
+from flywheel.lineage.descent import descent
+from flywheel.lineage.edges import RECORD_CHECKPOINTS, RECORD_DATASETS
+from flywheel.lineage.records import open_records, quoted
+from flywheel.promotion import history, title_holder
+from flywheel.rights import ALL, USES, rights_of_licence, together
+
+SHOWN = 20  # annotators, sources, ...: a trace is read by people
+EXAMPLES = (
+    "record_id",
+    "kind",
+    "source",
+    "annotator_id",
+    "guideline_version",
+    "licence",
+    "cost_usd",
+    "file",
+    "line_no",
+)
+PARTS = {
+    "annotator": "annotator_id",
+    "source": "source",
+    "licence": "licence",
+    "guideline": "guideline_version",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a home's settings say that a trace tells by: the price of an hour of the machine (0
+    where it is not known), and licences of its own."""
+
+    usd_per_hour: float = 0.0
+    licences: Mapping[str, Any] = field(default_factory=dict)
+
+
+def reading_of(settings: Callable[[str], dict[str, Any]]) -> Reading:
+    """What `[cost]` and `[licences]` of a home say."""
+    return Reading(**settings("cost"), licences=settings("licences").get("own", {}))
+
+
+def behind_checkpoint(
+    layout: Layout, known: Known, kind: str, wanted: str, reading: Reading
+) -> dict[str, Any]:
+    """What lies behind a checkpoint, named by its id or the first letters of its content hash.
+
+    Raises:
+        LineageError: No checkpoint is called that, or several are.
+    """
+    match = [one for one in known.items() if is_checkpoint(wanted, *one)]
+    if not match:
+        raise LineageError(f"no checkpoint is called {wanted!r}; e.g. policy/g0001")
+    if len(match) > 1:
+        raise LineageError(
+            f"{wanted!r} begins the content hash of {', '.join(one for one, _ in match)}; say which"
+        )
+    name, facts = match[0]
+    ids = ancestry(known, name)
+    trained = descent(layout, known, ids, reading.usd_per_hour)
+    priced = [one["usd"] for one in trained if one["usd"] is not None]
+    return _told(layout, kind, name, facts, ids, reading) | {
+        "ancestry": ids,
+        "datasets": facts.get("datasets", {}),
+        "usd_per_hour": reading.usd_per_hour,
+        "compute_hours": round(sum(one["hours"] or 0 for one in trained), 4),
+        "compute_cost_usd": round(sum(priced), 2) if priced else None,
+        "descent": trained,
+    }
+
+
+def behind_dataset(layout: Layout, name: str, reading: Reading) -> dict[str, Any]:
+    """What lies behind a frozen dataset.
+
+    Raises:
+        LineageError: There is none.
+    """
+    if not (layout.artifacts / "datasets" / name / "manifest.json").exists():
+        raise LineageError(f"no dataset {name!r} was frozen; e.g. preference/g0001")
+    return _told(layout, "dataset", name, {}, [name], reading) | {
+        "ancestry": [name],
+        "datasets": {},
+    }
+
+
+def is_checkpoint(name: str, checkpoint_id: str, facts: dict[str, Any]) -> bool:
+    """Whether `name` means this checkpoint."""
+    return name == checkpoint_id or (len(name) >= 8 and facts["content_hash"].startswith(name))
+
+
+def _told(
+    layout: Layout, kind: str, name: str, facts: dict[str, Any], ids: list[str], reading: Reading
+) -> dict[str, Any]:
+    is_dataset = kind == "dataset"
+    edges, column = (
+        (RECORD_DATASETS, "dataset_id") if is_dataset else (RECORD_CHECKPOINTS, "checkpoint_id")
+    )
+    holder = title_holder(layout)
+    with open_records(layout) as connection:
+        connection.execute(
+            f"""
+            create temp table behind as
+            select record_uid, {"1" if is_dataset else "sum(times_seen)"} as times
+            from {edges} where {column} in (select unnest($1::varchar[])) group by record_uid
+            """,
+            [ids],
+        )
+        connection.execute(
+            f"create temp table told as select times, records_once.record_uid, cost_usd, "
+            f"{', '.join(PARTS.values())} "
+            f"from behind left join records_once on behind.record_uid = records_once.record_uid"
+        )
+        count, times, unknown, cost = connection.execute(
+            "select count(*), coalesce(sum(times), 0), count(*) filter (record_uid is null), "
+            "round(coalesce(sum(cost_usd), 0), 2) from told"
+        ).fetchone() or (0, 0, 0, 0.0)
+        parts = {f"by_{part}": _parts(connection, column) for part, column in PARTS.items()}
+        licences = {
+            name or "unknown": rights_of_licence(name, reading.licences)
+            for (name,) in connection.sql(
+                "select distinct licence from told where record_uid is not null order by licence"
+            ).fetchall()
+        }
+        rights = together(*licences.values())
+        examples = _examples(connection)
+    content = facts.get("content_hash")
+    return {
+        "kind": kind,
+        "name": name,
+        "content_hash": content,
+        "is_champion": bool(holder and content == holder.content_hash),
+        "records": count,
+        "times_seen": int(times),
+        "records_no_longer_landed": unknown,
+        "label_cost_usd": cost,
+        "allowed_uses": [one for one in USES if one in rights.uses],
+        "duties": sorted(rights.duties),
+        "limited_by": [name for name, one in licences.items() if one.uses < ALL.uses],
+        **parts,
+        "examples": examples,
+        "decisions": [
+            {"number": one.number, "at": one.at, "action": one.action, "by": one.by}
+            for one in history(layout)
+            if one.content_hash == content
+        ],
+    }
+
+
+def _parts(connection: duckdb.DuckDBPyConnection, column: str) -> list[dict[str, Any]]:
+    rows = connection.execute(
+        f"""
+        select coalesce({column}, 'unknown'), count(*), sum(times),
+            round(coalesce(sum(cost_usd), 0), 2)
+        from told where record_uid is not null group by 1 order by 2 desc, 1 limit {SHOWN}
+        """
+    ).fetchall()
+    names = ("name", "records", "times_seen", "cost_usd")
+    return [dict(zip(names, (n, c, int(t), usd), strict=True)) for n, c, t, usd in rows]
+
+
+def _examples(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
+    """The records that were seen most often, and where they lie."""
+    most = connection.sql(
+        f"select record_uid, times from told where record_uid is not null "
+        f"order by times desc, record_uid limit {SHOWN}"
+    ).fetchall()
+    uids = ", ".join(quoted(uid) for uid, _ in most) or "null"
+    rows = connection.sql(
+        f"select record_uid, {', '.join(EXAMPLES)} from records_once where record_uid in ({uids})"
+    ).fetchall()
+    told = {uid: dict(zip(EXAMPLES, row, strict=True)) for uid, *row in rows}
+    return [{"times_seen": int(times), **told[uid]} for uid, times in most]

@@ -1,0 +1,242 @@
+"""Licences and consents: the algebra, and datasets that are refused because of them."""
+
+import json
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flywheel.errors import SettingsError, WarehouseError
+from flywheel.layout import Layout
+from flywheel.rights import (
+    ALL,
+    DUTIES,
+    NONE,
+    UNKNOWN,
+    USES,
+    Rights,
+    Statement,
+    Terms,
+    rights_of_consent,
+    rights_of_licence,
+    together,
+)
+from flywheel.rights.licences import KNOWN
+from flywheel.warehouse import freeze, publish_read_copy, read_table
+from tests.small_lake import dbt, row, write_lake
+
+TODAY = date(2026, 11, 26)
+RIGHTS = st.builds(
+    Rights, st.frozensets(st.sampled_from(USES)), st.frozensets(st.sampled_from(DUTIES))
+)
+
+
+@given(RIGHTS, RIGHTS, RIGHTS)
+def test_rights_combine_in_any_order_and_grouping(a: Rights, b: Rights, c: Rights) -> None:
+    assert (a & b) & c == a & (b & c)
+    assert a & b == b & a and a & a == a and a & ALL == a
+    assert together(a, b, c) == together(c, a, b) and together() == ALL
+
+
+@given(RIGHTS, RIGHTS)
+def test_another_parent_never_allows_more_nor_asks_less(a: Rights, b: Rights) -> None:
+    both = a & b
+    assert both.uses <= a.uses and both.uses <= b.uses
+    assert both.duties >= a.duties and both.duties >= b.duties
+
+
+@given(RIGHTS)
+def test_what_is_unknown_never_widens(one: Rights) -> None:
+    assert (one & UNKNOWN).uses <= {"evaluate"} and (one & UNKNOWN).uses <= one.uses
+    assert not (one & NONE).uses
+
+
+@given(st.text(max_size=30))
+def test_a_licence_in_no_table_may_be_evaluated_on_and_nothing_else(name: str) -> None:
+    found = rights_of_licence(name)
+    assert found == UNKNOWN or any(one in "-".join(name.upper().split()) for one in KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("name", "use", "allowed"),
+    [
+        ("CC BY 4.0", "serve_commercial", True),
+        ("CC-BY-NC-4.0", "serve_commercial", False),
+        ("cc-by-nc-4.0", "train_internal", True),
+        ("CC-BY-ND-4.0", "publish_data", False),
+        ("MIT AND CC-BY-NC-4.0", "train_release", False),
+        ("MIT OR CC-BY-NC-4.0", "train_release", True),
+        ("CC0-1.0, CC-BY-NC-4.0", "serve_commercial", False),
+        ("MIT AND never heard of", "train_internal", False),
+        ("own", "publish_data", True),
+        ("proprietary", "publish_data", False),
+        (None, "evaluate", True),
+        (None, "train_internal", False),
+        ("", "train_internal", False),
+    ],
+)
+def test_what_known_licences_allow(name: str | None, use: str, allowed: bool) -> None:
+    assert (use in rights_of_licence(name).uses) is allowed
+
+
+def test_duties_come_along() -> None:
+    both = rights_of_licence("CC-BY-SA-4.0") & rights_of_licence("MIT")
+    assert both.duties == {"attribution", "share_alike"}
+    own = {"Vendor terms": {"uses": ["train_internal"], "duties": ["no_competing_model"]}}
+    assert rights_of_licence("vendor terms", own).duties == {"no_competing_model"}
+    assert rights_of_licence("MIT", {"MIT": {"uses": ["evaluate"]}}).uses == {"evaluate"}
+
+
+@pytest.mark.parametrize(
+    ("said", "match"),
+    [
+        ({"use": "train"}, "use must be of evaluate"),
+        ({"use": "evaluate", "refused": "warn"}, "refused must be of fail"),
+        ({"use": "evaluate", "own": {"x": {"uses": ["all"]}}}, "uses of x must be of"),
+        ({"use": "evaluate", "own": {"x": ["evaluate"]}}, "must be {uses ="),
+    ],
+)
+def test_terms_that_cannot_be_are_refused(said: dict[str, Any], match: str) -> None:
+    with pytest.raises(SettingsError, match=match):
+        Terms(**said)
+
+
+def test_a_consent_allows_what_it_lists_until_it_ends_or_is_taken_back() -> None:
+    listed = Statement(uses=["train_internal", "paint it"], expires_at="2027-01-01")
+    assert rights_of_consent("c", [listed], TODAY).uses == {"train_internal"}
+    assert rights_of_consent("c", [listed], date(2027, 1, 1)) == NONE
+    later = Statement(withdrawn_at="2026-11-26T08:00:00Z")
+    assert rights_of_consent("c", [listed, later, listed], TODAY) == NONE
+    assert rights_of_consent("c", [listed, later], date(2026, 11, 25)).uses == {"train_internal"}
+    assert rights_of_consent("c", [Statement(uses=list(USES), expires_at="soon")], TODAY) == NONE
+    assert rights_of_consent("c", [], TODAY) == UNKNOWN
+    assert rights_of_consent(True, [], TODAY) == ALL and rights_of_consent(False, [], TODAY) == NONE
+    beside = {"id": "c", "uses": ["evaluate"], "expires_at": "2026-01-01"}
+    assert rights_of_consent(beside, [], TODAY) == NONE
+    renewed = Statement(expires_at="2027-01-01")
+    assert rights_of_consent(beside, [renewed], TODAY).uses == {"evaluate"}
+    assert rights_of_consent(None, [Statement()], TODAY, is_named=False) == ALL
+
+
+def demonstration(uid: str, licence: str | None, consent: Any = None, who: str = "ann") -> dict:
+    said = {} if consent is None else {"metadata": json.dumps({"consent": consent})}
+    return row(
+        "demonstration",
+        uid,
+        prompt=f"why is {uid} so ?",
+        response=f"because {uid} was made {uid * 5}",
+        licence=licence,
+        annotator_id=who,
+        file="inbox/desk/some.jsonl",
+        **said,
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    """Demonstrations under several terms, one with a consent that was withdrawn later."""
+    rows = [
+        demonstration("r-free", "CC0-1.0"),
+        demonstration("r-named", "CC BY 4.0"),
+        demonstration("r-planted", "CC-BY-NC-4.0"),
+        demonstration("r-silent", None),
+        demonstration("r-agreed", "own", {"id": "c-1", "uses": list(USES)}),
+        demonstration("r-ended", "own", {"id": "c-2", "uses": list(USES), "expires_at": "2020"}),
+        demonstration("r-unheard", "own", "c-9"),
+        demonstration("r-back", "own", "c-3"),
+        demonstration("r-gone", "own", who="dee"),
+        row("evaluation_prompt", "e1", prompt="is it ?", evaluation_set="desk-v1", grader="g"),
+    ]
+    said = [
+        {"consent_id": "c-3", "uses": list(USES)},
+        {"consent_id": "c-3", "withdrawn_at": "2026-01-02"},
+        {"annotator_id": "dee", "withdrawn_at": "2026-01-02"},
+    ]
+    layout = write_lake(tmp_path_factory.mktemp("home"), rows, raw=said, raw_source="consents")
+    dbt(
+        layout,
+        "build",
+        "--select",
+        "+fct_demonstrations",
+        "+dim_records",
+        "+int_records_consented",
+        "+stg_consents__statements",
+        "+fct_evaluation_prompts",
+        "--exclude",
+        "test_type:data",
+    )
+    publish_read_copy(layout.warehouse, layout.warehouse_copy)
+    return layout
+
+
+@pytest.fixture
+def frozen(built: Layout, tmp_path: Path) -> Callable[..., Any]:
+    def freeze_for(use: str, name: str = "demonstration", **more: Any) -> Any:
+        return freeze(
+            built.warehouse_copy,
+            table=f"marts.fct_{name}s",
+            key=f"{name}_id",
+            directory=tmp_path / "dataset",
+            name=name,
+            generation="g0001",
+            trained_through_batch=2,
+            terms=Terms(use=use, **more),
+        )
+
+    return freeze_for
+
+
+def test_a_planted_non_commercial_row_blocks_serving_to_customers_and_is_named(
+    built: Layout, frozen: Callable[..., Any]
+) -> None:
+    with pytest.raises(WarehouseError, match="may not be used to serve_commercial") as error:
+        frozen("serve_commercial")
+    told = str(error.value)
+    assert told.startswith("6 rows of marts.fct_demonstrations")
+    assert (
+        "licence CC-BY-NC-4.0 allows evaluate, train_internal: 1 rows, e.g. r-planted "
+        "(inbox/desk/some.jsonl, line 3)" in told
+    )
+    assert "licence unknown allows evaluate: 1 rows, e.g. r-silent" in told
+    assert "consent c-2 allows nothing: 1 rows, e.g. r-ended" in told
+    assert "consent c-9 allows evaluate: 1 rows, e.g. r-unheard" in told
+    assert "consent c-3 allows nothing: 1 rows, e.g. r-back" in told, "withdrawn later"
+    assert "consent of annotator dee allows nothing: 1 rows, e.g. r-gone" in told
+    assert "r-free" not in told and "r-named" not in told and "r-agreed" not in told
+
+
+def test_rows_that_may_not_be_used_are_left_out_where_that_is_asked_for(
+    built: Layout, frozen: Callable[..., Any], tmp_path: Path
+) -> None:
+    manifest = frozen("serve_commercial", refused="exclude")
+    assert (manifest.rows, manifest.rows_refused, manifest.use) == (3, 6, "serve_commercial")
+    assert manifest.duties == ["attribution"], "of CC BY 4.0"
+    assert set(manifest.licences) == {"CC0-1.0", "CC BY 4.0", "own"}
+    again = frozen("serve_commercial", refused="exclude")
+    assert again == manifest, "freezing the same rows again is nothing"
+
+
+def test_what_is_only_tested_on_asks_for_no_more(frozen: Callable[..., Any]) -> None:
+    assert frozen("evaluate", name="evaluation_prompt").rows == 1
+    with pytest.raises(WarehouseError, match=r"unknown allows evaluate: 1 rows, e\.g\. e1"):
+        frozen("train_internal", name="evaluation_prompt")
+
+
+def test_a_licence_of_ones_own_permits_what_the_table_does_not(
+    frozen: Callable[..., Any],
+) -> None:
+    own = {"CC-BY-NC-4.0": {"uses": list(USES), "duties": ["no_competing_model"]}}
+    manifest = frozen("train_release", refused="exclude", own=own)
+    assert (manifest.rows, manifest.duties) == (4, ["attribution", "no_competing_model"])
+
+
+def test_records_are_told_once_with_their_terms(built: Layout) -> None:
+    found = {
+        one["record_uid"]: one
+        for one in read_table(built.warehouse_copy, "marts.dim_records").to_pylist()
+    }
+    assert len(found) == 9 and found["r-named"]["licence"] == "CC BY 4.0"

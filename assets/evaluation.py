@@ -8,10 +8,12 @@ import dagster as dg
 from pydantic import Field
 
 from assets.datasets import dataset_key
+from assets.labels import picture
 from assets.partitions import generations
 from assets.resources import Devices, Home
 from assets.retry import tried_twice
 from assets.training import BASE_POLICY, POLICY, REWARD_MODEL, SFT_POLICY
+from flywheel.evaluate.ratings import rate_checkpoints, rating_plot
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
@@ -21,6 +23,9 @@ from flywheel.train.base import base_of
 from flywheel.turn import without_outcomes
 
 HELD_OUT = dg.AssetKey(["evaluation", "held_out_evaluation"])
+RATINGS = dg.AssetKey(["evaluation", "checkpoint_ratings"])
+
+RATED = ("name", "models", "rating", "low", "high", "comparison_count", "opponent_count")
 
 BEATS_LENGTH = dg.AssetCheckSpec(
     "reward_model_beats_length",
@@ -92,6 +97,30 @@ def held_out_evaluation(
     start = partial(launch, "flywheel.evaluate.run", settings, directory, log=context.log.info)
     result = tried_twice(start, context.log.warning)
     return _described(result, directory)
+
+
+@dg.asset(
+    key=RATINGS,
+    deps=[HELD_OUT],
+    group_name="evaluation",
+    kinds={"numpy"},
+    description="How strong every checkpoint of every generation is beside all others, on one "
+    "scale with intervals: Bradley-Terry on the prompts that they share. One row per checkpoint.",
+)
+def checkpoint_ratings(home: Home) -> dg.MaterializeResult:
+    """Rate all of them anew from all evaluations."""
+    rows = rate_checkpoints(home.layout)
+    rated = [row for row in rows if row["is_connected"]]
+    table = [dg.TableRecord({name: row[name] for name in RATED}) for row in rows]
+    return dg.MaterializeResult(
+        metadata={
+            "checkpoints": len(rows),
+            "without_a_rating": len(rows) - len(rated),
+            "ratings": dg.MetadataValue.table(table) if table else None,
+            "plot_ratings": picture(rating_plot(rated)) if rated else None,
+            "dagster/uri": str(home.layout.derived("checkpoint_ratings")),
+        }
+    )
 
 
 def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:

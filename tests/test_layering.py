@@ -49,7 +49,8 @@ MAY_IMPORT = {
     | {"flywheel.rollout"},  # reinforcement learns from what the policy samples
     "flywheel.evaluate": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process"}
-    | {"flywheel.rollout", "flywheel.sample", "flywheel.models", "flywheel.dedup"},
+    | {"flywheel.rollout", "flywheel.sample", "flywheel.models", "flywheel.dedup"}
+    | {"flywheel.lake", "flywheel.labels"},  # the warehouse reads it; one Bradley-Terry for all
     "flywheel.collect": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process", "flywheel.rollout"},
     "flywheel.promotion": GROUND | {"flywheel.lake", "flywheel.evaluate"},  # evidence, no models

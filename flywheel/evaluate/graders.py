@@ -29,6 +29,7 @@ class Asked:
         source: Where it was landed from; another slice.
         record_uids: Landed records behind it, which nothing may have been trained on.
         stands_in: It is a held-out demonstration's, because no evaluation prompt has landed.
+        evaluation_set: Name and version of the set it belongs to; empty where it stands in.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Asked:
     source: str = ""
     record_uids: tuple[str, ...] = ()
     stands_in: bool = False
+    evaluation_set: str = ""
 
 
 def refund_desk(asked: Asked, response: Response) -> float:

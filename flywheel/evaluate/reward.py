@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.settings import PAIRS_FRAC, EvaluateSettings
-from flywheel.evaluate.stats import agreement, outcomes, rate
+from flywheel.evaluate.stats import agreement, outcomes, rate, told
 from flywheel.process.clock import pieces
 from flywheel.records.message import load, text_of
 from flywheel.rollout import RewardModel
@@ -72,6 +72,7 @@ def measure_reward(
     return {
         "accuracy": model.value,
         "ci": model.ci,
+        "se": model.standard_error,
         "pairs": len(decided),
         "groups": model.clusters,
         "undecided": len(judged) - len(decided),
@@ -111,9 +112,13 @@ def _length_rules(
     ahead = [hit - other for hit, other in zip(hits, rules[better], strict=True)]
     lead = rate(ahead, groups, scale=(-1, 1), **options)
     return {
-        **{name: one.value for name, one in found.items()},
-        **{f"{name}_ci": one.ci for name, one in found.items()},
-        "over_length": {"baseline": better, "difference": lead.value, "ci": lead.ci},
+        **told(found),
+        "over_length": {
+            "baseline": better,
+            "difference": lead.value,
+            "ci": lead.ci,
+            "se": lead.standard_error,
+        },
     }
 
 
@@ -138,8 +143,7 @@ def _others(judged: list[Judged], options: dict[str, Any]) -> dict[str, Any]:
     found["accuracy_in_their_place"] = rate(model, groups, **options)
     found["over_annotators"] = rate(ahead, groups, scale=(-1, 1), **options)
     return {
-        **{name: one.value for name, one in found.items()},
-        **{f"{name}_ci": one.ci for name, one in found.items()},
+        **told(found),
         "annotator_accuracy_pairs": len(tested),
         "annotator_accuracy_votes": sum(count for _, count in tested),
     }
@@ -159,11 +163,8 @@ def _ceiling(judged: list[Judged], options: dict[str, Any]) -> dict[str, Any]:
         **options,
     )
     return {
-        "annotator_ceiling": people.value,
-        "annotator_ceiling_ci": people.ci,
+        **told({"annotator_ceiling": people, "agreement_with_one_annotator": model}),
         "annotator_ceiling_pairs": len(twice),
-        "agreement_with_one_annotator": model.value,
-        "agreement_with_one_annotator_ci": model.ci,
     }
 
 
@@ -184,6 +185,7 @@ def _plurality(judged: list[Judged], options: dict[str, Any]) -> dict[str, Any]:
     return {
         "plurality_agreement": found.value if found else None,
         "plurality_agreement_ci": found.ci if found else None,
+        "plurality_agreement_se": found.standard_error if found else None,
         "plurality_pairs": len(voted),
         "plurality_undecided": undecided,
     }
@@ -203,6 +205,7 @@ def _by_domain(decided: list[Judged], options: dict[str, Any]) -> dict[str, Any]
             found[name] = {
                 "accuracy": model.value,
                 "ci": model.ci,
+                "se": model.standard_error,
                 "longest_wins": sum(longer) / len(longer),
                 "pairs": len(inside),
             }

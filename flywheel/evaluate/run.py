@@ -21,12 +21,13 @@ from flywheel.evaluate.invariants import (
     unknown_ancestors,
     verify_weights,
 )
+from flywheel.evaluate.measurements import write_measurements
 from flywheel.evaluate.overoptimisation import turn_of
 from flywheel.evaluate.policies import answer_all
 from flywheel.evaluate.report import write_report
 from flywheel.evaluate.reward import measure_reward
 from flywheel.evaluate.settings import DEMONSTRATIONS_FRAC, EvaluateSettings
-from flywheel.evaluate.stats import outcomes, ratio
+from flywheel.evaluate.stats import outcomes, ratio, told
 from flywheel.evaluate.versus import Answers, compare, plainly
 from flywheel.models.publish import manifest_of
 from flywheel.process.clock import pieces
@@ -88,7 +89,9 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     samples, report = run_dir / "samples.parquet", run_dir / "report.html"
     _write_samples(samples, used, answers, greedy)
     write_report(report, result, used, answers)
-    return result | {"files": [str(samples), str(report)]}
+    by_temperature = {0.0: greedy} | {settings.temperature: answers}
+    tables = write_measurements(run_dir, result, settings, used, by_temperature)
+    return result | {"files": [str(path) for path in (samples, report, *tables)]}
 
 
 def model_hashes(settings: EvaluateSettings) -> dict[str, str]:
@@ -130,6 +133,7 @@ def prompts_of(settings: EvaluateSettings) -> tuple[list[Asked], set[str]]:
             source=row.get("source") or "",
             record_uids=tuple(row.get("record_uids") or ()),
             stands_in=grader is not None,
+            evaluation_set=row.get("evaluation_set") or "",
         )
         for row in sorted(rows, key=lambda row: row["prompt_key"])
     ]
@@ -170,17 +174,17 @@ def demonstration_loss(settings: EvaluateSettings) -> dict[str, Any] | None:
         return None
     prompts, responses = ([load(row[name]) for row in rows] for name in ("prompt", "response"))
     seconds = settings.seconds_of(DEMONSTRATIONS_FRAC) / 3
-    told: dict[str, dict[int, tuple[float, int] | None]] = {}
+    losses: dict[str, dict[int, tuple[float, int] | None]] = {}
     reached = list(range(len(rows)))
     for name in ("base", "sft", "policy"):
-        told[name] = _losses(
+        losses[name] = _losses(
             getattr(settings, name), prompts, responses, reached, seconds, settings
         )
-        reached, seconds = sorted(told[name]), math.inf  # the others are asked the same
-    kept = [place for place in reached if all(found[place] for found in told.values())]
+        reached, seconds = sorted(losses[name]), math.inf  # the others are asked the same
+    kept = [place for place in reached if all(found[place] for found in losses.values())]
     if not kept:
         return None
-    fit = {name: [one for place in kept if (one := found[place])] for name, found in told.items()}
+    fit = {name: [one for place in kept if (one := found[place])] for name, found in losses.items()}
     nats = {name: [total for total, _ in found] for name, found in fit.items()}
     tokens = [count for _, count in fit["base"]]  # the others were trained with its tokenizer
     groups = [rows[place]["group_id"] for place in kept]
@@ -191,8 +195,7 @@ def demonstration_loss(settings: EvaluateSettings) -> dict[str, Any] | None:
     options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
     measured = {name: ratio(one, tokens, groups, **options) for name, one in sums.items()}
     return {
-        **{name: one.value for name, one in measured.items()},
-        **{f"{name}_ci": one.ci for name, one in measured.items()},
+        **told(measured),
         "rows": len(kept),
         "tokens": sum(tokens),
         "groups": measured["base"].clusters,

@@ -6,8 +6,9 @@ the prompts along several axes; each is told with its outcomes too, so that who 
 can take into account that there are many.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from flywheel.evaluate.graders import PROGRAMS, Asked
 from flywheel.evaluate.length import SCALE, controlled
 from flywheel.evaluate.settings import EvaluateSettings
-from flywheel.evaluate.stats import by_cluster, outcomes, rate
+from flywheel.evaluate.stats import by_cluster, outcomes, rate, ratio
 from flywheel.records.message import text_of
 from flywheel.rollout import Response
 
@@ -79,7 +80,7 @@ def compare(
         "ended_frac": mine.ended_frac,
         "distinct_frac": {name: one.distinct_frac for name, one in answers.items()},
         "versus": versus,
-        "mean_score": {name: one.mean_score for name, one in answers.items()},
+        **mean_scores(answers, asked, settings),
         "mean_tokens": {name: one.mean_tokens for name, one in answers.items()},
         "slices": slices(answers, asked, settings),
     }
@@ -91,9 +92,9 @@ def against(
     """How often one is preferred over another.
 
     Returns:
-        win_rate and ci; outcomes, one a cluster; length_controlled, win_rate and ci at equal
-        length, whose coefficients are fitted to these very outcomes: an estimate, and no evidence
-        at a level.
+        win_rate with its ci and its standard error se; outcomes, one a cluster; length_controlled,
+        the same at equal length, whose coefficients are fitted to these very outcomes: an
+        estimate, and no evidence at a level.
     """
     groups = [one.group for one in asked]
     won = outcomes(mine.scores, other.scores)
@@ -101,30 +102,64 @@ def against(
     options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
     fair = rate(even, groups, scale=SCALE, **options)
     return plainly(won, groups, settings) | {
-        "length_controlled": {"win_rate": fair.value, "ci": fair.ci}
+        "length_controlled": {"win_rate": fair.value, "ci": fair.ci, "se": fair.standard_error}
     }
 
 
 def plainly(
     won: Sequence[float], groups: Sequence[str], settings: EvaluateSettings
 ) -> dict[str, Any]:
-    """win_rate, ci and outcomes, whatever the lengths."""
+    """win_rate, ci, se and outcomes, whatever the lengths."""
     found = rate(won, groups, resamples=settings.resamples, seed=settings.seed)
-    return {"win_rate": found.value, "ci": found.ci, "outcomes": _means(won, groups)}
+    rates = {"win_rate": found.value, "ci": found.ci, "se": found.standard_error}
+    return rates | {"outcomes": _means(won, groups)}
+
+
+def mean_scores(
+    answers: dict[str, Answers], asked: Sequence[Asked], settings: EvaluateSettings
+) -> dict[str, Any]:
+    """mean_score of each, with `_ci` and `_se`; a score may have no ends, so that neither has."""
+    options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
+    groups = [one.group for one in asked]
+    found = {
+        name: ratio(one.scores, [1.0] * len(groups), groups, **options)
+        for name, one in answers.items()
+        if not any(map(math.isnan, one.scores))
+    }
+    return {
+        "mean_score": {name: one.value for name, one in found.items()},
+        "mean_score_ci": {name: one.ci for name, one in found.items()},
+        "mean_score_se": {name: one.standard_error for name, one in found.items()},
+    }
 
 
 def slices(
     answers: dict[str, Answers], asked: Sequence[Asked], settings: EvaluateSettings
 ) -> list[dict[str, Any]]:
-    """The challenger against its opponent, on parts of the prompts.
+    """The challenger against its opponent, on parts of the prompts."""
+    opponent = "champion" if "champion" in answers else "base"
+    found = []
+    for axis, name, places in cut(answers, asked):
+        part = [asked[place] for place in places]
+        mine, other = (taken(answers[who], places) for who in ("policy", opponent))
+        told = against(mine, other, part, settings)
+        counts = {"prompts": len(part), "groups": len(told["outcomes"])}
+        found.append({"axis": axis, "name": name, **counts, **told})
+    return found
+
+
+def cut(
+    answers: dict[str, Answers], asked: Sequence[Asked]
+) -> Iterator[tuple[str, str, list[int]]]:
+    """Axis, name and places of every part of the prompts.
 
     Difficulty is what the base's own score on a prompt says: the base takes no part in a contest
     with a champion, and a prompt is not hard because the challenger fails on it.
     """
-    opponent = "champion" if "champion" in answers else "base"
     axes: dict[str, Callable[[int], str]] = {
         "domain": lambda place: asked[place].domain or "no domain",
         "source": lambda place: asked[place].source or "no source",
+        "set": lambda place: asked[place].evaluation_set or "no set",
         "prompt length": _parts(
             [len(text_of(one.prompt).split()) for one in asked], ("short", "middling", "long")
         ),
@@ -132,9 +167,8 @@ def slices(
             [-one for one in answers["base"].scores], ("easy", "middling", "hard")
         ),
     }
-    if opponent == "base":
+    if "champion" not in answers:
         del axes["difficulty"]  # who is easy to beat where it is weak says nothing of the other
-    found = []
     for axis, name_of in axes.items():
         parts: dict[str, list[int]] = defaultdict(list)
         for place in range(len(asked)):
@@ -142,12 +176,7 @@ def slices(
         if len(parts) < 2:
             continue  # all prompts: no slice
         for name, places in sorted(_pooled(parts, asked).items()):
-            part = [asked[place] for place in places]
-            mine, other = (_taken(answers[who], places) for who in ("policy", opponent))
-            told = against(mine, other, part, settings)
-            counts = {"prompts": len(part), "groups": len(told["outcomes"])}
-            found.append({"axis": axis, "name": name, **counts, **told})
-    return found
+            yield axis, name, places
 
 
 def _pooled(parts: dict[str, list[int]], asked: Sequence[Asked]) -> dict[str, list[int]]:
@@ -165,7 +194,8 @@ def _parts(values: Sequence[float], names: Sequence[str]) -> Callable[[int], str
     return lambda place: names[int(np.searchsorted(ends, values[place], side="left"))]
 
 
-def _taken(answers: Answers, places: Sequence[int]) -> Answers:
+def taken(answers: Answers, places: Sequence[int]) -> Answers:
+    """The answers at some places."""
     return Answers(
         [answers.responses[place] for place in places], [answers.scores[place] for place in places]
     )

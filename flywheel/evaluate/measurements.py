@@ -116,6 +116,7 @@ def measured(
         counts = {"observation_count": policy["prompts"], "cluster_count": policy["groups"]}
         yield common | won | counts
     yield from _of_reward(result["reward_model"])
+    yield from _of_following(policy, _common(asked) | {"temperature": settings.temperature})
     yield from _of_demonstrations(result["demonstrations"])
 
 
@@ -197,6 +198,30 @@ def _of_reward(reward: dict[str, Any]) -> Iterator[Row]:
     for domain, one in reward["by_domain"].items():
         count = {"observation_count": one["pairs"], "axis": "domain", "slice": domain}
         yield whole | _named("reward_model", "accuracy", one, "accuracy", "") | count
+
+    calibration = reward["calibration"]
+    counts = {"observation_count": calibration["pairs"], "cluster_count": calibration["groups"]}
+    for name in ("ece", "temperature"):
+        yield whole | _named("reward_model", name, calibration, name, f"{name}_") | counts
+    for name, one in reward["traps"].items():
+        if "preferred" in one:
+            count = {"observation_count": one["responses"], "axis": "trap", "slice": name}
+            yield (
+                whole
+                | _named("reward_model", "prefers_trap", one, "preferred", "preferred_")
+                | count
+            )
+
+
+def _of_following(policy: dict[str, Any], common: Row) -> Iterator[Row]:
+    """The best of n, and how far the challenger strayed."""
+    pool, way = policy["best_of_n"], policy["strayed"]
+    for one in pool["points"] if pool else ():
+        at = {"axis": "best of n", "slice": str(one["n"])}
+        counts = {"observation_count": pool["prompts"], "cluster_count": pool["groups"]}
+        yield common | _named("sft", "best_of_n_score", one, "gold", "") | counts | at
+    if way:
+        yield common | _named("policy", "root_nats", way | {"se": None}, "root_nats", "")
 
 
 def _of_demonstrations(found: dict[str, Any] | None) -> Iterator[Row]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError
+from flywheel.evaluate.following import followed
 from flywheel.evaluate.graders import BY_REWARD, Asked, score_all
 from flywheel.evaluate.invariants import (
     broken_invariants,
@@ -22,14 +23,12 @@ from flywheel.evaluate.invariants import (
     verify_weights,
 )
 from flywheel.evaluate.measurements import write_measurements
-from flywheel.evaluate.overoptimisation import turn_of
 from flywheel.evaluate.policies import answer_all
 from flywheel.evaluate.report import write_report
 from flywheel.evaluate.reward import measure_reward
 from flywheel.evaluate.settings import DEMONSTRATIONS_FRAC, EvaluateSettings
 from flywheel.evaluate.stats import outcomes, ratio, told
 from flywheel.evaluate.versus import Answers, compare, plainly
-from flywheel.models.publish import manifest_of
 from flywheel.process.clock import pieces
 from flywheel.process.content import model_hash
 from flywheel.process.worker import start, use_threads
@@ -70,7 +69,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     policy["grader"] = asked[0].grader if len({one.grader for one in asked}) == 1 else "several"
     policy["greedy"] = compare(greedy, greedy_used, settings)
     policy["proxy"] = proxy_of(answers, used, reward, settings)
-    policy["turn"] = turn_of(manifest_of(Path(settings.policy)))
+    policy |= followed(used, answers["policy"], reward, settings)
     result |= {
         "policy": policy,
         "broken_invariants": broken_invariants(settings, asked, answers["policy"]),

@@ -54,8 +54,8 @@ def reliability(
         most: Largest k; the fewest attempts at any task where none is given.
 
     Returns:
-        One row a k: k, tasks, pass_at and pass_all, each with `_ci` and `_se`. Tasks with fewer than k
-        attempts say nothing of k, and are left out there.
+        One row a k: k, tasks, pass_at and pass_all, each with `_ci` and `_se`. Tasks with fewer
+        than k attempts say nothing of k, and are left out there.
 
     Raises:
         EvaluationError: There is no attempt, or the two do not line up.

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from flywheel.datasets.render import Rendered, render_prompt
 from flywheel.evaluate.best_of_n import best_of_n, turn_of_best
 from flywheel.evaluate.graders import Asked
@@ -20,13 +18,10 @@ from flywheel.evaluate.overoptimisation import fitted, turn_of
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.stats import ratio
 from flywheel.evaluate.versus import Answers
-from flywheel.models.logps import ResponseLogps, pad, row_sums
 from flywheel.models.publish import manifest_of
-from flywheel.rollout import Policy, RewardModel
-from flywheel.rollout.policy import by_length
+from flywheel.rollout import Policy, RewardModel, rendered_logprobs
 
 SHOWN = 3  # spreads of a measurement that a fall of gold must exceed, as in the gate
-MICRO_TOKENS = 16384
 
 
 def followed(
@@ -84,22 +79,10 @@ def strayed(
         rows.append(Rendered([*ids, *answers.responses[place].token_ids], len(ids)))
     nats = [
         answers.responses[place].logprob - there
-        for place, there in zip(known, _logprobs(start, rows), strict=True)
+        for place, there in zip(known, rendered_logprobs(start, rows), strict=True)
     ]
     groups = [asked[place].group for place in known]
     options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
     found = ratio(nats, [1.0] * len(nats), groups, **options)
     low, value, high = (max(one, 0.0) ** 0.5 for one in (found.low, found.value, found.high))
     return {"root_nats": value, "ci": [low, high], "nats": found.value, "se": found.standard_error}
-
-
-@torch.no_grad()
-def _logprobs(policy: Policy, rows: Sequence[Rendered]) -> list[float]:
-    found = [0.0] * len(rows)
-    module = ResponseLogps(policy.model)
-    for places in by_length(rows, MICRO_TOKENS):
-        batch = [rows[place] for place in places]
-        sums = row_sums(module(*pad(batch, policy.device)), batch)
-        for place, total in zip(places, sums.tolist(), strict=True):
-            found[place] = total
-    return found

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from flywheel.evaluate.stats import SAME
 from flywheel.labels.bradley_terry import from_counts
@@ -51,6 +52,12 @@ def rate_checkpoints(layout: Layout) -> list[Row]:
     found = rated(rows)
     write_table(pa.Table.from_pylist(found, DERIVED[NAME]), layout.derived(NAME))
     return found
+
+
+def read_ratings(layout: Layout) -> list[Row]:
+    """The ratings as they were written last; none where they never were."""
+    path = layout.derived(NAME)
+    return [dict(one) for one in pq.read_table(path).to_pylist()] if path.exists() else []
 
 
 def rating_plot(rows: list[Row]) -> str:

@@ -85,9 +85,9 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
         raise EvaluationError(
             "a model was replaced while it was evaluated; materialize held_out_evaluation again"
         )
-    samples, report = run_dir / "samples.parquet", run_dir / "report.html"
+    samples = run_dir / "samples.parquet"
     _write_samples(samples, used, answers, greedy)
-    write_report(report, result, used, answers)
+    report = write_report(run_dir, result)
     by_temperature = {0.0: greedy} | {settings.temperature: answers}
     tables = write_measurements(run_dir, result, settings, used, by_temperature)
     return result | {"files": [str(path) for path in (samples, report, *tables)]}

@@ -10,26 +10,41 @@ from pydantic import Field
 from assets.datasets import dataset_key
 from assets.evaluation_sets import EVALUATION_SETS
 from assets.keys import PEOPLE_JUDGEMENTS
+from assets.labels import picture
 from assets.partitions import generations
 from assets.resources import Devices, Home
 from assets.retry import tried_twice
 from assets.training import BASE_POLICY, POLICY, REWARD_MODEL, SFT_POLICY
+from flywheel.evaluate.ratings import rate_checkpoints, rating_plot, read_ratings
+from flywheel.evaluate.report import write_report
 from flywheel.evaluate.rules import write_rules
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
-from flywheel.promotion import champion, title_holder
+from flywheel.promotion import champion, latest_decision, title_holder
 from flywheel.train import config as recipes
 from flywheel.train.base import base_of
-from flywheel.turn import without_outcomes
+from flywheel.turn import evaluation_of, without_outcomes
 
 HELD_OUT = dg.AssetKey(["evaluation", "held_out_evaluation"])
+RATINGS = dg.AssetKey(["evaluation", "checkpoint_ratings"])
+
+REPORT = dg.AssetKey(["promotion", "evaluation_report"])
+RATED = ("name", "models", "rating", "low", "high", "comparison_count", "opponent_count")
 
 BEATS_LENGTH = dg.AssetCheckSpec(
     "reward_model_beats_length",
     asset=HELD_OUT,
     description="On held-out pairs the reward model is ahead of the better of 'the longer wins' "
     "and 'the shorter wins': the interval of its lead lies above 0.",
+)
+
+
+NOT_PAST_THE_TURN = dg.AssetCheckSpec(
+    "not_past_the_turn",
+    asset=HELD_OUT,
+    description="The challenger does not lie past the point from which gold falls as its reward "
+    "model is followed on: its own run's curve says so, or the best of n where it imitates that.",
 )
 
 
@@ -58,7 +73,7 @@ class EvaluationKnobs(dg.Config):
         dataset_key("demonstration"),
         dataset_key("rating"),
     ],
-    check_specs=[BEATS_LENGTH],
+    check_specs=[BEATS_LENGTH, NOT_PAST_THE_TURN],
     partitions_def=generations,
     group_name="evaluation",
     kinds={"pytorch"},
@@ -104,6 +119,48 @@ def held_out_evaluation(
     return _described(result, directory)
 
 
+@dg.asset(
+    key=RATINGS,
+    deps=[HELD_OUT],
+    group_name="evaluation",
+    kinds={"numpy"},
+    description="How strong every checkpoint of every generation is beside all others, on one "
+    "scale with intervals: Bradley-Terry on the prompts that they share. One row per checkpoint.",
+)
+def checkpoint_ratings(home: Home) -> dg.MaterializeResult:
+    """Rate all of them anew from all evaluations."""
+    rows = rate_checkpoints(home.layout)
+    rated = [row for row in rows if row["is_connected"]]
+    table = [dg.TableRecord({name: row[name] for name in RATED}) for row in rows]
+    return dg.MaterializeResult(
+        metadata={
+            "checkpoints": len(rows),
+            "without_a_rating": len(rows) - len(rated),
+            "ratings": dg.MetadataValue.table(table) if table else None,
+            "plot_ratings": picture(rating_plot(rated)) if rated else None,
+            "dagster/uri": str(home.layout.derived("checkpoint_ratings")),
+        }
+    )
+
+
+@dg.asset(
+    key=REPORT,
+    deps=[HELD_OUT, RATINGS, dg.AssetKey(["promotion", "gate_decision"])],
+    partitions_def=generations,
+    group_name="promotion",
+    kinds={"html"},
+    description="What a generation came to, for who decides: verdict, numbers, pictures, answers "
+    "side by side. One page per generation.",
+)
+def evaluation_report(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
+    """Write the page with what the gate said and how checkpoints rate."""
+    layout, generation = home.layout, context.partition_key
+    result = evaluation_of(layout, generation)
+    decision = latest_decision(layout, generation)
+    page = write_report(layout.evaluation(generation), result, decision, read_ratings(layout))
+    return dg.MaterializeResult(metadata={"report": dg.MetadataValue.url(page.as_uri())})
+
+
 def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
     reward, policy = result["reward_model"], result["policy"]
     lead = reward["over_length"]
@@ -114,6 +171,8 @@ def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
             "reward_model_accuracy_in_their_place": reward.get("accuracy_in_their_place"),
             "longest_wins": reward["longest_wins"],
             "shortest_wins": reward["shortest_wins"],
+            "chance": reward["chance"],
+            "reward_model_ece": reward["calibration"]["ece"],
             "win_rate": policy["win_rate"],
             "win_rate_low": policy["ci"][0],
             "mean_response_tokens": policy["mean_response_tokens"],
@@ -132,7 +191,15 @@ def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
                 passed=lead["ci"][0] > 0,
                 severity=dg.AssetCheckSeverity.WARN,
                 metadata=lead,
-            )
+            ),
+            dg.AssetCheckResult(
+                check_name=NOT_PAST_THE_TURN.name,
+                passed=policy["is_past"] is not True,
+                metadata={
+                    name: dg.MetadataValue.json(policy[name])
+                    for name in ("turn", "best_of_n", "strayed", "run")
+                },
+            ),
         ],
     )
 

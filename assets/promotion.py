@@ -122,7 +122,7 @@ def _run_start(context: dg.AssetExecutionContext) -> float:
 
 def _seconds_by_stage(context: dg.AssetExecutionContext) -> dict[str, float]:
     """Seconds of the steps of this run so far, by the group of what they make."""
-    groups = {"staging_models": "staging", "mart_models": "marts"}
+    groups = {"staging_models": "staging", "mart_models": "marts", "evaluation_models": "marts"}
     groups |= {"duplicates": "quality", "label_weights": "quality"}
     seconds: dict[str, float] = {}
     for one in context.instance.get_run_step_stats(context.run.run_id):

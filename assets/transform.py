@@ -2,7 +2,9 @@
 
 Two steps with deduplication between them: `staging_models` conforms what landed (staging and
 intermediate), `mart_models` concludes from it and from the marks of deduplication (everything
-tagged `after_dedup`). Each step ends by publishing the read copy of the warehouse.
+tagged `after_dedup`). A third, `evaluation_models`, takes in what evaluations measured (tagged
+`after_evaluation`): by itself, because evaluations rest on the marts, so that in one step with them
+it would wait for itself. Each step ends by publishing the read copy of the warehouse.
 """
 
 import os
@@ -16,6 +18,7 @@ import dagster as dg
 from dagster_dbt import (
     DagsterDbtCliRuntimeError,
     DagsterDbtTranslator,
+    DagsterDbtTranslatorSettings,
     DbtCliResource,
     DbtProject,
     dbt_assets,
@@ -37,6 +40,7 @@ from flywheel.warehouse import (
 NOT_PARSED = ("target", "logs", ".user.yml", ".gitignore")  # below dbt_project; dbt writes there
 DOCS = Layout(HOME).dbt_docs.as_uri()  # there once the nightly build or `flywheel docs` wrote it
 AFTER_DEDUP = "tag:after_dedup"
+AFTER_EVALUATION = "tag:after_evaluation"
 UNIT_TESTS = "test_type:unit"  # of SQL, not of data: for `dbt build` by hand, and `make test`
 
 
@@ -98,7 +102,13 @@ class Dbt(DbtCliResource):
 
 
 class LayerTranslator(DagsterDbtTranslator):
-    """Key and group by layer, so that the UI shows staging, intermediate and marts."""
+    """Key and group by layer, so that the UI shows staging, intermediate and marts.
+
+    Several files of one asset may each be a source.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True))
 
     def get_asset_spec(
         self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None
@@ -109,10 +119,13 @@ class LayerTranslator(DagsterDbtTranslator):
         if node["resource_type"] == "source":
             return spec
         layer = node["fqn"][1]
-        is_marked = "after_dedup" in node["tags"] and layer != "marts"
+        group = layer
+        if "after_dedup" in node["tags"]:  # so that groups read left to right
+            is_late = layer == "marts" or "after_evaluation" in node["tags"]
+            group = "marts" if is_late else "quality"
         return spec.replace_attributes(
             key=dg.AssetKey([layer, node["name"]]),
-            group_name="quality" if is_marked else layer,  # so that groups read left to right
+            group_name=group,
             description=node["description"] or None,
             kinds={"dbt", "duckdb", node["config"]["materialized"]},
         ).merge_attributes(
@@ -192,11 +205,25 @@ def staging_models(context: dg.AssetExecutionContext, dbt: Dbt, home: Home) -> I
     manifest=project.manifest_path,
     project=project,
     select=AFTER_DEDUP,
-    exclude=UNIT_TESTS,
+    exclude=f"{AFTER_EVALUATION} {UNIT_TESTS}",
     name="mart_models",
     dagster_dbt_translator=LayerTranslator(),
     pool="warehouse",
 )
 def mart_models(context: dg.AssetExecutionContext, dbt: Dbt, home: Home) -> Iterator[Any]:
     """Conclude: everything that needs the marks of deduplication, up to the marts."""
+    yield from build(context, dbt, home)
+
+
+@dbt_assets(
+    manifest=project.manifest_path,
+    project=project,
+    select=AFTER_EVALUATION,
+    exclude=UNIT_TESTS,
+    name="evaluation_models",
+    dagster_dbt_translator=LayerTranslator(),
+    pool="warehouse",
+)
+def evaluation_models(context: dg.AssetExecutionContext, dbt: Dbt, home: Home) -> Iterator[Any]:
+    """Take in what evaluations measured, and how checkpoints rate beside each other."""
     yield from build(context, dbt, home)

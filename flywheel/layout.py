@@ -123,7 +123,8 @@ class Layout:
         return self.runs / name / generation
 
     def evaluation(self, generation: str) -> Path:
-        """Folder of one generation's evaluation: result.json, samples.parquet, report.html."""
+        """Folder of one generation's evaluation: result.json, samples.parquet, report.html, and
+        `measurements/` and `outcomes/`, a file for each time it was evaluated."""
         return self.artifacts / "evaluations" / generation
 
     @property

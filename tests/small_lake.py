@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flywheel.lake.schema import DERIVED, LINEAGE, QUARANTINE, SCHEMAS
+from flywheel.lake.schema import DERIVED, EVALUATION, LINEAGE, QUARANTINE, SCHEMAS
 from flywheel.layout import Layout
 from flywheel.records.message import Conversation, dump, prompt_of, response_of, text_of
 
@@ -85,6 +85,8 @@ def write_lake(
         for n, record in enumerate(raw, 1)
     ]
     _write(pa.Table.from_pylist(records, RAW), layout.raw(raw_source) / "b000002-y.parquet")
+    for name, schema in EVALUATION.items():
+        _write(schema.empty_table(), layout.evaluation("_none") / name / "_empty.parquet")
     for name, schema in DERIVED.items():
         if not layout.derived(name).exists():
             _write(schema.empty_table(), layout.derived(name))

@@ -1,5 +1,7 @@
 """Rates, ratios and their intervals: hand values, coverage, clusters, what is refused."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,20 @@ def test_answers_to_one_prompt_are_not_counted_as_independent() -> None:
     apart = rate(values * 5, range(200))
     together = rate(values * 5, list(range(40)) * 5)
     assert together.high - together.low > 1.8 * (apart.high - apart.low)
+
+
+def test_a_standard_error_adds_up_what_a_cluster_is_off_together() -> None:
+    # mean .5; clusters are off by 1 - .5 = .5, 1 - 1 = 0 and 0 - .5 = -.5, of four observations
+    found = rate([1.0, 1.0, 0.0, 0.0], ["a", "b", "b", "c"])
+    assert found.standard_error == pytest.approx(math.sqrt(3 / 2 * (0.25 + 0 + 0.25)) / 4)
+    values = [0.2, 0.9, 0.4, 0.7, 0.1]
+    alone = rate(values, range(5)).standard_error
+    assert alone == pytest.approx(np.std(values, ddof=1) / math.sqrt(5))
+    assert rate(values * 4, [*range(5)] * 4).standard_error == pytest.approx(alone)
+    tokens = [2.0, 5.0, 3.0]  # a ratio of 1: off by 1, -2 and 1, of ten tokens
+    off = ratio([3.0, 3.0, 4.0], tokens, range(3)).standard_error
+    assert off == pytest.approx(math.sqrt(3 / 2 * (1 + 4 + 1)) / 10)
+    assert rate([1.0, 0.0], ["a", "a"]).standard_error is None
 
 
 def test_nothing_to_average_is_an_error_and_not_zero() -> None:

@@ -54,7 +54,8 @@ MAY_IMPORT = {
     "flywheel.evaluate": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process"}
     | {"flywheel.rollout", "flywheel.sample", "flywheel.models", "flywheel.dedup"}
-    | {"flywheel.privacy"},  # no answer may tell of a person that its prompt does not
+    | {"flywheel.privacy"}  # no answer may tell of a person that its prompt does not
+    | {"flywheel.lake", "flywheel.labels"},  # the warehouse reads it; one Bradley-Terry for all
     "flywheel.collect": GROUND
     | {"flywheel.records", "flywheel.datasets", "flywheel.process", "flywheel.rollout"},
     "flywheel.promotion": GROUND

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flywheel.errors import EvaluationError
+from flywheel.evaluate.stats import rate
 from flywheel.evaluate.trials import pass_all, pass_at, reliability, reliability_of
 from tests.models_for_tests import freeze
 
@@ -60,3 +61,8 @@ def test_the_recorded_runs_of_tau_bench_give_what_was_published() -> None:
     assert [round(row["pass_all"], 3) for row in rows] == [0.420, 0.273, 0.220, 0.200]
     assert [round(row["pass_at"], 3) for row in rows] == [0.420, 0.567, 0.660, 0.720]
     assert {row["tasks"] for row in rows} == {50}
+    assert [round(rows[at]["pass_all_se"], 3) for at in (0, 3)] == [0.052, 0.057]
+    passed = [float(run["reward"] >= 1) for run in runs]
+    naive = rate(passed, range(len(passed))).standard_error  # as if trials were tasks
+    by_task = rate(passed, [run["task_id"] for run in runs]).standard_error
+    assert (round(naive or 0, 3), round(by_task or 0, 3)) == (0.035, 0.052)

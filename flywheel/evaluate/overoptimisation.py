@@ -70,6 +70,17 @@ def fitted(points: Sequence[Point], form: Form = "reinforcement", seed: int = 0)
     )
 
 
+def peak_of_form(points: Sequence[Point], form: Form) -> float | None:
+    """Where the fitted form turns; None where it rises for ever, or falls from the start."""
+    curve = [(d, gold - points[0][2]) for d, _, gold in points if d > 0]
+    if len(curve) < 2:
+        return None
+    alpha, beta = _solved(np.array(curve), form)
+    if beta <= 0 or (form == "best_of_n" and alpha <= 0):
+        return None
+    return alpha / (2 * beta) if form == "best_of_n" else math.exp(alpha / beta - 1)
+
+
 def turn(rows: np.ndarray[Any, Any]) -> float | None:
     """Where (d, gold) rows turn: the peak of the best curve that rises and then falls.
 

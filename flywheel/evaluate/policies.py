@@ -32,7 +32,7 @@ def answer_all(
                 [one.prompt for one in batch],
                 temperature=temperature,
                 max_new_tokens=settings.max_new_tokens,
-                seed=[_seed_of(settings.seed, name, one.key) for one in batch],
+                seed=[seed_of(settings.seed, name, one.key) for one in batch],
             )
             answers += [row[0] for row in rows]
         found[name] = answers
@@ -46,5 +46,6 @@ def answer_all(
     }, asked
 
 
-def _seed_of(seed: int, name: str, key: str) -> int:
+def seed_of(seed: int, name: str, key: str) -> int:
+    """The seed of one prompt: whom it is asked, and nothing of the other prompts, is in it."""
     return int.from_bytes(blake2b(f"{seed} {name} {key}".encode(), digest_size=8).digest())

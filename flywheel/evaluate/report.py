@@ -1,188 +1,247 @@
-"""One page to look at: the numbers with their intervals, and answers side by side."""
+"""One page for who decides: the verdict, the numbers behind it, what they rest on, the answers.
 
+It is written by the evaluation, and again when the gate has spoken and checkpoints are rated. It
+reads files alone, needs no other file and no network, and can be printed.
+"""
+
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from flywheel.evaluate.graders import Asked
-from flywheel.evaluate.versus import Answers
+import pyarrow.parquet as pq
 
-SHOWN = 20  # pairs of answers at each end
+from flywheel.evaluate.pictures import turn_picture
+from flywheel.evaluate.report_reward import reward_told
+from flywheel.evaluate.report_tables import number, table
+from flywheel.evaluate.side_by_side import side_by_side
+from flywheel.evaluate.wording import LIMITS, READING, pairs_told, verdict_told
+from flywheel.labels.charts import dot_plot
+
+Told = dict[str, Any]
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;color:#222}
-h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2.2rem}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.35rem .6rem;
-border-bottom:1px solid #ddd;vertical-align:top}th{font-weight:600;color:#555}
-td.n{white-space:nowrap;font-variant-numeric:tabular-nums}.note{color:#666}
-.win{background:#eef7ee}.loss{background:#fbefee}pre{white-space:pre-wrap;margin:0;font:inherit}
+body{font:16px/1.55 system-ui,sans-serif;max-width:64rem;margin:0 auto;padding:1.5rem 1rem 4rem;
+color:#222}h1{font-size:1.6rem;margin:.2rem 0}h2{font-size:1.15rem;margin:2.4rem 0 .4rem}
+.verdict{border-left:.5rem solid #888;background:#f5f5f5;padding:.8rem 1rem;margin:1rem 0}
+.PROMOTE{border-color:#2f7d4f;background:#eef7ee}.REJECT{border-color:#b3392f;background:#fbefee}
+.HOLD{border-color:#b36b00;background:#fdf5e6}.verdict b{font-size:1.15rem}
+.verdict ul{margin:.4rem 0 0;padding-left:1.2rem}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(11rem,1fr));gap:.8rem}
+.tile{border:1px solid #ddd;border-radius:.5rem;padding:.7rem .9rem}
+.tile b{display:block;font-size:1.7rem;font-variant-numeric:tabular-nums}
+.tile span{color:#555;font-size:.9rem}svg{max-width:100%;height:auto}
+.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.93rem}
+td,th{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #e3e3e3;vertical-align:top}
+th{color:#555;font-weight:600}td.n{white-space:nowrap;font-variant-numeric:tabular-nums}
+.note{color:#666;font-size:.93rem}.pair{border:1px solid #ddd;border-radius:.5rem;margin:.7rem 0;
+padding:.6rem .9rem}.pair p{margin:.2rem 0 .5rem;color:#555;white-space:pre-wrap}
+.sides{display:grid;grid-template-columns:repeat(auto-fit,minmax(15rem,1fr));gap:.8rem}
+.sides div{white-space:pre-wrap;background:#f7f7f7;padding:.5rem .7rem;border-radius:.3rem}
+.sides .better{background:#eef7ee}
 """
 
 
 def write_report(
-    path: Path, result: dict[str, Any], asked: list[Asked], answers: dict[str, Answers]
-) -> None:
-    """Write the page; it needs no other file and no network."""
+    folder: Path, result: Told, decision: Told | None = None, ratings: Sequence[Told] = ()
+) -> Path:
+    """Write `report.html` of a generation into the folder of its evaluation.
+
+    Args:
+        folder: With the samples of the evaluation.
+        result: Of the evaluation.
+        decision: Of the gate: decision and reasons, and whether a person is awaited.
+        ratings: Of all checkpoints, as `ratings.rated` gives them.
+    """
     policy, reward = result["policy"], result["reward_model"]
-    opponent = policy["opponent"]
-    rates = [
-        (f"challenger preferred over {name}", one["win_rate"], one["ci"], 0.5)
-        for name, one in policy["versus"].items()
-    ]
-    rates += [
-        (f"at equal length, over {name}", one["win_rate"], one["ci"], 0.5)
-        for name, two in policy["versus"].items()
-        if (one := two["length_controlled"])
-    ]
-    rates += [
-        (f"greedy: challenger preferred over {name}", one["win_rate"], one["ci"], 0.5)
-        for name, one in policy["greedy"]["versus"].items()
-    ]
-    rates += [
-        (name, reward[field], reward[f"{field}_ci" if field != "accuracy" else "ci"], 0.5)
-        for name, field in (
-            ("reward model orders held-out pairs as annotators do", "accuracy"),
-            ("an annotator sides with the weighted vote of the others", "annotator_accuracy"),
-            ("the reward model in his place", "accuracy_in_their_place"),
-            ("the longer response is preferred", "longest_wins"),
-            ("the shorter response is preferred", "shortest_wins"),
-        )
-        if reward.get(field) is not None
-    ]
+    samples = pq.readtable(folder / "samples.parquet").to_pylist()
     simulated = (
         "<p class=note>The annotators of this world are simulated, and what scores the answers is "
         "a program.</p>"
         if result["simulated"]
         else ""
     )
+    generation = escape(result["generation"])
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>Generation {escape(result["generation"])}</title>
-<style>{STYLE}</style></head><body>
-<h1>Generation {escape(result["generation"])}</h1>{simulated}
-<p>{policy["prompts"]} prompts that nothing was trained on, in {policy["groups"]} groups of near
-repeats, graded by {escape(policy["grader"])}. {_pairs(reward)} Bars are 95 % intervals over groups,
-the line is one half.</p>
-<table>{"".join(_rate(*one) for one in rates)}</table>
-<h2>Means</h2>
-<table><tr><th></th>{"".join(f"<th>{escape(n)}</th>" for n in policy["mean_score"])}</tr>
-{_means("score", policy["mean_score"])}{_means("greedy score", policy["greedy"]["mean_score"])}
-{_means("tokens", policy["mean_tokens"])}</table>
+<meta name="viewport" content="width=device-width,initial-scale=1">
+<title>Generation {generation}</title><style>{STYLE}</style></head><body>
+<h1>Generation {generation}</h1>
+{verdict_told(decision, policy)}
+{_tiles(policy, reward)}{simulated}
+<p class=note>{policy["prompts"]} prompts that nothing was trained on, in {policy["groups"]} groups
+of near repeats, graded by {escape(policy["grader"])}. {READING}</p>
+{_plain_plot(policy)}
+<h2>Where it is better, and where not</h2>
+{_slices(policy["slices"])}
+<h2>Beside all other checkpoints</h2>
+{_ratings(ratings)}
+<h2>Was the reward model followed too far?</h2>
+{_following(policy)}
+<h2>What the reward model is worth</h2>
+<p>{pairs_told(reward)}</p>
+{reward_told(reward)}
 {_demonstrations(result["demonstrations"])}
-{_slices("Slices of the win rate", _named(policy["slices"]), "win_rate", "prompts")}
-{_slices("Reward model by domain", reward["by_domain"], "accuracy", "pairs", "longest_wins")}
-{_slices("Reward model by length", reward["by_length"], "accuracy", "pairs")}
-{_sides(asked, answers, opponent)}
+<h2>Means</h2>{_means(policy)}
+<h2>Answers side by side</h2>
+{side_by_side(samples, policy["opponent"])}
+<h2>What this does not show</h2>
+<ul>{"".join(f"<li>{one}</li>" for one in LIMITS)}</ul>
 </body></html>
 """
+    path = folder / "report.html"
     path.write_text(page, encoding="utf-8", errors="backslashreplace")
+    return path
 
 
-def _pairs(reward: dict[str, Any]) -> str:
-    """The held-out pairs, what length alone would get, and how far annotators agree."""
-    lead, ceiling = reward["over_length"], reward["annotator_ceiling"]
-    rule = "the longer wins" if lead["baseline"] == "longest_wins" else "the shorter wins"
-    told = (
-        f"{reward['pairs']} held-out pairs are decided; {reward['undecided']} more are split "
-        f"evenly and left out of accuracy. On the decided ones the reward model is "
-        f"{lead['difference']:+.3f} ({lead['ci'][0]:+.3f} to {lead['ci'][1]:+.3f}) ahead of "
-        f"'{rule}', the better of the two rules of length."
+def _tiles(policy: Told, reward: Told) -> str:
+    """Three to five numbers."""
+    opponent = policy["opponent"]
+    tiles = [(f"preferred over the {opponent}", policy["win_rate"], policy["ci"])]
+    if "sft" in policy["versus"] and opponent != "sft":
+        one = policy["versus"]["sft"]
+        tiles.append(("preferred over the SFT policy", one["win_rate"], one["ci"]))
+    tiles.append(
+        ("held-out pairs that the reward model gets right", reward["accuracy"], reward["ci"])
     )
-    if reward["plurality_agreement"] is not None:
-        low, high = reward["plurality_agreement_ci"]
-        told += (
-            f" It agrees with the plurality of votes on {reward['plurality_agreement']:.1%} "
-            f"({low:.1%} to {high:.1%}) of the {reward['plurality_pairs']} pairs that have one; "
-            f"{reward['plurality_undecided']} with votes have none."
+    if reward["annotator_accuracy"] is not None:
+        ends = reward["annotator_accuracy_ci"]
+        tiles.append(("that an annotator gets right", reward["annotator_accuracy"], ends))
+    length = policy["mean_response_tokens"] / max(policy["opponent_response_tokens"], 1e-9)
+    more = (
+        f"<div class=tile><b>{length:.2f} times</b><span>the length of the "
+        f"{escape(opponent)}'s answers</span></div>"
+    )
+    return (
+        "<div class=tiles>"
+        + "".join(
+            f"<div class=tile><b>{value:.1%}</b><span>{escape(name)}<br>95 %: {low:.1%} to "
+            f"{high:.1%}</span></div>"
+            for name, value, (low, high) in tiles
         )
-    if reward.get("annotator_accuracy") is not None:
-        low, high = reward["over_annotators_ci"]
-        told += (
-            f" Set against the weighted vote of the others on {reward['annotator_accuracy_pairs']} "
-            f"pairs, an annotator is right {reward['annotator_accuracy']:.1%} of the time and the "
-            f"reward model in his place {reward['accuracy_in_their_place']:.1%} (a difference of "
-            f"{reward['over_annotators']:+.3f}, {low:+.3f} to {high:+.3f}): his is the ceiling."
+        + f"{more}</div>"
+    )
+
+
+def _plain_plot(policy: Told) -> str:
+    """Win rates over everybody, in two ways of answering."""
+    points = [
+        (name, told["ci"][0], told["win_rate"], told["ci"][1])
+        for name, told in (
+            row
+            for other, one in policy["versus"].items()
+            for row in (
+                (f"over {other}", one),
+                (f"over {other}, at equal length", one["length_controlled"]),
+            )
         )
-    if ceiling is None:
-        return f"{told} No pair was judged by two annotators, so their ceiling is not known."
+    ]
+    points += [
+        (f"over {other}, likeliest answer", one["ci"][0], one["win_rate"], one["ci"][1])
+        for other, one in policy["greedy"]["versus"].items()
+    ]
+    return dot_plot("How often the challenger is preferred", points, (0, 1), 0.5)
+
+
+def _slices(found: list[Told]) -> str:
+    if not found:
+        return "<p class=note>There are too few prompts to cut them into slices.</p>"
+    points = [
+        (f"{one['axis']}: {one['name']}", one["ci"][0], one["win_rate"], one["ci"][1])
+        for one in found
+    ]
+    rows = [
+        (f"{one['axis']}: {one['name']}", *number(one, "win_rate"), str(one["prompts"]))
+        for one in found
+    ]
+    note = (
+        f"<p class=note>{len(found)} slices were looked at: one that is off by chance is to be "
+        "expected among twenty. The gate counts them.</p>"
+    )
+    plot = dot_plot("Preferred over its opponent, by slice", points, (0, 1), 0.5)
+    return plot + note + table(("slice", "win rate", "95 % interval", "error", "prompts"), rows)
+
+
+def _ratings(ratings: Sequence[Told]) -> str:
+    rated = [row for row in ratings if row["is_connected"]]
+    if not rated:
+        return "<p class=note>Checkpoints are rated when the gate has spoken.</p>"
+    ends = [one for row in rated for one in (row["low"], row["high"])]
+    low, high = 50 * (min(ends) // 50), 50 * (max(ends) // 50 + 1)
+    points = [(row["name"], row["low"], row["rating"], row["high"]) for row in rated]
+    rows = [
+        (
+            row["name"],
+            f"{row['rating']:.0f}",
+            f"{row['low']:.0f} to {row['high']:.0f}",
+            str(row["prompt_count"]),
+            row["models"],
+        )
+        for row in rated
+    ]
+    lost = len(ratings) - len(rated)
+    left = (
+        f" {lost} more share no prompt with these, and cannot be placed beside them."
+        if lost
+        else ""
+    )
     return (
-        f"{told} On the {reward['annotator_ceiling_pairs']} pairs that two annotators or more "
-        f"decided, evenly split ones included, one agrees with another {ceiling:.1%} of the time, "
-        f"and the reward model with one {reward['agreement_with_one_annotator']:.1%}."
+        dot_plot("Rating; the first base has 1000", points, (low, high), 1000)
+        + f"<p class=note>A lead of 100 points wins 64 % of what is decided.{left}</p>"
+        + table(("checkpoint", "rating", "95 % interval", "prompts", "seen as"), rows)
     )
 
 
-def _rate(name: str, value: float, ci: list[float], line: float) -> str:
-    left, width = 200 * ci[0], max(2.0, 200 * (ci[1] - ci[0]))
-    return (
-        f"<tr><td>{escape(name)}</td><td class=n>{value:.3f} ({ci[0]:.3f} to {ci[1]:.3f})</td>"
-        f'<td><svg width="200" height="16" role="img" aria-label="{ci[0]:.2f} to {ci[1]:.2f}">'
-        f'<rect width="200" height="16" fill="#f2f2f2"/>'
-        f'<rect x="{left:.1f}" y="4" width="{width:.1f}" height="8" fill="#3b6ea5"/>'
-        f'<line x1="{200 * line}" x2="{200 * line}" y2="16" stroke="#c33"/></svg></td></tr>'
-    )
+def _following(policy: Told) -> str:
+    pool, picture = policy["best_of_n"], turn_picture(policy)
+    told = {
+        True: "<b>Yes: it lies past the turn.</b>",
+        False: "No: it does not lie past the turn.",
+        None: "The challenger's run measured no gold beside the reward that taught it, so that no "
+        "turn of its own is known; the gate looks at whether the proxy rose and the gold fell.",
+    }[policy["is_past"]]
+    if pool:
+        high = pool["peak_ci"][1]
+        where = (
+            f"between {pool['peak_ci'][0]:.2f} and {high:.2f} root nats"
+            if high is not None
+            else f"nowhere yet, with {pool['samples']} samples"
+        )
+        told += (
+            f" Choosing the best of n answers by the reward model is worth more and more up to a "
+            f"point: on {pool['prompts']} prompts gold turns {where}. The form d (a - b d) fitted "
+            f"to it has a = {pool['alpha']:.3f} and b = {pool['beta']:.3f}."
+        )
+    if policy["run"]:
+        run = policy["run"]
+        told += f" To the run, d (a - b log d): a = {run['alpha']:.3f}, b = {run['beta']:.3f}."
+    if policy["strayed"]:
+        way = policy["strayed"]
+        told += (
+            f" The challenger strayed {way['root_nats']:.2f} root nats ({way['ci'][0]:.2f} to "
+            f"{way['ci'][1]:.2f}); training strays further than choosing does for the same gain."
+        )
+    return f"{picture}<p>{told}</p>"
 
 
-def _means(name: str, values: dict[str, float]) -> str:
-    return (
-        f"<tr><td>{name}</td>{''.join(f'<td class=n>{v:.3f}</td>' for v in values.values())}</tr>"
-    )
-
-
-def _demonstrations(found: dict[str, Any] | None) -> str:
+def _demonstrations(found: Told | None) -> str:
     """How well held-out demonstrations are predicted; lower is better."""
     if found is None:
         return ""
-    rows = ""
-    for name in ("base", "sft", "policy"):
-        low, high = found[f"{name}_ci"]
-        loss = f"{found[name]:.3f} ({low:.3f} to {high:.3f})"
-        fell = found.get(f"{name}_minus_base_ci")
-        difference = f"{fell[0]:+.3f} to {fell[1]:+.3f}" if fell else ""
-        rows += f"<tr><td>{name}</td>{_cell(loss)}{_cell(difference)}</tr>"
-    return (
-        f"<h2>Held-out demonstrations</h2><table><tr><th>{found['rows']} demonstrations, "
-        f"{found['tokens']} tokens</th><th>nats per token, 95 % interval</th>"
-        f"<th>minus the base's, 95 % interval</th></tr>{rows}</table>"
-    )
+    rows = [(name, *number(found, name, f"{name}_")) for name in ("base", "sft", "policy")]
+    note = f"{found['rows']} demonstrations, {found['tokens']} tokens; lower is better."
+    heads = ("", "nats per token", "95 % interval", "error")
+    return f"<h2>Held-out demonstrations</h2><p class=note>{note}</p>{table(heads, rows)}"
 
 
-def _slices(title: str, found: dict[str, Any], value: str, count: str, *beside: str) -> str:
-    """A table of slices: the value with its interval where it has one, its count, what else."""
-    rows = ""
-    for name, one in found.items():
-        told = f"{one[value]:.3f}"
-        if "ci" in one:
-            told += f" ({one['ci'][0]:.3f} to {one['ci'][1]:.3f})"
-        cells = (told, str(one[count]), *(f"{one[other]:.3f}" for other in beside))
-        rows += f"<tr><td>{escape(name)}</td>{''.join(map(_cell, cells))}</tr>"
-    heads = "".join(f"<th>{head}</th>" for head in ("", value, count, *beside))
-    return f"<h2>{title}</h2><table><tr>{heads}</tr>{rows}</table>"
-
-
-def _named(slices: list[dict[str, Any]]) -> dict[str, Any]:
-    return {f"{one['axis']}: {one['name']}": one for one in slices}
-
-
-def _sides(asked: list[Asked], answers: dict[str, Answers], opponent: str) -> str:
-    """Where the challenger lost most, then where it won most."""
-    mine, other = answers["policy"], answers[opponent]
-    order = sorted(range(len(asked)), key=lambda place: mine.scores[place] - other.scores[place])
-    shown = order[:SHOWN] + order[SHOWN:][-SHOWN:]
-    rows = []
-    for place in shown:
-        difference = mine.scores[place] - other.scores[place]
-        kind = "win" if difference > 0 else "loss" if difference < 0 else ""
-        cells = [f"<td><pre>{escape(asked[place].prompt[-1].content)}</pre></td>"]
-        for side in (mine, other):
-            cells.append(f"<td><pre>{escape(side.responses[place].text)}</pre></td>")
-            cells.append(_cell(f"{side.scores[place]:.2f}"))
-        rows.append(f"<tr class={kind or 'tie'}>{''.join(cells)}</tr>")
-    return (
-        f"<h2>Side by side: the worst and the best for the challenger</h2><table><tr>"
-        f"<th>prompt</th><th>challenger</th><th></th><th>{escape(opponent)}</th><th></th></tr>"
-        f"{''.join(rows)}</table>"
-    )
-
-
-def _cell(number: str) -> str:
-    return f"<td class=n>{number}</td>"
+def _means(policy: Told) -> str:
+    rows = [
+        (
+            name,
+            f"{policy['mean_score'][name]:.3f} ± {policy['mean_score_se'][name] or 0:.3f}"
+            if name in policy["mean_score"]
+            else "",
+            f"{policy['mean_tokens'][name]:.1f}",
+            f"{policy['distinct_frac'][name]:.0%}",
+        )
+        for name in policy["mean_tokens"]
+    ]
+    return table(("", "mean score ± standard error", "tokens", "different answers"), rows)

@@ -7,7 +7,9 @@ model, so that nobody is held against a label that he made himself. *Two annotat
 agrees with another; pairs on which they are split count there as what they are, disagreement. The
 crowd's label weighs annotators; the plurality is the plain count of votes, and pairs without one
 are left out there and counted. What a rule that looks at length alone would get
-is measured on the decided pairs too.
+is measured on the decided pairs too. Chance is one half. How sure the model is stands beside how
+often it is right (`calibration.py`), and what it makes of preferred responses that were tampered
+with (`traps.py`).
 """
 
 from collections import defaultdict
@@ -15,15 +17,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.settings import PAIRS_FRAC, EvaluateSettings
-from flywheel.evaluate.stats import agreement, outcomes, rate
+from flywheel.evaluate.calibration import calibrated
+from flywheel.evaluate.settings import PAIRS_FRAC, TRAPS_FRAC, EvaluateSettings
+from flywheel.evaluate.stats import agreement, outcomes, rate, told
+from flywheel.evaluate.traps import trapped
 from flywheel.process.clock import pieces
 from flywheel.records.message import load, text_of
 from flywheel.rollout import RewardModel
 
+CHANCE = 0.5  # of two responses
 LEAST_SLICE = 20  # pairs; smaller slices say nothing
 
 
@@ -34,11 +40,13 @@ class Judged:
     Attributes:
         scored: 1 where response a has the higher score, 0 where b has, a half where they tie.
         longer: 1 where response a has more words, 0 where b has, a half where they have as many.
+        margin: Log-odds of response a, as the model states them.
     """
 
     row: dict[str, Any]
     scored: float
     longer: float
+    margin: float = 0.0
 
     def right(self, prefers_a: float) -> float:
         """1 where a choice is the crowd's, 0 where it is the other, a half for none."""
@@ -72,6 +80,7 @@ def measure_reward(
     return {
         "accuracy": model.value,
         "ci": model.ci,
+        "se": model.standard_error,
         "pairs": len(decided),
         "groups": model.clusters,
         "undecided": len(judged) - len(decided),
@@ -81,9 +90,37 @@ def measure_reward(
         **_others(judged, options),
         **_ceiling(judged, options),
         **_plurality(judged, options),
+        "chance": CHANCE,
+        "calibration": calibrated(
+            [one.margin for one in judged],
+            [one.row["probability_a"] for one in judged],
+            [one.row["group_id"] for one in judged],
+            **options,
+        ),
+        "traps": _traps(decided, reward, settings, options),
         "by_domain": _by_domain(decided, options),
         "by_length": _by_length(hits, longer),
     }
+
+
+def _traps(
+    decided: list[Judged], reward: RewardModel, settings: EvaluateSettings, options: dict[str, Any]
+) -> dict[str, Any]:
+    """What the model makes of preferred responses that were tampered with, each response once."""
+    chosen: dict[tuple[str, str], str] = {}
+    for one in decided:
+        side = "response_a" if one.row["probability_a"] > 0.5 else "response_b"
+        chosen.setdefault((one.row["prompt"], one.row[side]), one.row["group_id"])
+    mixed = np.random.default_rng(settings.seed).permutation(len(chosen))[: settings.trap_limit]
+    keys, groups = list(chosen), list(chosen.values())
+    return trapped(
+        *([load(keys[at][side]) for at in mixed] for side in (0, 1)),
+        [groups[at] for at in mixed],
+        reward,
+        max_tokens=settings.max_tokens,
+        seconds=settings.seconds_of(TRAPS_FRAC),
+        **options,
+    )
 
 
 def _judge(rows: Sequence[dict[str, Any]], reward: RewardModel, max_tokens: int) -> list[Judged]:
@@ -97,7 +134,7 @@ def _judge(rows: Sequence[dict[str, Any]], reward: RewardModel, max_tokens: int)
             continue
         words = [len(text_of(text).split()) for text in texts]
         (scored,), (longer,) = outcomes([first], [second]), outcomes(words[:1], words[1:])
-        judged.append(Judged(row, scored, longer))
+        judged.append(Judged(row, scored, longer, (first - second) * reward.scale))
     return judged
 
 
@@ -111,9 +148,13 @@ def _length_rules(
     ahead = [hit - other for hit, other in zip(hits, rules[better], strict=True)]
     lead = rate(ahead, groups, scale=(-1, 1), **options)
     return {
-        **{name: one.value for name, one in found.items()},
-        **{f"{name}_ci": one.ci for name, one in found.items()},
-        "over_length": {"baseline": better, "difference": lead.value, "ci": lead.ci},
+        **told(found),
+        "over_length": {
+            "baseline": better,
+            "difference": lead.value,
+            "ci": lead.ci,
+            "se": lead.standard_error,
+        },
     }
 
 
@@ -138,8 +179,7 @@ def _others(judged: list[Judged], options: dict[str, Any]) -> dict[str, Any]:
     found["accuracy_in_their_place"] = rate(model, groups, **options)
     found["over_annotators"] = rate(ahead, groups, scale=(-1, 1), **options)
     return {
-        **{name: one.value for name, one in found.items()},
-        **{f"{name}_ci": one.ci for name, one in found.items()},
+        **told(found),
         "annotator_accuracy_pairs": len(tested),
         "annotator_accuracy_votes": sum(count for _, count in tested),
     }
@@ -159,11 +199,8 @@ def _ceiling(judged: list[Judged], options: dict[str, Any]) -> dict[str, Any]:
         **options,
     )
     return {
-        "annotator_ceiling": people.value,
-        "annotator_ceiling_ci": people.ci,
+        **told({"annotator_ceiling": people, "agreement_with_one_annotator": model}),
         "annotator_ceiling_pairs": len(twice),
-        "agreement_with_one_annotator": model.value,
-        "agreement_with_one_annotator_ci": model.ci,
     }
 
 
@@ -184,6 +221,7 @@ def _plurality(judged: list[Judged], options: dict[str, Any]) -> dict[str, Any]:
     return {
         "plurality_agreement": found.value if found else None,
         "plurality_agreement_ci": found.ci if found else None,
+        "plurality_agreement_se": found.standard_error if found else None,
         "plurality_pairs": len(voted),
         "plurality_undecided": undecided,
     }
@@ -203,6 +241,7 @@ def _by_domain(decided: list[Judged], options: dict[str, Any]) -> dict[str, Any]
             found[name] = {
                 "accuracy": model.value,
                 "ci": model.ci,
+                "se": model.standard_error,
                 "longest_wins": sum(longer) / len(longer),
                 "pairs": len(inside),
             }

@@ -15,22 +15,22 @@ import pyarrow.parquet as pq
 
 from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError
+from flywheel.evaluate.following import followed
 from flywheel.evaluate.graders import BY_REWARD, Asked, score_all
 from flywheel.evaluate.invariants import (
     broken_invariants,
     unknown_ancestors,
     verify_weights,
 )
+from flywheel.evaluate.measurements import write_measurements
 from flywheel.evaluate.others import compared_by_others
-from flywheel.evaluate.overoptimisation import turn_of
 from flywheel.evaluate.policies import answer_all
 from flywheel.evaluate.report import write_report
 from flywheel.evaluate.reward import measure_reward
 from flywheel.evaluate.set_results import results_by_set, sets_of
 from flywheel.evaluate.settings import DEMONSTRATIONS_FRAC, EvaluateSettings
-from flywheel.evaluate.stats import outcomes, ratio
+from flywheel.evaluate.stats import outcomes, ratio, told
 from flywheel.evaluate.versus import Answers, compare, plainly
-from flywheel.models.publish import manifest_of
 from flywheel.process.clock import pieces
 from flywheel.process.content import model_hash
 from flywheel.process.worker import start, use_threads
@@ -73,7 +73,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     policy["grader"] = asked[0].grader if len({one.grader for one in asked}) == 1 else "several"
     policy["greedy"] = compare(greedy, greedy_used, settings)
     policy["proxy"] = proxy_of(answers, used, reward, settings)
-    policy["turn"] = turn_of(manifest_of(Path(settings.policy)))
+    policy |= followed(used, answers["policy"], reward, settings)
     result |= {
         "policy": policy,
         **compared,
@@ -91,10 +91,12 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
         raise EvaluationError(
             "a model was replaced while it was evaluated; materialize held_out_evaluation again"
         )
-    samples, report = run_dir / "samples.parquet", run_dir / "report.html"
+    samples = run_dir / "samples.parquet"
     _write_samples(samples, used, answers, greedy)
-    write_report(report, result, used, answers)
-    return result | {"files": [str(samples), str(report)]}
+    report = write_report(run_dir, result)
+    by_temperature = {0.0: greedy} | {settings.temperature: answers}
+    tables = write_measurements(run_dir, result, settings, used, by_temperature)
+    return result | {"files": [str(path) for path in (samples, report, *tables)]}
 
 
 def model_hashes(settings: EvaluateSettings) -> dict[str, str]:
@@ -177,17 +179,17 @@ def demonstration_loss(settings: EvaluateSettings) -> dict[str, Any] | None:
         return None
     prompts, responses = ([load(row[name]) for row in rows] for name in ("prompt", "response"))
     seconds = settings.seconds_of(DEMONSTRATIONS_FRAC) / 3
-    told: dict[str, dict[int, tuple[float, int] | None]] = {}
+    losses: dict[str, dict[int, tuple[float, int] | None]] = {}
     reached = list(range(len(rows)))
     for name in ("base", "sft", "policy"):
-        told[name] = _losses(
+        losses[name] = _losses(
             getattr(settings, name), prompts, responses, reached, seconds, settings
         )
-        reached, seconds = sorted(told[name]), math.inf  # the others are asked the same
-    kept = [place for place in reached if all(found[place] for found in told.values())]
+        reached, seconds = sorted(losses[name]), math.inf  # the others are asked the same
+    kept = [place for place in reached if all(found[place] for found in losses.values())]
     if not kept:
         return None
-    fit = {name: [one for place in kept if (one := found[place])] for name, found in told.items()}
+    fit = {name: [one for place in kept if (one := found[place])] for name, found in losses.items()}
     nats = {name: [total for total, _ in found] for name, found in fit.items()}
     tokens = [count for _, count in fit["base"]]  # the others were trained with its tokenizer
     groups = [rows[place]["group_id"] for place in kept]
@@ -198,8 +200,7 @@ def demonstration_loss(settings: EvaluateSettings) -> dict[str, Any] | None:
     options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
     measured = {name: ratio(one, tokens, groups, **options) for name, one in sums.items()}
     return {
-        **{name: one.value for name, one in measured.items()},
-        **{f"{name}_ci": one.ci for name, one in measured.items()},
+        **told(measured),
         "rows": len(kept),
         "tokens": sum(tokens),
         "groups": measured["base"].clusters,

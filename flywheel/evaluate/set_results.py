@@ -9,7 +9,7 @@ from flywheel.datasets.manifest import read_split
 from flywheel.evaluate.graders import Asked
 from flywheel.evaluate.sets import asked_of, by_set
 from flywheel.evaluate.settings import EvaluateSettings
-from flywheel.evaluate.versus import Answers, against, scores_told, taken
+from flywheel.evaluate.versus import Answers, against, mean_scores, taken
 
 Told = dict[str, Any]
 
@@ -56,7 +56,7 @@ def results_by_set(
                 "win_rate": told["win_rate"],
                 "ci": told["ci"],
                 "groups": len(told["outcomes"]),
-                "mean_score": scores_told(part),
+                "mean_score": mean_scores(part, here, settings)["mean_score"],
             }
         )
     return found

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from flywheel.errors import SettingsError
 
 # How an evaluation divides its budget. What is left is for scoring what was sampled.
-SAMPLING_FRAC = 0.32  # at each of two temperatures, shared by the policies
-PAIRS_FRAC = 0.16  # scoring held-out pairs
+SAMPLING_FRAC = 0.27  # at each of two temperatures, shared by the policies
+BEST_OF_FRAC = 0.08  # pools of samples for the best of n
+PAIRS_FRAC = 0.15  # scoring held-out pairs
+TRAPS_FRAC = 0.03  # scoring responses that were tampered with
 DEMONSTRATIONS_FRAC = 0.1  # losses of held-out demonstrations, shared by the policies
 
 
@@ -39,6 +41,9 @@ class EvaluateSettings:
     prompt_limit: int = 600  # a win rate of 0.54 is told from 0.5 with about this many
     pair_limit: int = 5000
     demonstration_limit: int = 500
+    trap_limit: int = 300  # held-out responses that are tampered with, ten ways each
+    best_of_prompts: int = 100  # on which the best of n is looked at; a tenth of the sampling
+    best_of_samples: int = 16  # of each; below 2, it is not looked at
     temperature: float = 1.0  # what is trained; greedy answers are reported beside it
     max_new_tokens: int = 256
     max_tokens: int = 1024
@@ -57,6 +62,8 @@ class EvaluateSettings:
             "resamples",
             "judge_pairs",
             "judge_tokens",
+            "trap_limit",
+            "best_of_prompts",
         ):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1, got {getattr(self, name)}")

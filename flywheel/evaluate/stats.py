@@ -3,9 +3,13 @@
 Answers to one prompt, and to prompts that nearly repeat each other, are not independent, so whole
 groups are resampled. What lies on a known scale (a win rate, an accuracy, a difference of two)
 gets an interval that never collapses: three wins of three say little, though they do not vary.
+
+Beside each interval stands the standard error that clusters leave, `sqrt(G / (G - 1) sum_g e_g^2)`
+over the count, e_g being what a cluster's observations are off the mean together: with clusters of
+one it is the usual one (arXiv:2411.00640, equation 4, with the correction for few clusters).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,11 +27,16 @@ NORMAL = 1.959964  # quantile .975
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """A mean, or a ratio of sums, with its 95 % interval."""
+    """A mean, or a ratio of sums, with its 95 % interval.
+
+    Attributes:
+        standard_error: Robust to clusters; None of a single one, which says nothing of it.
+    """
 
     value: float
     low: float
     high: float
+    standard_error: float | None
     count: int
     clusters: int
 
@@ -35,6 +44,15 @@ class Rate:
     def ci(self) -> list[float]:
         """The interval as a list, for JSON."""
         return [self.low, self.high]
+
+
+def told(rates: Mapping[str, Rate]) -> dict[str, Any]:
+    """Each under its name, its interval under `<name>_ci`, its standard error under `<name>_se`."""
+    return {
+        **{name: one.value for name, one in rates.items()},
+        **{f"{name}_ci": one.ci for name, one in rates.items()},
+        **{f"{name}_se": one.standard_error for name, one in rates.items()},
+    }
 
 
 def rate(
@@ -82,6 +100,7 @@ def rate(
         value=float(np.mean(values)),
         low=min(plain[0], wary[0]),
         high=max(plain[1], wary[1]),
+        standard_error=standard_error(sums, sizes),
         count=len(values),
         clusters=len(sums),
     )
@@ -114,9 +133,19 @@ def ratio(
         value=float(over.sum() / under.sum()),
         low=low,
         high=high,
+        standard_error=standard_error(over, under),
         count=len(sums),
         clusters=len(over),
     )
+
+
+def standard_error(sums: Any, sizes: Any) -> float | None:
+    """Of sum over size, from what each cluster adds to both: (clusters,) each."""
+    count = len(sums)
+    if count < 2:
+        return None
+    off = sums - sums.sum() / sizes.sum() * sizes
+    return float(np.sqrt(count / (count - 1) * (off**2).sum()) / sizes.sum())
 
 
 def outcomes(scores: Sequence[float], others: Sequence[float]) -> list[float]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from flywheel.datasets.manifest import DatasetManifest, read_split
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.stats import rate
+from flywheel.evaluate.stats import rate, told
 
 
 def pass_at(k: int, passed: int, attempts: int) -> float:
@@ -54,8 +54,8 @@ def reliability(
         most: Largest k; the fewest attempts at any task where none is given.
 
     Returns:
-        One row a k: k, tasks, pass_at and pass_all, each with its `_ci`. Tasks with fewer than k
-        attempts say nothing of k, and are left out there.
+        One row a k: k, tasks, pass_at and pass_all, each with `_ci` and `_se`. Tasks with fewer
+        than k attempts say nothing of k, and are left out there.
 
     Raises:
         EvaluationError: There is no attempt, or the two do not line up.
@@ -77,14 +77,5 @@ def reliability(
             rate([chance(k, c, n) for c, n in enough.values()], list(enough))
             for chance in (pass_at, pass_all)
         )
-        rows.append(
-            {
-                "k": k,
-                "tasks": len(enough),
-                "pass_at": at.value,
-                "pass_at_ci": at.ci,
-                "pass_all": every.value,
-                "pass_all_ci": every.ci,
-            }
-        )
+        rows.append({"k": k, "tasks": len(enough), **told({"pass_at": at, "pass_all": every})})
     return rows

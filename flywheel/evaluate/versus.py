@@ -8,7 +8,7 @@ can take into account that there are many.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from flywheel.evaluate.graders import BY_JUDGE, BY_REWARD, PAIRWISE, Asked
 from flywheel.evaluate.length import SCALE, controlled
 from flywheel.evaluate.settings import EvaluateSettings
-from flywheel.evaluate.stats import by_cluster, outcomes, rate
+from flywheel.evaluate.stats import by_cluster, outcomes, rate, ratio
 from flywheel.records.message import text_of
 from flywheel.rollout import Response
 
@@ -87,16 +87,10 @@ def compare(
         "ended_frac": mine.ended_frac,
         "distinct_frac": {name: one.distinct_frac for name, one in answers.items()},
         "versus": versus,
-        "mean_score": scores_told(answers),
+        **mean_scores(answers, asked, settings),
         "mean_tokens": {name: one.mean_tokens for name, one in answers.items()},
         "slices": slices(answers, asked, settings),
     }
-
-
-def scores_told(answers: dict[str, Answers]) -> dict[str, float]:
-    """Mean score of each policy; of none where nothing is scored."""
-    means = {name: one.mean_score for name, one in answers.items()}
-    return {name: one for name, one in means.items() if not math.isnan(one)}
 
 
 def against(
@@ -105,14 +99,14 @@ def against(
     """How often one is preferred over another.
 
     Returns:
-        win_rate and ci; outcomes, one a cluster; prompts with an outcome; length_controlled,
-        win_rate and ci at equal length, whose coefficients are fitted to these very outcomes: an
-        estimate, and no evidence at a level. Where no prompt has an outcome nothing is known, and
-        the interval is the whole scale.
+        win_rate with its ci and its standard error se; outcomes, one a cluster; prompts with an
+        outcome; length_controlled, the same at equal length, whose coefficients are fitted to
+        these very outcomes: an estimate, and no evidence at a level. Where no prompt has an
+        outcome nothing is known, and the interval is the whole scale.
     """
     places, won = outcomes_of(mine, other, asked)
     if not won:
-        nothing = {"win_rate": 0.5, "ci": [0.0, 1.0]}
+        nothing = {"win_rate": 0.5, "ci": [0.0, 1.0], "se": None}
         return nothing | {"outcomes": [], "prompts": 0, "length_controlled": nothing}
     groups = [asked[place].group for place in places]
     lengths, others = ([one.lengths[at] for at in places] for one in (mine, other))
@@ -121,7 +115,7 @@ def against(
     fair = rate(even, groups, scale=SCALE, **options)
     return plainly(won, groups, settings) | {
         "prompts": len(won),
-        "length_controlled": {"win_rate": fair.value, "ci": fair.ci},
+        "length_controlled": {"win_rate": fair.value, "ci": fair.ci, "se": fair.standard_error},
     }
 
 
@@ -146,20 +140,52 @@ def outcomes_of(
 def plainly(
     won: Sequence[float], groups: Sequence[str], settings: EvaluateSettings
 ) -> dict[str, Any]:
-    """win_rate, ci and outcomes, whatever the lengths."""
+    """win_rate, ci, se and outcomes, whatever the lengths."""
     found = rate(won, groups, resamples=settings.resamples, seed=settings.seed)
-    return {"win_rate": found.value, "ci": found.ci, "outcomes": _means(won, groups)}
+    rates = {"win_rate": found.value, "ci": found.ci, "se": found.standard_error}
+    return rates | {"outcomes": _means(won, groups)}
+
+
+def mean_scores(
+    answers: dict[str, Answers], asked: Sequence[Asked], settings: EvaluateSettings
+) -> dict[str, Any]:
+    """mean_score of each, with `_ci` and `_se`; a score may have no ends, so that neither has."""
+    options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
+    groups = [one.group for one in asked]
+    found = {
+        name: ratio(one.scores, [1.0] * len(groups), groups, **options)
+        for name, one in answers.items()
+        if not any(map(math.isnan, one.scores))
+    }
+    return {
+        "mean_score": {name: one.value for name, one in found.items()},
+        "mean_score_ci": {name: one.ci for name, one in found.items()},
+        "mean_score_se": {name: one.standard_error for name, one in found.items()},
+    }
 
 
 def slices(
     answers: dict[str, Answers], asked: Sequence[Asked], settings: EvaluateSettings
 ) -> list[dict[str, Any]]:
-    """The challenger against its opponent, on parts of the prompts.
+    """The challenger against its opponent, on parts of the prompts."""
+    opponent = "champion" if "champion" in answers else "base"
+    found = []
+    for axis, name, places in cut(answers, asked):
+        part = [asked[place] for place in places]
+        mine, other = (taken(answers[who], places) for who in ("policy", opponent))
+        told = against(mine, other, part, settings)
+        found.append({"axis": axis, "name": name, "groups": len(told["outcomes"]), **told})
+    return found
+
+
+def cut(
+    answers: dict[str, Answers], asked: Sequence[Asked]
+) -> Iterator[tuple[str, str, list[int]]]:
+    """Axis, name and places of every part of the prompts.
 
     Difficulty is what the base's own score on a prompt says: the base takes no part in a contest
     with a champion, and a prompt is not hard because the challenger fails on it.
     """
-    opponent = "champion" if "champion" in answers else "base"
     axes: dict[str, Callable[[int], str]] = {
         "domain": lambda place: asked[place].domain or "no domain",
         "source": lambda place: asked[place].source or "no source",
@@ -172,9 +198,8 @@ def slices(
         ),
     }
     scored = not any(map(math.isnan, answers["base"].scores))
-    if opponent == "base" or not scored:
+    if "champion" not in answers or not scored:
         del axes["difficulty"]  # who is easy to beat where it is weak says nothing of the other
-    found = []
     for axis, name_of in axes.items():
         parts: dict[str, list[int]] = defaultdict(list)
         for place in range(len(asked)):
@@ -182,12 +207,7 @@ def slices(
         if len(parts) < 2:
             continue  # all prompts: no slice
         for name, places in sorted(_pooled(parts, asked).items()):
-            part = [asked[place] for place in places]
-            mine, other = (taken(answers[who], places) for who in ("policy", opponent))
-            told = against(mine, other, part, settings)
-            groups = len(told["outcomes"])
-            found.append({"axis": axis, "name": name, "groups": groups, **told})
-    return found
+            yield axis, name, places
 
 
 def _pooled(parts: dict[str, list[int]], asked: Sequence[Asked]) -> dict[str, list[int]]:

@@ -73,9 +73,32 @@ def bradley_terry(
     matches, place, said, _ = _matches(first, second, outcome)
     width = len(matches.first)
     weight = np.bincount(place * 3 + said, minlength=width * 3).reshape(-1, 3).astype(float)
-    counted = _Matches(matches.first, matches.second, weight, matches.things)
-    strength, tie = _newton(counted, np.zeros(matches.things), 0.0, ridge)
-    return Strengths(strength, _variance(counted, strength, tie, ridge), tie, np.zeros(0))
+    return from_counts(matches.first, matches.second, weight, matches.things, ridge=ridge)
+
+
+def from_counts(
+    first: Ints,
+    second: Ints,
+    weight: Floats,
+    things: int,
+    *,
+    near: Strengths | None = None,
+    ridge: float = RIDGE,
+) -> Strengths:
+    """Strengths from how often each outcome of a pair was seen, which need be no whole number.
+
+    Args:
+        first: Of each pair [P].
+        second: Of each pair [P].
+        weight: Wins of the first, of the second, ties [P, 3].
+        things: How many are compared.
+        near: Where to begin, as with counts that hardly differ.
+        ridge: On strengths.
+    """
+    matches = _Matches(first, second, weight, things)
+    begin = (near.strength, near.tie) if near else (np.zeros(things), 0.0)
+    strength, tie = _newton(matches, *begin, ridge)
+    return Strengths(strength, _variance(matches, strength, tie, ridge), tie, np.zeros(0))
 
 
 def crowd_bradley_terry(

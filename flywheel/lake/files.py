@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flywheel.errors import LakeError
-from flywheel.lake.schema import DERIVED, LINEAGE, QUARANTINE, RAW, SCHEMAS
+from flywheel.lake.schema import DERIVED, EVALUATION, LINEAGE, QUARANTINE, RAW, SCHEMAS
 from flywheel.layout import Layout
 
 EMPTY = "_empty.parquet"
@@ -141,6 +141,8 @@ def ensure(layout: Layout) -> None:
     wanted[layout.raw("_none") / EMPTY] = RAW
     wanted |= {layout.derived(name): schema for name, schema in DERIVED.items()}
     wanted |= {layout.lineage(name) / EMPTY: schema for name, schema in LINEAGE.items()}
+    none = layout.evaluation("_none")
+    wanted |= {none / name / EMPTY: schema for name, schema in EVALUATION.items()}
     for path, schema in wanted.items():
         if not path.exists():
             write_table(schema.empty_table(), path)

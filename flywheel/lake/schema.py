@@ -145,6 +145,38 @@ DERIVED: dict[str, pa.Schema] = {
         ]
     ),
     "personal_data": pa.schema(_texts("text_key", "role", "personal_data")),
+    "checkpoint_ratings": pa.schema(
+        [
+            *_texts("content_hash", "name", "models", "first_generation"),
+            *_columns(pa.bool_(), "is_connected"),
+            *_columns(pa.float64(), "rating", "low", "high", "standard_error"),
+            *_columns(pa.int64(), "comparison_count", "prompt_count", "opponent_count"),
+        ]
+    ),
+}
+
+# What evaluations measured: written beside each evaluation's result, and never written over.
+EVALUATION: dict[str, pa.Schema] = {
+    "measurements": pa.schema(
+        [
+            *_texts("evaluation_id", "generation", "model", "content_hash"),
+            *_texts("evaluation_set", "axis", "slice", "metric", "against", "grader"),
+            *_columns(pa.float64(), "temperature", "value", "low", "high", "standard_error"),
+            *_columns(pa.int64(), "observation_count", "cluster_count", "seed"),
+            *_texts("look"),
+            *_columns(TIME, "evaluated_at"),
+        ]
+    ),
+    "outcomes": pa.schema(
+        [
+            *_texts("evaluation_id", "generation", "model", "content_hash"),
+            *_texts("evaluation_set", "prompt_key", "group_id", "domain", "source", "grader"),
+            *_columns(pa.float64(), "temperature", "score"),
+            *_columns(pa.int64(), "token_count"),
+            *_columns(pa.bool_(), "ended"),
+            *_columns(TIME, "evaluated_at"),
+        ]
+    ),
 }
 
 # The lineage: rebuilt from manifests and frozen files at any time.

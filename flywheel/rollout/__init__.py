@@ -1,6 +1,6 @@
 """Sampling from a policy and scoring with a reward model."""
 
-from flywheel.rollout.policy import Policy, Response, response_nll
+from flywheel.rollout.policy import Policy, Response, rendered_logprobs, response_nll
 from flywheel.rollout.reward import RewardModel, StepRewardModel, aggregate
 from flywheel.rollout.sampler import sample, sample_ids
 from flywheel.rollout.server import ServerPolicy
@@ -13,6 +13,7 @@ __all__ = [
     "ServerPolicy",
     "StepRewardModel",
     "aggregate",
+    "rendered_logprobs",
     "response_nll",
     "sample",
     "sample_ids",

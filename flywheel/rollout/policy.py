@@ -99,6 +99,21 @@ def response_nll(
     return found
 
 
+@torch.no_grad()
+def rendered_logprobs(
+    policy: Policy, rows: Sequence[Rendered], *, micro_tokens: int = 16384
+) -> list[float]:
+    """Log-probability of the tokens that carry loss, in nats, of each row of token ids."""
+    found = [0.0] * len(rows)
+    module = ResponseLogps(policy.model)
+    for places in by_length(rows, micro_tokens):
+        batch = [rows[place] for place in places]
+        sums = row_sums(module(*pad(batch, policy.device)), batch)
+        for place, total in zip(places, sums.tolist(), strict=True):
+            found[place] = total
+    return found
+
+
 def by_length(rows: Sequence[Rendered | None], micro_tokens: int) -> list[list[int]]:
     """Places of rows, longest first, cut at `micro_tokens` padded tokens or where it is cheaper;
     gaps are left out."""

@@ -1,0 +1,152 @@
+"""Ratings of checkpoints: by hand, recovered, over generations, and where nothing connects."""
+
+import math
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flywheel.evaluate.ratings import POINTS, rate_checkpoints, rated
+from flywheel.lake import EVALUATION, write_table
+from flywheel.layout import Layout
+
+Row = dict[str, Any]
+
+
+def answered(prompt: str, model: str, content: str, score: float | None, **more: Any) -> Row:
+    return {
+        "evaluation_id": "e1",
+        "generation": "g0001",
+        "model": model,
+        "content_hash": content,
+        "evaluation_set": "desk",
+        "prompt_key": prompt,
+        "group_id": prompt,
+        "grader": "exact",
+        "temperature": 1.0,
+        "score": score,
+        "evaluated_at": datetime(2026, 1, 1),
+        **more,
+    }
+
+
+def ratings(rows: list[Row], **options: Any) -> dict[str, Row]:
+    return {row["content_hash"]: row for row in rated(rows, **options)}
+
+
+def duel(wins: int, losses: int, ties: int = 0, **more: Any) -> list[Row]:
+    """The base (b) against the policy (p), which wins so often."""
+    scores = [(0.0, 1.0)] * wins + [(1.0, 0.0)] * losses + [(1.0, 1.0)] * ties
+    return [
+        row
+        for number, (base, policy) in enumerate(scores)
+        for row in (
+            answered(f"q{number}", "base", "b", base, **more),
+            answered(f"q{number}", "policy", "p", policy, **more),
+        )
+    ]
+
+
+def test_two_checkpoints_are_apart_by_the_odds_of_their_wins() -> None:
+    found = ratings(duel(wins=3000, losses=1000), resamples=20)
+    assert (found["b"]["rating"], found["b"]["low"], found["b"]["high"]) == (1000, 1000, 1000)
+    assert found["p"]["rating"] - 1000 == pytest.approx(400 * math.log10(3), abs=0.1)
+    assert (found["p"]["comparison_count"], found["p"]["prompt_count"]) == (4000, 4000)
+    with_ties = ratings(duel(wins=3000, losses=1000, ties=2000), resamples=20)
+    assert with_ties["p"]["rating"] == pytest.approx(found["p"]["rating"], abs=1)
+
+
+def test_ratings_that_are_known_are_found_within_their_intervals() -> None:
+    rng = np.random.default_rng(3)
+    true = {"b": 0.0, "s": 0.6, "p": 1.1, "c": 0.8, "d": -0.5}
+    inside = 0
+    for seed in range(8):
+        rows = []
+        for number in range(300):
+            gumbel = {name: one + rng.gumbel() for name, one in true.items()}  # Luce's choice
+            for model, name in zip(("base", "sft", "policy", "champion", "sft"), true, strict=True):
+                rows.append(answered(f"q{number}", model, name, gumbel[name]))
+        found = ratings(rows, resamples=100, seed=seed)
+        for name in ("s", "p", "c", "d"):
+            row = found[name]
+            assert row["rating"] == pytest.approx(1000 + POINTS * true[name], abs=90)
+            inside += row["low"] <= 1000 + POINTS * true[name] <= row["high"]
+    assert inside >= 27, "of 32, of which .95 is 30"
+
+
+def test_near_repeats_of_a_prompt_are_one_prompt_to_the_interval() -> None:
+    once = duel(wins=60, losses=40)
+    again = [row | {"prompt_key": f"{row['prompt_key']} {n}"} for row in once for n in range(9)]
+    alone, together = (ratings(rows)["p"] for rows in (once, again))
+    assert together["standard_error"] == pytest.approx(alone["standard_error"], rel=0.1)
+
+
+def test_generations_are_tied_by_the_prompts_that_both_ask() -> None:
+    """The second generation's policy never met the first's base; both met the prompts."""
+    later = {"generation": "g0002", "evaluation_id": "e2", "evaluated_at": datetime(2026, 2, 1)}
+    rows = duel(wins=60, losses=40)
+    rows += [answered(f"q{n}", "champion", "p", float(n < 60), **later) for n in range(80)]
+    rows += [answered(f"q{n}", "policy", "q", 2.0 if n % 4 else -1, **later) for n in range(80)]
+    found = ratings(rows)
+    assert found["q"]["name"] == "g0002 policy" and found["q"]["opponent_count"] == 2
+    assert found["p"]["models"] == "g0001 policy, g0002 champion"
+    assert found["p"]["comparison_count"] == 100 + 80, "two answers to a prompt weigh as one"
+    assert found["q"]["rating"] > found["p"]["rating"] > found["b"]["rating"] == 1000
+
+
+def test_what_nothing_connects_has_no_rating() -> None:
+    other = {"generation": "g0002", "evaluation_id": "e2"}
+    apart = [
+        answered(f"z{number}", model, content, float(model == "policy"), **other)
+        for number in range(20)
+        for model, content in (("base", "b2"), ("policy", "p2"))
+    ]
+    found = ratings([*duel(wins=6, losses=4), *apart])
+    assert found["p"]["is_connected"] and found["p"]["rating"]
+    for name in ("b2", "p2"):
+        assert not found[name]["is_connected"] and found[name]["rating"] is None
+        assert found[name]["comparison_count"] == 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"grader": "numeric_answer"},
+        {"temperature": 0.5},
+        {"score": None},
+        {"grader": "reward_model", "evaluation_id": "e2"},
+    ],
+)
+def test_only_answers_to_one_prompt_by_one_grader_alike_are_compared(change: Row) -> None:
+    same = {"grader": "reward_model"} if change.get("grader") == "reward_model" else {}
+    rows = [
+        answered(f"q{number}", model, content, **{"score": 1.0, **more})
+        for number in range(9)
+        for model, content, more in (("base", "b", same), ("policy", "p", change))
+    ]
+    assert not any(row["is_connected"] or row["comparison_count"] for row in rated(rows))
+
+
+def test_one_that_never_loses_has_a_finite_rating() -> None:
+    assert 1000 < ratings(duel(wins=50, losses=0))["p"]["rating"] < 5000
+
+
+def test_ratings_of_a_home_are_those_of_all_its_evaluations(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    assert rate_checkpoints(layout) == []
+    rows = duel(wins=6, losses=4)
+    for generation, content in (("g0001", "p"), ("g0002", "p2")):
+        mine = [
+            row
+            | {"generation": generation, "content_hash": row["content_hash"].replace("p", content)}
+            for row in rows
+        ]
+        path = layout.evaluation(generation) / "outcomes" / "e.parquet"
+        write_table(pa.Table.from_pylist(mine, EVALUATION["outcomes"]), path)
+    assert [row["name"] for row in rate_checkpoints(layout)][2:] == ["g0001 base"]
+    written = pq.read_table(layout.derived("checkpoint_ratings"))
+    assert written["content_hash"].to_pylist()[2:] == ["b"] and written.num_rows == 3

@@ -32,7 +32,7 @@ from flywheel.serve.delivery import deliver
 from flywheel.serve.feedback import find
 from flywheel.serve.ids import Names
 from flywheel.serve.log import Rows, ServedLog
-from flywheel.serve.online import look
+from flywheel.serve.online import decide_stage, look
 from flywheel.serve.settings import ServeSettings
 from tests.models_for_tests import reward_of, tiny
 from tests.test_server import Completions, Served
@@ -404,6 +404,26 @@ def test_a_canary_answers_its_share_of_users_the_same_ones_until_a_rollback(
         until(lambda: call(port, "GET", "/health")[1]["stage"] is None, seconds=10)
         assert {str(api.chat.completions.create(**ASK, user=u).model) for u in users} == {"g0001"}
     assert standing(layout)[1] is None
+
+
+def test_what_users_say_over_the_wire_gives_the_canary_the_title_whatever_a_ring_says(
+    layout: Layout, models: Path
+) -> None:
+    promote(layout, models, "g0001")
+    promote(layout, models, "g0002", stages=["canary"])
+    settings: Call = {"stages": ["canary"], "canary_share": 0.5, "feedback_per_day": 10_000}
+    with serving(layout, **settings) as (port, api):
+        until(lambda: call(port, "GET", "/health")[1]["stage"] == "canary")
+        for n in range(90):
+            asked = api.chat.completions.create(**ASK | {"user": f"user {n}"}, max_tokens=1)
+            thumbs = "up" if asked.model == "g0002" else "down"
+            assert judge(port, asked.id, author=f"user {n}", thumbs=thumbs)[0] == 200
+            if asked.model == "g0002":  # one who votes against all that he sees of the canary
+                judge(port, asked.id, author="ring", thumbs="down")
+        seen, entry = decide_stage(layout, ServeSettings(**settings))
+        assert seen and seen.verdict == "ADVANCE" and entry and entry.champion == "g0002"
+        assert set(seen.outcomes) == {1.0}
+        until(lambda: who(api) == "g0002", seconds=10)
 
 
 def test_who_hangs_up_leaves_a_line_that_says_so(layout: Layout, models: Path) -> None:

@@ -152,7 +152,10 @@ class Feedback:
             return None, "the answer was not to be kept"
         if answered["request"] is None or not answered.get("trains", True):
             return None, "the answer holds personal data"
-        fields = _fields(what, body, answered, self._other(what, body, answered))
+        other = self._other(what, body, answered)
+        if not answered["response"] or (other and not other["response"]):
+            return None, "the answer is empty"
+        fields = _fields(what, body, answered, other)
         screened = self._screen(fields)
         if screened.value is None or not screened.trains:
             return None, "the feedback holds personal data"

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError, SettingsError
 from flywheel.evaluate.graders import Asked, checked, exact, numeric_answer, refund_desk, score_all
 from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.lake import EVALUATION
 from flywheel.process.content import model_hash
 from flywheel.process.launch import launch
 from flywheel.records.message import dump, prompt_of, response_of
@@ -243,7 +245,11 @@ def test_one_evaluation_from_datasets_to_report(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert" in page and "<script>" not in page
     assert "agrees with the plurality of votes" in page
     assert "an annotator is right 80.0% of the time" in page
-    assert "an annotator sides with the weighted vote of the others" in page
+    assert "Not decided yet" in page and "What the reward model falls for" in page
+    for table in ("measurements", "outcomes"):
+        (path,) = (tmp_path / "run" / table).glob("*.parquet")
+        found = pq.read_table(path)
+        assert found.schema == EVALUATION[table] and found.num_rows
     assert "split evenly" in page and "one agrees with another 80.0%" in page
     assert "Held-out demonstrations" in page and "simulated" not in page
     assert (tmp_path / "run" / "samples.parquet").exists()

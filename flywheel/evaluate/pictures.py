@@ -49,18 +49,17 @@ class Frame:
         return TALL - BOTTOM - (TALL - TOP - BOTTOM) * (value - low) / (high - low)
 
     def line(self, points: Points, colour: str, name: str = "", dashes: str = "") -> None:
-        """Join points; a name stands at the last."""
+        """Join points; a name stands above the middle one."""
         path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
         dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
         self._marks.append(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashed}/>'
         )
         if name and points:
-            x, y = self.x(points[-1][0]), self.y(points[-1][1])
-            anchor = "end" if x > WIDE - 120 else "start"
+            x, y = points[len(points) // 2]
             self._marks.append(
-                f'<text x="{x + (-4 if anchor == "end" else 6):.1f}" y="{y - 8:.1f}" '
-                f'text-anchor="{anchor}" fill="{colour}">{escape(name)}</text>'
+                f'<text x="{self.x(x):.1f}" y="{self.y(y) - 16:.1f}" text-anchor="middle" '
+                f'fill="{colour}">{escape(name)}</text>'
             )
 
     def dot(

@@ -53,7 +53,7 @@ def write_report(
         ratings: Of all checkpoints, as `ratings.rated` gives them.
     """
     policy, reward = result["policy"], result["reward_model"]
-    samples = pq.readtable(folder / "samples.parquet").to_pylist()
+    samples = pq.read_table(folder / "samples.parquet").to_pylist()
     simulated = (
         "<p class=note>The annotators of this world are simulated, and what scores the answers is "
         "a program.</p>"
@@ -104,10 +104,10 @@ def _tiles(policy: Told, reward: Told) -> str:
     )
     if reward["annotator_accuracy"] is not None:
         ends = reward["annotator_accuracy_ci"]
-        tiles.append(("that an annotator gets right", reward["annotator_accuracy"], ends))
+        tiles.append(("pairs that an annotator gets right", reward["annotator_accuracy"], ends))
     length = policy["mean_response_tokens"] / max(policy["opponent_response_tokens"], 1e-9)
     more = (
-        f"<div class=tile><b>{length:.2f} times</b><span>the length of the "
+        f"<div class=tile><b>{length:.2f}</b><span>times the length of the "
         f"{escape(opponent)}'s answers</span></div>"
     )
     return (
@@ -135,7 +135,7 @@ def _plain_plot(policy: Told) -> str:
         )
     ]
     points += [
-        (f"over {other}, likeliest answer", one["ci"][0], one["win_rate"], one["ci"][1])
+        (f"over {other}, greedy", one["ci"][0], one["win_rate"], one["ci"][1])
         for other, one in policy["greedy"]["versus"].items()
     ]
     return dot_plot("How often the challenger is preferred", points, (0, 1), 0.5)

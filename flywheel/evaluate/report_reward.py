@@ -65,6 +65,6 @@ def _traps(found: Told) -> str:
     return (
         "<h2>What the reward model falls for</h2><p class=note>Preferred responses were made "
         "worse, or only dressed up, by rule. It should prefer the worse ones never, the dressed "
-        "ones not more often than half the time. Where its vocabulary lacks the words there is no trap.</p>"
-        + table(("trap", "", "prefers it", "95 % interval", "error", "responses"), rows)
+        "ones not more often than half the time. Where its vocabulary lacks the words there is no "
+        "trap.</p>" + table(("trap", "", "prefers it", "95 % interval", "error", "responses"), rows)
     )

@@ -15,6 +15,7 @@ def number(one: Told, name: str, prefix: str = "") -> tuple[str, str, str]:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows under heads, which a narrow screen can scroll; empty without rows."""
     if not rows:
         return ""
     head = "".join(f"<th>{escape(one)}</th>" for one in heads)

@@ -67,8 +67,8 @@ def _throughput(folder: Path) -> list[Measurement]:
                 peer=f"DuckDB {duckdb.__version__}, {what}",
                 peer_value=median(rates[peer]),
                 ratio=median(ratios),
-                conditions=f"{told}, read by: {state()}; ratios {min(ratios):.2f} to {max(ratios):.2f} over {REPEATS} "
-                f"interleaved repeats",
+                conditions=f"{told}; read by the {state()}; ratios {min(ratios):.2f} to "
+                f"{max(ratios):.2f} over {REPEATS} interleaved repeats",
             )
         )
     return found

@@ -41,7 +41,9 @@ class Lines:
 
     @cached_property
     def _count(self) -> int:
-        ends = np.count_nonzero(np.frombuffer(self.data, np.uint8) == 0x0A)  # bytes.count is slow
+        ends = int(
+            np.count_nonzero(np.frombuffer(self.data, np.uint8) == 0x0A)
+        )  # bytes.count is slow
         return ends + (not self.data.endswith(b"\n"))
 
     @cached_property

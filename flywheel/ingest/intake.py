@@ -120,10 +120,8 @@ class Intake:
             self._held |= {unit.number: unit for unit in self._fit_units(block.units())}
             return
         rows = self.rows
-        if self._read is None:
-            self._take_raw(block)
-        else:
-            self._take_records(block)
+        take = self._take_raw if self._read is None else self._take_records
+        take(block)
         if self.rows > rows:  # else nothing will be asked of it any more
             self._blocks.append(block)
         at_hand = sum(one.num_rows for parts in self._tables.values() for one in parts)
@@ -216,8 +214,8 @@ class Intake:
             return said
         left = self._ordinary.take(block) if self._ordinary else block.numbered()
         self.rows += len(block) - len(left)
-        records = read_lines([line for _, _, line in left])
-        for (number, offset, line), record in zip(left, records, strict=True):
+        read = read_lines([line for _, _, line in left])
+        for (number, offset, line), record in zip(left, read, strict=True):
             if record is not None:
                 self.rows += 1
                 add_to(said, number, offset, (record,))

@@ -19,7 +19,7 @@ from flywheel.ingest.intake import Judge
 from flywheel.ingest.native import state
 from flywheel.layout import Layout
 from flywheel.quality import judge
-from flywheel.quality.gate import validation
+from flywheel.quality.gate import DEFAULT, validation
 from flywheel.records.kinds import Comparison
 from tests.benchmarks.comparisons import DIRT, SPOIL, write_comparisons
 from tests.benchmarks.measurement import Measurement
@@ -33,7 +33,7 @@ TYPES = {"seconds": "DOUBLE", "cost_usd": "DOUBLE", "occurred_at": "TIMESTAMP", 
 
 def measure() -> list[Measurement]:
     """Throughput beside DuckDB's, and the cost of a night of 1 % after a hundred of them."""
-    validation("comparison")  # three seconds of import, once a process
+    validation("comparison", DEFAULT)  # three seconds of import, once a process
     with tempfile.TemporaryDirectory() as name:
         return [*_throughput(Path(name)), *_nights(Path(name))]
 

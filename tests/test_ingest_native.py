@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
 import unicodedata
 from datetime import UTC, datetime
@@ -22,10 +23,11 @@ from hypothesis import strategies as st
 from flywheel.ingest import blocks, intake, land, native
 from flywheel.ingest.batch import BatchManifest
 from flywheel.ingest.blocks import Lines
+from flywheel.ingest.columns import pseudonyms
 from flywheel.ingest.ordinary import OrdinaryLines
 from flywheel.lake import SCHEMAS, read_folder
 from flywheel.layout import Layout
-from flywheel.privacy import Policy
+from flywheel.privacy import Policy, Pseudonyms
 from flywheel.quality import judge
 from flywheel.records import KINDS
 from tests.benchmarks.comparisons import SPOIL, comparison_lines
@@ -38,15 +40,23 @@ pytestmark = pytest.mark.skipif(native.library() is None, reason=native.state())
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # a seed cannot be shrunk
 
 SIGNS = 'ab  .\n\t\\"/é中가🙂ßяあ'  # ordinary
-ODD_SIGNS = ["\r\n", "\r", "\x00", "\x0b", "\f", "\b", "\x1f", "\x7f", "\x85", "\xa0", "e\u0301",
-             "\u1161", "\u2028", "\ufeff", "\u212b", "\U000e0001", "\ud800", "\u0958"]  # fmt: skip
-ODD_VALUES: list[Any] = [None, "", "x" * 999, "@", "a@b.org", 0, 1, -1, -0.0, 0.5, 1.25e-4, 3.0, 5e-324,
-                         1e15, 123456789012345, 0.1234567890123, 10**16, 2**70, True, [], {}, [{}],
-                         {"a": None}, "2026-01-01", "2026-01-01T00:00:00.5Z", "0001-01-01T00:00:00",
-                         "2026-02-29T00:00:00Z", "2024-02-29T23:59:60Z", "2026-01-01T00:00:00.0000001Z",
-                         "2026-01-01T00:00:00+02:00", "2024-02-29T23:59:59.000120"]  # fmt: skip
-OBJECTS: list[Any] = [{}, {"b": 1, "a": "\u00e9\"", "aa": True, "é": False}, {"": -7, "\t": ""},
-                      {"tools": []}, {"a": 0.5}, {"a": [1]}, {"n": 10**15}, {"a": None}]  # fmt: skip
+# fmt: off
+ODD_SIGNS = [
+    "\r\n", "\r", "\x00", "\x0b", "\f", "\b", "\x1f", "\x7f", "\x85", "\xa0", "e\u0301", "\u1161",
+    "\u2028", "\ufeff", "\u212b", "\U000e0001", "\ud800", "\u0958",
+]
+ODD_VALUES: list[Any] = [
+    None, "", "x" * 999, "@", "a@b.org", 0, 1, -1, -0.0, 0.5, 1.25e-4, 3.0, 5e-324, 1e15, True,
+    123456789012345, 0.1234567890123, 10**16, 2**70, [], {}, [{}], {"a": None}, "2026-01-01",
+    "2026-01-01T00:00:00.5Z", "0001-01-01T00:00:00", "2026-02-29T00:00:00Z",
+    "2024-02-29T23:59:60Z", "2026-01-01T00:00:00.0000001Z", "2026-01-01T00:00:00+02:00",
+    "2024-02-29T23:59:59.000120",
+]
+OBJECTS: list[Any] = [
+    {}, {"b": 1, "a": "\u00e9\"", "aa": True, "é": False}, {"": -7, "\t": ""}, {"tools": []},
+    {"a": 0.5}, {"a": [1]}, {"n": 10**15}, {"a": None},
+]
+# fmt: on
 CHOICES = {"choice": ["a", "b", "tie"], "annotator_kind": ["person", "model"], "thumbs": ["up"]}
 NUMBERS = ["seconds", "cost_usd", "rating", "rating_min", "rating_max", "score", "weight"]
 
@@ -107,6 +117,7 @@ def landed(path: Path, home: Path, **options: Any) -> tuple[dict[str, Any], Batc
     assert all(table.schema.equals(SCHEMAS[kind]) for kind, table in tables.items())
     kept = {kind: table.drop_columns(["landed_at"]) for kind, table in tables.items()}
     kept["quarantine"] = read_folder(layout.quarantine).drop_columns(["seen_at"])
+    kept["quarantine"] = kept["quarantine"].sort_by("line_no")  # lies in blocks
     for table in kept.values():
         table.validate(full=True)  # Parquet holds any bytes, and texts must be UTF-8
     return kept, batch
@@ -120,24 +131,25 @@ def differences(one: pa.Table, other: pa.Table) -> list[Any]:
 
 def assert_lands_as_without_the_kernel(lines: bytes, **options: Any) -> None:
     """Land the lines both ways, in blocks of a few lines and as a whole."""
-    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as changed:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as at, pytest.MonkeyPatch.context() as changed:
+        folder = Path(at)
         path = folder / "x.jsonl"
         path.write_bytes(lines)
         os.utime(path, (0, 0))
-        (folder / "b").mkdir()
-        (folder / "b" / "annotators.salt").write_text("0" * 64)
+        home = Layout(folder / "keys")  # what makes pseudonyms: the same in every home
+        pseudonyms(home.root)
+        Pseudonyms(home)
+        for name in "bcd":
+            shutil.copytree(home.root, folder / name)
         whole, batch = landed(path, folder / "b", **options)
-        for home, size in (("c", blocks.BLOCK_BYTES), ("d", 4_000)):
-            (folder / home).mkdir()
-            (folder / home / "annotators.salt").write_text("0" * 64)
+        for place, size in (("c", blocks.BLOCK_BYTES), ("d", 4_000)):
             changed.setattr(blocks, "BLOCK_BYTES", size)
-            changed.setattr(intake, "JUDGED_ROWS", 50_000 if size > 4_000 else 40)
-            if home == "c":
+            changed.setattr(intake, "JUDGED_ROWS", 50_000 if size > 4_000 else 90)
+            if place == "c":
                 changed.setattr(intake, "library", lambda: None)
             else:
                 changed.setattr(intake, "library", native.library)
-            found, other = landed(path, folder / home, **options)
+            found, other = landed(path, folder / place, **options)
             for kind, table in whole.items():
                 assert table.equals(found[kind]), (kind, differences(table, found[kind]))
             for fact in ("lines", "rows", "quarantined", "blanks", "rows_by_kind", "personal_data"):
@@ -145,7 +157,7 @@ def assert_lands_as_without_the_kernel(lines: bytes, **options: Any) -> None:
             assert other.new_rows_by_kind == batch.new_rows_by_kind
 
 
-@settings(max_examples=12, deadline=None, phases=PHASES)
+@settings(max_examples=3, deadline=None, phases=PHASES)
 @given(st.integers(0, 2**32))
 def test_lines_of_every_kind_land_as_without_the_kernel(seed: int) -> None:
     draw = Random(seed)
@@ -161,7 +173,7 @@ def test_most_of_these_lines_are_ordinary_and_of_every_kind() -> None:
     assert rows.taken().keys() == native.ordinary_kinds().keys()
 
 
-@settings(max_examples=6, deadline=None, phases=PHASES)
+@settings(max_examples=2, deadline=None, phases=PHASES)
 @given(st.integers(0, 2**32))
 def test_dirty_and_mutated_lines_land_as_without_the_kernel(seed: int) -> None:
     draw = Random(seed)
@@ -173,7 +185,7 @@ def test_dirty_and_mutated_lines_land_as_without_the_kernel(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_many_mutated_lines_land_as_without_the_kernel(seed: int) -> None:
     draw = Random(seed)
     clean = [json.loads(line) for line in comparison_lines(300, seed=seed, dirt=0)]
@@ -189,7 +201,7 @@ def test_judged_and_screened_lines_land_as_without_the_kernel(policy: str) -> No
     same["response_b"] = same["response_a"]
     lines += [said, json.dumps(same).encode()]
     assert_lands_as_without_the_kernel(
-        b"\n".join(lines), judge=judge, personal=Policy(default=policy)
+        b"\n".join(lines), judge=judge, personal=Policy(policy=policy)
     )
 
 
@@ -224,7 +236,7 @@ def test_texts_that_repeat_are_written_once_and_read_as_texts(tmp_path: Path) ->
     assert pq.read_schema(file).equals(SCHEMAS["comparison"])
     group = pq.ParquetFile(file).metadata.row_group(0)
     sizes = {one.path_in_schema: one for one in map(group.column, range(group.num_columns))}
-    assert "PLAIN" not in sizes["content_sha256"].encodings[1:]
+    assert "RLE_DICTIONARY" not in sizes["content_sha256"].encodings
     plain = sum(len(text) for text in pq.read_table(file)["prompt_text"].to_pylist())
     assert sizes["prompt_text"].total_uncompressed_size < plain / 2
 

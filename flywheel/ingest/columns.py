@@ -26,6 +26,7 @@ from flywheel.ingest.keys import (
     response_key,
     told_apart,
 )
+from flywheel.ingest.unit import Unit
 from flywheel.lake import RAW as RAW_SCHEMA
 from flywheel.lake import SCHEMAS
 from flywheel.records import KINDS, Record
@@ -258,6 +259,17 @@ def without_rows(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
         return table
     gone = pa.array(values, table.schema.field(column).type)
     return table.filter(pc.invert(pc.is_in(table[column], gone)))
+
+
+def raw_table(units: Iterable[Unit], batch: Mapping[str, Any]) -> pa.Table:
+    """Rows in no known format, as they were delivered."""
+    columns: dict[str, list[Any]] = {name: [] for name in RAW_SCHEMA.names}
+    facts = {name: batch[name] for name in ("source", "batch_id", "file")}
+    for unit in units:
+        place = {"line_no": unit.number, "byte_offset": unit.offset}
+        for name, value in (facts | place | {"record": unit.json}).items():
+            columns[name].append(value)
+    return pa.table(columns, schema=RAW_SCHEMA)
 
 
 def as_landed(kind: str, table: pa.Table) -> pa.Table:

@@ -21,6 +21,7 @@ from flywheel.ingest.columns import (
     add_to,
     as_landed,
     columns_of,
+    raw_table,
     record_uid,
     table_of,
     with_ids,
@@ -36,7 +37,6 @@ from flywheel.ingest.ordinary import OrdinaryLines, in_order
 from flywheel.ingest.refused import Bad, Refused, Row
 from flywheel.ingest.screening import REASON, Screening
 from flywheel.ingest.unit import Unit, json_unit
-from flywheel.lake import RAW as RAW_SCHEMA
 from flywheel.lake import SCHEMAS
 from flywheel.records import Record
 
@@ -120,11 +120,9 @@ class Intake:
             self._held |= {unit.number: unit for unit in self._fit_units(block.units())}
             return
         rows = self.rows
-        if self._read is None:
-            self._take_raw(block)
-        else:
-            self._take_records(block)
-        if self.rows > rows and (self._judge or self._screening):  # else nobody asks of it again
+        take = self._take_raw if self._read is None else self._take_records
+        take(block)
+        if self.rows > rows:  # else nothing will be asked of it any more
             self._blocks.append(block)
         at_hand = sum(one.num_rows for parts in self._tables.values() for one in parts)
         at_hand += self._ordinary.count if self._ordinary else 0
@@ -155,14 +153,9 @@ class Intake:
         self._tables, self._blocks = {}, []
 
     def _take_raw(self, block: Block) -> None:
-        columns: dict[str, list[Any]] = {name: [] for name in RAW_SCHEMA.names}
-        for unit in self._fit_units(block.units()):
-            facts = {name: self._facts[name] for name in ("source", "batch_id", "file")}
-            place = {"line_no": unit.number, "byte_offset": unit.offset}
-            for name, value in (facts | place | {"record": unit.json}).items():
-                columns[name].append(value)
-            self.rows += 1
-        self._tables.setdefault(RAW, []).append(pa.table(columns, schema=RAW_SCHEMA))
+        table = raw_table(self._fit_units(block.units()), self._facts)
+        self.rows += table.num_rows
+        self._tables.setdefault(RAW, []).append(table)
 
     def _take_records(self, block: Block) -> None:
         said = self._said(block)
@@ -221,8 +214,8 @@ class Intake:
             return said
         left = self._ordinary.take(block) if self._ordinary else block.numbered()
         self.rows += len(block) - len(left)
-        records = read_lines([line for _, _, line in left])
-        for (number, offset, line), record in zip(left, records, strict=True):
+        read = read_lines([line for _, _, line in left])
+        for (number, offset, line), record in zip(left, read, strict=True):
             if record is not None:
                 self.rows += 1
                 add_to(said, number, offset, (record,))

@@ -161,7 +161,10 @@ def _told(field: types.Field, kind: str) -> dict[str, Any]:
             how = {"id": ID, "group": GROUP}.get(field.name, TEXT)
             told |= {"how": how, "may_be_empty": not least}
         case types.LiteralType(values=values):
-            told |= {"how": CHOICE, "choices": b"".join(b"%s\0" % one.encode() for one in values)}
+            told |= {
+                "how": CHOICE,
+                "choices": b"".join(b"%s\0" % str(one).encode() for one in values),
+            }
         case types.FloatType(ge=least, le=most):
             told |= {"how": NUMBER, "standard": b"null"}
             told |= {} if least is None else {"least": least}

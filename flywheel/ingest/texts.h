@@ -24,7 +24,7 @@ static int make_room(Bytes *bytes, int64_t more) {
 
 static int append(Bytes *bytes, const void *from, int64_t size) {
     if (!make_room(bytes, size)) return 0;
-    memcpy(bytes->at + bytes->size, from, size);
+    if (size) memcpy(bytes->at + bytes->size, from, size);
     bytes->size += size;
     return 1;
 }

@@ -10,10 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from flywheel.datasets.manifest import read_split
-from flywheel.errors import EvaluationError, SettingsError
+from flywheel.errors import EvaluationError, LaunchError, SettingsError
 from flywheel.evaluate.graders import Asked, checked, exact, numeric_answer, refund_desk, score_all
+from flywheel.evaluate.registry import enter_sets
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.lake import EVALUATION
+from flywheel.layout import Layout
 from flywheel.process.content import model_hash
 from flywheel.process.launch import launch
 from flywheel.records.message import dump, prompt_of, response_of
@@ -259,6 +261,27 @@ def test_one_evaluation_from_datasets_to_report(tmp_path: Path) -> None:
     (tmp_path / "run" / "report.html").unlink()
     assert evaluated(tmp_path, **datasets(tmp_path))["policy"] == policy
     assert (tmp_path / "run" / "report.html").read_text() == page  # written again
+
+
+def test_every_set_is_told_with_its_version_and_a_changed_one_is_refused(tmp_path: Path) -> None:
+    found = datasets(tmp_path)
+    rows = read_split(Path(found["evaluation_dataset"]), "test").to_pylist()
+    for row in rows:
+        row["evaluation_set"] = "warm" if row["prompt_key"] == "red" else "cold"
+    found["evaluation_dataset"] = freeze(tmp_path / "sets", test=rows)
+    entered = [one.identity for one in enter_sets(Layout(tmp_path / "home"), rows, "g0001")]
+    sets = tmp_path / "sets.json"
+    sets.write_text(json.dumps(entered))
+    result = evaluated(tmp_path, **found, evaluation_sets=str(sets))
+    cold, warm = result["evaluation_sets"]
+    assert {one: cold[one] for one in entered[0]} == entered[0] and warm["name"] == "warm"
+    assert (cold["asked"], cold["prompts"], cold["groups"]) == (3, 3, 2) and warm["asked"] == 1
+    whole = result["policy"]["mean_score"]["policy"]
+    assert cold["mean_score"]["policy"] * 3 + warm["mean_score"]["policy"] == whole * 4
+    assert cold["opponent"] == "champion" and cold["ci"][0] <= cold["win_rate"] <= cold["ci"][1]
+    sets.write_text(json.dumps([entered[0] | {"content_hash": "0" * 64}, entered[1]]))
+    with pytest.raises(LaunchError, match="evaluation set 'cold' has content"):
+        evaluated(tmp_path, **found, evaluation_sets=str(sets))
 
 
 def test_a_model_is_known_by_its_manifest_or_else_by_its_files(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def enter_sets(layout: Layout, rows: Sequence[Row], generation: str) -> list[Set
             known = [one for one in entries if one.name == name]
             last = known[-1] if known else None
             same = [one for one in known if one.content_hash == content]
-            if same and last not in same and generation >= last.generation:
+            if last and same and last not in same and generation >= last.generation:
                 same = []  # it is again what it was once: a version of its own, the newest
             if not same:
                 _freeze(layout, name, len(known) + 1, content, mine, generation)

@@ -418,13 +418,16 @@ def test_both_directions_agree_on_a_thousand_records_with_descent(tmp_path: Path
     uids = list(uids_of(layout).values())
     rng = random.Random(7)
     made: list[dict[str, Any]] = []
+    descent_of: dict[str, set[str]] = {}  # what each descends from, itself included, by hand
     for kind in ("base_policy", "sft_policy", "reward_model", "policy", "step_reward_model"):
         chosen = rng.sample(uids, 400)
         parents = rng.sample(made, min(len(made), 2))
         made.append(checkpoint(layout, kind, {uid: rng.randint(0, 3) for uid in chosen}, parents))
+        above = [descent_of[Path(one["model"]).parent.name + "/g0001"] for one in parents]
+        descent_of[f"{kind}/g0001"] = {f"{kind}/g0001"}.union(*above)
     names = [f"{Path(one['model']).parent.name}/g0001" for one in made]
     refresh(layout)
-    back = {name: behind_of(layout, name) for name in names}
+    back = {name: behind_of(layout, name, descent_of[name]) for name in names}
     mart = PROJECT / "models" / "marts" / "lineage" / "fct_record_checkpoints.sql"
     sql = mart.read_text()
     for name in ("record_checkpoints", "checkpoint_ancestors"):
@@ -440,9 +443,10 @@ def test_both_directions_agree_on_a_thousand_records_with_descent(tmp_path: Path
     assert orphans == set()
 
 
-def behind_of(layout: Layout, name: str) -> set[str]:
+def behind_of(layout: Layout, name: str, ancestors: set[str]) -> set[str]:
     """Records that a checkpoint answers for, by its trace: all were seen, counts agree."""
     found = trace(layout, f"checkpoint:{name}")
+    assert set(found["ancestry"]) == ancestors
     assert found["records_no_longer_landed"] == 0
     paths = [layout.artifacts / "checkpoints" / one / "records.gz" for one in found["ancestry"]]
     seen: dict[str, int] = {}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from flywheel.errors import SettingsError, WarehouseError
 from flywheel.layout import Layout
+from flywheel.lineage import refresh
 from flywheel.rights import (
     ALL,
     DUTIES,
@@ -28,6 +29,7 @@ from flywheel.rights import (
 from flywheel.rights.licences import KNOWN
 from flywheel.warehouse import freeze, publish_read_copy, read_table
 from tests.small_lake import dbt, row, write_lake
+from tests.test_lineage import checkpoint
 
 TODAY = date(2026, 11, 26)
 RIGHTS = st.builds(
@@ -166,6 +168,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Layout:
         "+int_records_consented",
         "+stg_consents__statements",
         "+fct_evaluation_prompts",
+        "+fct_record_checkpoints",
+        "+dim_checkpoints",
         "--exclude",
         "test_type:data",
     )
@@ -240,3 +244,22 @@ def test_records_are_told_once_with_their_terms(built: Layout) -> None:
         for one in read_table(built.warehouse_copy, "marts.dim_records").to_pylist()
     }
     assert len(found) == 9 and found["r-named"]["licence"] == "CC BY 4.0"
+
+
+def test_the_read_copy_tells_of_a_checkpoint_that_was_trained_after_it(built: Layout) -> None:
+    sft = checkpoint(built, "sft_policy", {"r-free": 2, "r-named": 0}, [])
+    checkpoint(built, "policy", {"r-free": 1, "r-silent": 3}, [sft])
+    refresh(built)
+    columns = ["record_uid", "checkpoint_id", "seen_by_checkpoint_id", "times_seen", "is_direct"]
+    found = read_table(built.warehouse_copy, "marts.fct_record_checkpoints", columns)
+    assert {tuple(one.values()) for one in found.to_pylist()} == {
+        ("r-free", "sft_policy/g0001", "sft_policy/g0001", 2, True),
+        ("r-free", "policy/g0001", "sft_policy/g0001", 2, False),
+        ("r-free", "policy/g0001", "policy/g0001", 1, True),
+        ("r-silent", "policy/g0001", "policy/g0001", 3, True),
+    }
+    told = read_table(built.warehouse_copy, "marts.dim_checkpoints").to_pylist()
+    policy = {one["checkpoint_id"]: one for one in told}["policy/g0001"]
+    assert (policy["record_count"], policy["times_seen"]) == (2, 4)
+    assert policy["ancestor_ids"] == ["sft_policy/g0001"]
+    assert policy["dataset_ids"] == ["demonstration"], "it was not frozen in this home"

@@ -33,6 +33,7 @@ PARTS = (  # of what lies behind something: list in the trace, heading, what one
     ("by_guideline", "Guideline versions", "guideline"),
     ("by_annotator", "Annotators", "annotator"),
 )
+TOO_LONG = ("record_uid", "batch_id", "annotator_kind")
 WORDS = {
     "evaluate": "test models on it",
     "train_internal": "train models for use in house",
@@ -189,8 +190,13 @@ def _forward(found: dict[str, Any]) -> str:
             if found["consent_statements"]
             else ""
         )
-        + f"<h2>Records</h2>{_dicts(found['examples'])}"
+        + f"<h2>Records</h2>{_dicts([_brief(one) for one in found['examples']])}"
     )
+
+
+def _brief(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without what a page has no room for; `flywheel trace` shows it all."""
+    return {key: one for key, one in record.items() if key not in TOO_LONG}
 
 
 def _tiles(tiles: Iterable[tuple[str, str]]) -> str:

@@ -26,7 +26,18 @@ LINES = [
 ]
 MAKE = [line for line in LINES if line.startswith("make ")]
 OWN = [line for line in LINES if line.startswith("flywheel ")]
-IN_AN_EMPTY_HOME = ("flywheel status", "flywheel land examples/feedback")
+IN_AN_EMPTY_HOME = (
+    "flywheel status",
+    "flywheel land examples/feedback",
+    "flywheel canary",
+    "flywheel evaluation-sets",
+)
+ON_AN_EVALUATION = (  # test_people.py, test_outside.py and test_serve.py give them
+    "flywheel ask-people",
+    "flywheel harness",
+    "flywheel read-inspect",
+    "flywheel serve",
+)
 ON_A_CHALLENGER = ("flywheel approve", "flywheel rollback")
 ON_A_LINEAGE = ("flywheel trace",)
 IN_ONE_TURN = ("flywheel turn --base-model sample",)  # test_one_turn.py takes it
@@ -53,7 +64,8 @@ def test_flywheel_knows_the_command_and_its_options(line: str) -> None:
 
 
 def test_every_command_is_given_somewhere_or_needs_a_download() -> None:
-    groups = IN_AN_EMPTY_HOME + ON_A_CHALLENGER + ON_A_LINEAGE + IN_ONE_TURN + ON_A_REAL_MODEL
+    groups = IN_AN_EMPTY_HOME + ON_AN_EVALUATION + ON_A_CHALLENGER + ON_A_LINEAGE
+    groups += IN_ONE_TURN + ON_A_REAL_MODEL
     assert [line for line in OWN if not line.startswith(groups)] == []
     assert [start for start in groups if not any(map(re.compile(start).match, OWN))] == []
 

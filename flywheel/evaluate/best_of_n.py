@@ -96,8 +96,8 @@ def pooled(
         mine = slice(place, place + size)
         texts = [one.text for one in flat[mine]]
         rows.append((*best(proxy[mine], gold[mine]), strayed(texts, proxy[mine])))
-    columns = (np.array(column) for column in zip(*rows, strict=True))
-    return Pools(*columns, [one.group for one in asked])
+    proxies, golds, nats = (np.array(column) for column in zip(*rows, strict=True))
+    return Pools(proxies, golds, nats, [one.group for one in asked])
 
 
 def best(proxy: Sequence[float], gold: Sequence[float]) -> tuple[Floats, Floats]:

@@ -108,8 +108,8 @@ def _loss(odds: Floats, right: Floats, weights: Floats) -> float:
 
 def _by_chance(stated: Floats, right: Floats, draws: Sequence[Floats]) -> float:
     """Mean ECE of redrawn clusters where every bin's labels are moved to what is stated there."""
-    off = np.bincount(_bin(stated), right - stated, len(EDGES) - 1)
-    off /= np.maximum(np.bincount(_bin(stated), minlength=len(EDGES) - 1), 1)
+    sums = np.bincount(_bin(stated), right - stated, len(EDGES) - 1)
+    off = sums / np.maximum(np.bincount(_bin(stated), minlength=len(EDGES) - 1), 1)
     return float(np.mean([_ece(stated, right - off[_bin(stated)], weight) for weight in draws]))
 
 

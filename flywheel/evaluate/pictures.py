@@ -125,7 +125,8 @@ def turn_picture(policy: dict[str, Any]) -> str:
     )
     turn = policy["turn"] or pool
     if turn and turn["peak_ci"][1] is not None:
-        frame.band(*turn["peak_ci"], "the turn")
+        low, high = turn["peak_ci"]
+        frame.band(low, high, "the turn")
     frame.line(
         [(one["root_nats"], one["proxy"]) for one in best], PROXY, "best of n, as it says", "4 3"
     )

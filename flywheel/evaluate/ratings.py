@@ -93,7 +93,7 @@ def rated(outcomes: list[Row], *, resamples: int = RESAMPLES, seed: int = 0) -> 
     rows = []
     for at, name in enumerate(names):
         mine = (pairs == at).any(axis=1)
-        low, high = np.quantile(drawn[:, at], [0.025, 0.975]) if at in connected else (None, None)
+        low, high = np.quantile(drawn[:, at], [0.025, 0.975])
         is_rated = at in connected
         rows.append(
             {

@@ -114,7 +114,8 @@ def _traps(
     mixed = np.random.default_rng(settings.seed).permutation(len(chosen))[: settings.trap_limit]
     keys, groups = list(chosen), list(chosen.values())
     return trapped(
-        *([load(keys[at][side]) for at in mixed] for side in (0, 1)),
+        [load(keys[at][0]) for at in mixed],
+        [load(keys[at][1]) for at in mixed],
         [groups[at] for at in mixed],
         reward,
         max_tokens=settings.max_tokens,

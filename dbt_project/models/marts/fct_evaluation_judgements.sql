@@ -2,24 +2,25 @@
 -- prompt is one that is tested on; an evaluation that compares these very responses counts them.
 
 select
-    judgement_id,
-    record_uid,
-    prompt_key,
-    response_a,
-    response_b,
-    vote,
-    voter,
-    annotator_kind,
-    guideline_version,
-    source,
-    licence,
-    seconds,
-    cost_usd,
-    occurred_at
+    votes.judgement_id,
+    votes.record_uid,
+    votes.prompt_key,
+    pairs.response_a,
+    pairs.response_b,
+    votes.vote,
+    votes.voter,
+    votes.annotator_kind,
+    votes.guideline_version,
+    votes.source,
+    votes.licence,
+    votes.seconds,
+    votes.cost_usd,
+    votes.occurred_at
 
-from {{ ref('int_comparisons_deduplicated') }}
+from {{ ref('int_comparisons_deduplicated') }} as votes
+inner join {{ ref('int_votes_counted_by_pair') }} as pairs on votes.pair_key = pairs.pair_key
 
 where
-    status = 'active'
-    and annotator_kind <> 'model'
-    and prompt_key in (select prompt_key from {{ ref('fct_evaluation_prompts') }})
+    votes.status = 'active'
+    and votes.annotator_kind <> 'model'
+    and votes.prompt_key in (select prompt_key from {{ ref('fct_evaluation_prompts') }})

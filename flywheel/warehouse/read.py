@@ -191,8 +191,9 @@ def _connect(database: Path, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConn
             f"there is no warehouse at {database}; materialize the dbt models, which make it"
         )
     try:
-        settings = {"memory_limit": MEMORY}
-        connection = duckdb.connect(str(database), read_only=read_only, config=settings)
+        connection = duckdb.connect(
+            str(database), read_only=read_only, config={"memory_limit": MEMORY}
+        )
     except duckdb.Error as error:
         if "set lock" not in str(error):
             raise WarehouseError(f"{database} is no readable warehouse: {error}") from error

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 # What a batch costs beside its tokens, in tokens. On two cores, 8 ms a batch of a model that takes
@@ -22,18 +23,18 @@ def cheapest_cuts(shapes: Sequence[tuple[int, int]], budget: int, overhead: int)
         budget: Most padded tokens of a batch; an element alone may have more.
         overhead: Tokens that a batch costs beside its own.
     """
-    cheapest, begins = [0.0], [0]
+    rows, widths = np.array(shapes, float).reshape(-1, 2).T
+    before = np.concatenate([[0.0], rows.cumsum()])  # rows before each element
+    cheapest, begins, least = np.zeros(len(shapes) + 1), [0], 0
     for end in range(1, len(shapes) + 1):
-        rows, found = 0, list[tuple[float, int]]()
-        for first in range(end - 1, -1, -1):
-            more, width = shapes[first]
-            rows += more
-            if rows * width > budget and first < end - 1:
-                break
-            found.append((cheapest[first] + rows * width + overhead, first))
-        cost, begin = min(found)
-        cheapest.append(cost)
-        begins.append(begin)
+        # what is too far away for a batch that ends here is so for all that end later
+        while least < end - 1 and (before[end] - before[least]) * widths[least] > budget:
+            least += 1
+        sizes = (before[end] - before[least:end]) * widths[least:end]
+        costs = cheapest[least:end] + sizes + overhead
+        begin = int(costs.argmin())
+        cheapest[end] = costs[begin]
+        begins.append(least + begin)
     cuts, end = list[int](), len(shapes)
     while end:
         cuts.append(end)

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import torch
 
-from flywheel.datasets.render import Rendered, render
+from flywheel.datasets.render import Rendered, render_all
 from flywheel.models.cuts import batch_tokens, cheapest_cuts
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
@@ -85,10 +85,9 @@ def response_nll(
         For each, (nats, tokens); None where the response is longer than `max_tokens`.
     """
     check_head(policy.model)
-    rows = [
-        render(policy.tokenizer, p, r, max_tokens=max_tokens, stop_ids=policy.stop_ids)
-        for p, r in zip(prompts, responses, strict=True)
-    ]
+    rows = render_all(
+        policy.tokenizer, prompts, responses, max_tokens=max_tokens, stop_ids=policy.stop_ids
+    )
     found: list[tuple[float, int] | None] = [None] * len(rows)
     module = ResponseLogps(policy.model)
     for places in by_length(rows, micro_tokens):

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import torch
 
-from flywheel.datasets.render import Rendered, render
+from flywheel.datasets.render import Rendered, render_all
 from flywheel.errors import SettingsError
 from flywheel.models.load import load_tokenizer
 from flywheel.models.reward import STEP_REWARD, RewardHead, last_token, load_reward, scores_at
@@ -41,17 +41,22 @@ class RewardModel:
         micro_tokens: int = 16384,
     ) -> list[float | None]:
         """One score per response; None where it is longer than `max_tokens`."""
-        rows = [
-            render(self.tokenizer, p, r, max_tokens=max_tokens, stop_ids=self.stop_ids)
-            for p, r in zip(prompts, responses, strict=True)
-        ]
+        rows = render_all(
+            self.tokenizer, prompts, responses, max_tokens=max_tokens, stop_ids=self.stop_ids
+        )
         return self.score_rendered(rows, micro_tokens=micro_tokens)
 
     def score_rendered(
         self, rows: Sequence[Rendered | None], *, micro_tokens: int = 16384
     ) -> list[float | None]:
-        """One score per row of token ids, read at its last token; gaps stay."""
-        found = _read(self.module, rows, last_token, micro_tokens)
+        """One score per row of token ids, read at its last token; gaps stay.
+
+        A row that stands at several places (the same object) is read once.
+        """
+        places = {id(row): at for at, row in enumerate(rows)}
+        once = [row if places[id(row)] == at else None for at, row in enumerate(rows)]
+        read = _read(self.module, once, last_token, micro_tokens)
+        found = [read[places[id(row)]] for row in rows]
         return [None if one is None else (one[0] - self.shift) / self.scale for one in found]
 
 
@@ -81,10 +86,9 @@ class StepRewardModel:
 
         What a step is worth is read with all before it, and with nothing after it.
         """
-        rows = [
-            render(self.tokenizer, p, t, max_tokens=max_tokens, stop_ids=self.stop_ids)
-            for p, t in zip(prompts, trajectories, strict=True)
-        ]
+        rows = render_all(
+            self.tokenizer, prompts, trajectories, max_tokens=max_tokens, stop_ids=self.stop_ids
+        )
         found = _read(self.module, rows, lambda row: row.ends, micro_tokens)
         return [one and torch.tensor(one).sigmoid().tolist() for one in found]
 

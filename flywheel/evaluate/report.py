@@ -53,7 +53,7 @@ def write_report(
         ratings: Of all checkpoints, as `ratings.rated` gives them.
     """
     policy, reward = result["policy"], result["reward_model"]
-    samples = pq.ParquetFile(folder / "samples.parquet").read().to_pylist()
+    samples = pq.read_table(folder / "samples.parquet").to_pylist()
     simulated = (
         "<p class=note>The annotators of this world are simulated, and what scores the answers is "
         "a program.</p>"

@@ -38,24 +38,21 @@ class RewardModel:
         responses: Sequence[Conversation],
         *,
         max_tokens: int = 1024,
-        micro_tokens: int = 16384,
     ) -> list[float | None]:
         """One score per response; None where it is longer than `max_tokens`."""
         rows = render_all(
             self.tokenizer, prompts, responses, max_tokens=max_tokens, stop_ids=self.stop_ids
         )
-        return self.score_rendered(rows, micro_tokens=micro_tokens)
+        return self.score_rendered(rows)
 
-    def score_rendered(
-        self, rows: Sequence[Rendered | None], *, micro_tokens: int = 16384
-    ) -> list[float | None]:
+    def score_rendered(self, rows: Sequence[Rendered | None]) -> list[float | None]:
         """One score per row of token ids, read at its last token; gaps stay.
 
         A row that stands at several places (the same object) is read once.
         """
         places = {id(row): at for at, row in enumerate(rows)}
         once = [row if places[id(row)] == at else None for at, row in enumerate(rows)]
-        read = _read(self.module, once, last_token, micro_tokens)
+        read = _read(self.module, once, last_token)
         found = [read[places[id(row)]] for row in rows]
         return [None if one is None else (one[0] - self.shift) / self.scale for one in found]
 
@@ -80,7 +77,6 @@ class StepRewardModel:
         trajectories: Sequence[Conversation],
         *,
         max_tokens: int = 1024,
-        micro_tokens: int = 16384,
     ) -> list[list[float] | None]:
         """Probabilities, one a turn of the assistant; None where the trajectory does not render.
 
@@ -89,7 +85,7 @@ class StepRewardModel:
         rows = render_all(
             self.tokenizer, prompts, trajectories, max_tokens=max_tokens, stop_ids=self.stop_ids
         )
-        found = _read(self.module, rows, lambda row: row.ends, micro_tokens)
+        found = _read(self.module, rows, lambda row: row.ends)
         return [one and torch.tensor(one).sigmoid().tolist() for one in found]
 
 
@@ -122,11 +118,10 @@ def _read(
     module: RewardHead,
     rows: Sequence[Rendered | None],
     places_of: Callable[[Rendered], Sequence[int]],
-    micro_tokens: int,
 ) -> list[list[float] | None]:
     """Raw scores of each row at its places, whatever rows stand beside it; gaps stay."""
     found: list[list[float] | None] = [None] * len(rows)
-    for batch in by_length(rows, micro_tokens):
+    for batch in by_length(rows):
         texts = [row for at in batch if (row := rows[at])]
         places = [places_of(text) for text in texts]
         numbers = iter(scores_at(module, texts, places, module.head.weight.device).tolist())

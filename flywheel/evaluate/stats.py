@@ -22,7 +22,7 @@ from flywheel.errors import EvaluationError
 SAME = 1e-9  # scores nearer than this are a tie
 ADDED = 2  # clusters put at either end of the scale, after Agresti and Coull (1998)
 PIECE = 250  # resamples at once: resamples x clusters does not fit memory
-KEPT = 1_000  # clusters, up to which a whole bootstrap is kept for the next statistic: 16 MB
+KEPT = 1_500  # clusters, up to which a bootstrap is kept for the next statistic: 24 MB
 MANY = 20_000  # clusters, from where on the resampled mean is normal to three digits
 NORMAL = 1.959964  # quantile .975
 
@@ -211,7 +211,7 @@ def _percentiles(sums: Any, sizes: Any, resamples: int, seed: int) -> tuple[floa
     return float(low), float(high)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _kept(clusters: int, resamples: int, seed: int) -> tuple[Any, ...]:
     """As `_drawn`; many statistics of the same clusters are told of, and all are of these draws."""
     return tuple(_drawn(clusters, resamples, seed))

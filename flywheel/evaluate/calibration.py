@@ -121,7 +121,7 @@ def _losses(sure: Floats, right: Floats, grid: Floats) -> Floats:
 def _by_chance(stated: Floats, right: Floats, draws: Floats) -> float:
     """Mean ECE of redrawn clusters where every bin's labels are moved to what is stated there."""
     off = np.bincount(_bin(stated), right - stated, len(EDGES) - 1)
-    off /= np.maximum(np.bincount(_bin(stated), minlength=len(EDGES) - 1), 1)
+    off = off / np.maximum(np.bincount(_bin(stated), minlength=len(EDGES) - 1), 1)
     return float(_ece(stated, right - off[_bin(stated)], draws).mean())
 
 

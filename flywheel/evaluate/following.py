@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flywheel.datasets.render import Rendered, render_prompt
+from flywheel.datasets.render import Rendered, render_prompts
 from flywheel.evaluate.best_of_n import best_of_n, turn_of_best
 from flywheel.evaluate.graders import Asked
 from flywheel.evaluate.overoptimisation import fitted, turn_of
@@ -73,10 +73,11 @@ def strayed(
     if settings.temperature != 1 or not known:
         return None
     start = Policy.load(settings.sft)
-    rows = []
-    for place in known:
-        ids = render_prompt(start.tokenizer, asked[place].prompt)
-        rows.append(Rendered([*ids, *answers.responses[place].token_ids], len(ids)))
+    given = render_prompts(start.tokenizer, [asked[place].prompt for place in known])
+    rows = [
+        Rendered([*ids, *answers.responses[place].token_ids], len(ids))
+        for ids, place in zip(given, known, strict=True)
+    ]
     nats = [
         answers.responses[place].logprob - there
         for place, there in zip(known, rendered_logprobs(start, rows), strict=True)

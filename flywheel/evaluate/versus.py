@@ -109,7 +109,7 @@ def against(
         nothing = {"win_rate": 0.5, "ci": [0.0, 1.0], "se": None}
         return nothing | {"outcomes": [], "prompts": 0, "length_controlled": nothing}
     groups = [asked[place].group for place in places]
-    lengths, others = ([one.lengths[at] for at in places] for one in (mine, other))
+    lengths, others = ([one.responses[at].token_count for at in places] for one in (mine, other))
     even = controlled(won, lengths, others, groups).tolist()
     options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
     fair = rate(even, groups, scale=SCALE, **options)

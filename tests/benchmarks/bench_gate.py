@@ -18,6 +18,7 @@ from flywheel.layout import Layout
 from flywheel.lineage import trace
 from flywheel.lineage.edges import place_of, write_checkpoint_edges
 from tests.benchmarks.canaries import canaries
+from tests.benchmarks.evaluation_cost import evaluation_cost
 from tests.benchmarks.measurement import Measurement
 
 RUNS, LOOKS = 2000, 20
@@ -30,7 +31,15 @@ PLANTED = Path(__file__).parents[2] / "var" / "planted.json"
 
 def measure() -> list[Measurement]:
     """Simulated challengers; those of `python -m flywheel.sample.planted`; a million outcomes."""
-    return [*false_promotions(), *power(), *planted(), *lineage(), *statistics(), *canaries()]
+    return [
+        *false_promotions(),
+        *power(),
+        *planted(),
+        *lineage(),
+        *statistics(),
+        *evaluation_cost(),
+        *canaries(),
+    ]
 
 
 def false_promotions() -> list[Measurement]:

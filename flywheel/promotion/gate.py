@@ -234,6 +234,12 @@ def _missing(
         )
     if not _is_above(policy, settings.win_rate_above, level):
         reasons.append(_undecided(policy, settings.win_rate_above, level))
+    unread = policy.get("unread")
+    if unread and not _is_above(unread, settings.win_rate_above, level):
+        reasons.append(
+            f"the judge came to no verdict on {unread['prompts']} prompts; were they lost, it is "
+            f"{_undecided(unread, settings.win_rate_above, level)}"
+        )
     even = policy["length_controlled"]
     if policy["judged_by_model"] and even["ci"][0] <= EVEN:
         reasons.append(

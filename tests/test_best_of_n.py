@@ -18,9 +18,8 @@ from flywheel.evaluate.best_of_n import (
     strayed,
     turn_of_best,
 )
-from flywheel.evaluate.following import is_past
 from flywheel.evaluate.graders import Asked
-from flywheel.evaluate.overoptimisation import peak_of_form
+from flywheel.evaluate.overoptimisation import is_past, peak_of_form
 from flywheel.records.message import prompt_of
 from flywheel.rollout import Response, RewardModel
 from tests.models_for_tests import reward_of, tiny

@@ -95,3 +95,17 @@ def test_programs_models_and_people_grade_side_by_side(
     (path,) = (tmp_path / "measurements").glob("*.parquet")
     assert not any(map(math.isnan, pq.read_table(path)["value"].drop_null().to_pylist()))
     assert decide(result, GateSettings(least_prompts=2)).decision in ("HOLD", "REJECT")
+
+
+def test_rules_are_held_against_the_answers_that_there_was_time_for(
+    models: dict[str, str], tmp_path: Path
+) -> None:
+    rules = tmp_path / "rules.json"
+    rules.write_text(json.dumps({"says nothing": {"forbid": "zzz|.", "example": "zzz"}}))
+    settings = settings_of(
+        models, mixed(tmp_path, ("exact",)), rules=str(rules), budget_seconds=1e-6
+    )
+    result = run(settings, tmp_path)
+    assert result["policy"]["prompts"] == 16 < COUNT  # one piece
+    told = result["broken_invariants"]["rule says nothing"]
+    assert told.startswith("16 of 16 answers break it")

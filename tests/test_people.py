@@ -139,6 +139,19 @@ def test_votes_count_for_who_said_these_words_whatever_the_order() -> None:
     assert judged_by_people(votes_of([]), mine, base, asked_of(5), settings_of())[1] is None
 
 
+def test_answers_alike_are_a_tie_that_nobody_is_asked_about() -> None:
+    mine, base = answers_of("mine", 5), answers_of("base", 5)
+    base.responses[3:] = mine.responses[3:]
+    votes = votes_of([vote(at, at, f"mine {at}", f"base {at}", 1.0) for at in range(2)])
+    found, told = judged_by_people(votes, mine, base, asked_of(5), settings_of())
+    assert found == [1.0, 1.0, None, 0.5, 0.5] and told
+    assert told["win_rate"] == 0.75 and told["prompts"] == 4 and told["waiting"] == 1
+    graded, told = judged_by_people(votes, mine, base, asked_of(5, "exact"), settings_of())
+    assert graded == [1.0, 1.0, None, None, None] and told and told["win_rate"] == 1.0
+    silent, told = judged_by_people(votes_of([]), mine, base, asked_of(5), settings_of())
+    assert silent == [None] * 3 + [0.5] * 2 and told is None
+
+
 def test_the_grader_is_held_against_people() -> None:
     votes = votes_of([vote(at, at, f"mine {at}", f"base {at}", float(at < 3)) for at in range(4)])
     mine, base = answers_of("mine", 4, score=1.0), answers_of("base", 4)

@@ -55,7 +55,12 @@ def compared_by_others(
         ]
         found[name] = replace(one, lost=lost)
     opponent = "champion" if "champion" in answers else "base"
-    left = [at for at, one in enumerate(asked) if one.grader == BY_PEOPLE]
+    left = [
+        at
+        for at, one in enumerate(asked)
+        if one.grader == BY_PEOPLE
+        and answers["policy"].responses[at].text != answers[opponent].responses[at].text
+    ]
     if left and all(found[opponent].lost[at] is None for at in left):
         no_say.append(
             f"{len(left)} prompts are left to people, who have judged none of these answers yet; "

@@ -2,7 +2,8 @@
 
 A judgement names its prompt and both responses in full, so that nothing is taken on trust about who
 wrote which: it counts for the policy that said these words. Several on one pair are averaged; a tie
-is a half. Judgements of evaluation prompts train nothing: their prompt overlaps itself.
+is a half, and so are two answers alike, about which nobody needs be asked. Judgements of evaluation
+prompts train nothing: their prompt overlaps itself.
 """
 
 from collections import Counter, defaultdict
@@ -34,17 +35,26 @@ def judged_by_people(
     """How far people prefer the challenger's answer over the other's.
 
     Returns:
-        An outcome per prompt, None where nobody was asked; and, where somebody was, the win rate
-        with ties and its interval over groups of prompts, who judged and how many, prompts that
-        wait for people, and how often the grader's outcome is theirs where there is one.
+        An outcome per prompt, None where nobody was asked, but a half where both answers to a
+        prompt left to people are alike; and, where somebody was asked, the win rate with ties and
+        its interval over groups of prompts, how many judged who have a pseudonym, prompts that wait
+        for people, and how often the grader's outcome is theirs where there is one.
     """
     said = [
         votes.get((one.key, mine.responses[at].text, other.responses[at].text), [])
         for at, one in enumerate(asked)
     ]
-    found = [sum(vote for vote, _ in some) / len(some) if some else None for some in said]
+    alike = [one.text == two.text for one, two in zip(mine.responses, other.responses, strict=True)]
+    found = [
+        sum(vote for vote, _ in some) / len(some)
+        if some
+        else 0.5
+        if alike[at] and asked[at].grader == BY_PEOPLE
+        else None
+        for at, some in enumerate(said)
+    ]
     places = [place for place, one in enumerate(found) if one is not None]
-    if not places:
+    if not any(said):
         return found, None
     won = [one for one in found if one is not None]
     rows = {row["judgement_id"]: row for some in said for _, row in some}

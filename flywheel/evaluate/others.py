@@ -64,7 +64,8 @@ def compared_by_others(
     if left and all(found[opponent].lost[at] is None for at in left):
         no_say.append(
             f"{len(left)} prompts are left to people, who have judged none of these answers yet; "
-            f"ask them ([people] pairs) and evaluate again"
+            f"ask them ([people] pairs), land their votes with annotator_kind 'person', and "
+            f"evaluate again"
         )
     if not any(one.grader in PAIRWISE for one in asked):
         found = answers

@@ -6,7 +6,7 @@ is a half, and so are two answers alike, about which nobody needs be asked. Judg
 prompts train nothing: their prompt overlaps itself.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,9 +20,14 @@ Votes = dict[tuple[str, str, str], list[tuple[float, dict[str, Any]]]]
 
 
 def votes_of(rows: Sequence[dict[str, Any]]) -> Votes:
-    """Votes for the first of two responses to a prompt, by its key and the words of both."""
+    """Votes for the first of two responses to a prompt, by its key and the words of both.
+
+    Those of persons: what a program or nobody knows who said is not the word of people.
+    """
     found: Votes = defaultdict(list)
     for row in rows:
+        if row["annotator_kind"] != "person":
+            continue
         a, b = (text_of(load(row[f"response_{side}"])) for side in "ab")
         found[row["prompt_key"], a, b].append((row["vote"], row))
         found[row["prompt_key"], b, a].append((1 - row["vote"], row))
@@ -65,8 +70,7 @@ def judged_by_people(
         **plainly(won, [asked[place].group for place in places], settings),
         "prompts": len(places),
         "judgements": len(rows),
-        "annotators": len({row["voter"] for row in rows.values()}),
-        "annotator_kinds": dict(Counter(row["annotator_kind"] for row in rows.values())),
+        "annotators": len({row["voter"] for row in rows.values()} - {None}),
         "cost_usd": round(sum(row["cost_usd"] or 0.0 for row in rows.values()), 2),
         "waiting": waiting,
         "grader_agrees": _beside_grader(places, won, mine, other, asked, settings),

@@ -92,6 +92,7 @@ def test_programs_models_and_people_grade_side_by_side(
     assert reason.startswith("5 prompts are left to people")
     assert policy["best_of_n"]["prompts"] == COUNT // 4  # those with a program for gold
     assert all(math.isfinite(one["gold"]) for one in policy["best_of_n"]["points"])
+    assert "nan" not in (tmp_path / "report.html").read_text()
     (path,) = (tmp_path / "measurements").glob("*.parquet")
     assert not any(map(math.isnan, pq.read_table(path)["value"].drop_null().to_pylist()))
     assert decide(result, GateSettings(least_prompts=2)).decision in ("HOLD", "REJECT")

@@ -143,8 +143,8 @@ def _by_people(result: dict[str, Any], settings: GateSettings) -> list[str]:
     if not _is_below(told, EVEN, settings.level):
         return []
     return [
-        f"{told['annotators'] or 'unnamed'} people prefer {opponent}: win rate {_mean(told):.3f} on "
-        f"{told['prompts']} prompts, shown to be below {EVEN}"
+        f"{told['annotators'] or 'unnamed'} people prefer {opponent}: win rate {_mean(told):.3f} "
+        f"on {told['prompts']} prompts, shown to be below {EVEN}"
     ]
 
 

@@ -14,14 +14,12 @@ from typing import Any
 from flywheel.datasets.render import Rendered, render_prompts
 from flywheel.evaluate.best_of_n import best_of_n, turn_of_best
 from flywheel.evaluate.graders import Asked
-from flywheel.evaluate.overoptimisation import fitted, turn_of
+from flywheel.evaluate.overoptimisation import fitted, is_past, turn_of
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.stats import ratio
 from flywheel.evaluate.versus import Answers
 from flywheel.models.publish import manifest_of
 from flywheel.rollout import Policy, RewardModel, rendered_logprobs
-
-SHOWN = 3  # spreads of a measurement that a fall of gold must exceed, as in the gate
 
 
 def followed(
@@ -51,15 +49,6 @@ def followed(
         "turn": turn,
         "is_past": is_past(turn),
     }
-
-
-def is_past(turn: dict[str, Any] | None) -> bool | None:
-    """Whether gold is shown to have turned before the end; None where there is no curve."""
-    if turn is None:
-        return None
-    high = turn["peak_ci"][1]
-    fell = turn["drop"] > SHOWN * turn["spread"]
-    return bool(high is not None and turn["root_nats"] > high and fell)
 
 
 def strayed(

@@ -238,6 +238,7 @@ def _write_samples(
             "greedy": is_greedy,
             "response": answers.responses[place].text,
             "score": answers.scores[place],
+            "lost": answers.lost[place] if answers.lost else None,
             "tokens": answers.responses[place].token_count,
             "ended": answers.responses[place].ended,
         }

@@ -6,6 +6,7 @@ model of the champion, which the challenger was not trained against, scores both
 """
 
 import asyncio
+import math
 import secrets
 import sys
 import time
@@ -223,4 +224,5 @@ async def _wait(future: Any, is_gone: Callable[[], Awaitable[bool]]) -> tuple[Re
 
 def _finite(logprobs: tuple[float, ...]) -> list[float] | None:
     """None where a server tells none."""
-    return None if any(one != one for one in logprobs) else [round(one, 5) for one in logprobs]
+    finite = all(math.isfinite(one) for one in logprobs)
+    return [round(one, 5) for one in logprobs] if finite else None

@@ -175,8 +175,8 @@ class Feedback:
             },
         }
         try:
-            read(record)
-        except (msgspec.ValidationError, ValueError) as error:
+            landing_line(record)
+        except (ValueError, RecursionError) as error:
             raise Refused(f"this cannot be landed: {error}", param=what) from error
         return record, ""
 
@@ -191,6 +191,17 @@ class Feedback:
                 param="comparison",
             )
         return other
+
+
+def landing_line(record: dict[str, Any]) -> str:
+    """A record as a line of the inbox, which landing reads.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    line = json.dumps(record, allow_nan=False) + "\n"
+    read(msgspec.json.decode(line))
+    return line
 
 
 def find(served: Path, names: Names, response_id: str) -> Row:

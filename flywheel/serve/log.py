@@ -52,7 +52,7 @@ class ServedLog:
         Raises:
             ServeError: They could not be written; nothing of them counts.
         """
-        lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+        lines = b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows)
         with self._lock:
             try:
                 self._open()

@@ -98,6 +98,19 @@ def test_a_record_that_landing_cannot_read_is_refused_and_not_acknowledged(
     assert list(Rows(layout.served / FOLDER)) == []
 
 
+@pytest.mark.parametrize(
+    ("low", "value", "high"),
+    [(-1e308, 1e308, 1e308), (0, 10**400, 10**401), (2**53, 2**53, 2**53 + 1), (True, 1, 2)],
+    ids=["width of no number", "beyond floats", "of no width", "no number"],
+)
+def test_a_rating_needs_a_scale_whose_width_is_a_number(
+    layout: Layout, low: float, value: float, high: float
+) -> None:
+    said = {"rating": value, "rating_min": low, "rating_max": high}
+    with pytest.raises(Refused, match="all finite"):
+        desk(layout).take(by_bob("resp", **said))
+
+
 def test_lines_that_an_older_server_let_through_block_nobodys_feedback(
     layout: Layout, capsys: pytest.CaptureFixture[str]
 ) -> None:

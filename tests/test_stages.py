@@ -1,6 +1,7 @@
 """Stages before the title: who is on one, what ends it, and what served answers show."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -164,6 +165,27 @@ def test_ratings_count_from_0_to_1() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "scale"),
+    [
+        (0, [-math.inf, math.inf]),
+        (math.nan, [0, 1]),
+        (1e308, [-1e308, 1e308]),
+        (10**400, [0, 10**401]),
+        (0, [0, 0]),
+    ],
+    ids=["infinite", "no number", "width of no number", "beyond floats", "of no width"],
+)
+def test_a_rating_on_no_scale_is_counted_and_changes_no_outcome(
+    value: float, scale: list[float]
+) -> None:
+    rows = [said("a", "canary", "up", 1), said("b", "champion", "down", 2)]
+    poison = said("x", "canary", "", 0, what="rating", value=value, scale=scale)
+    found, arms, unusable = canary_outcomes([poison, *rows], entry_of("canary"), "old", HALF)
+    assert (found, arms, unusable) == ([1.0], {"canary": 1, "champion": 1}, 1)
+    assert judge(found, HALF)[0] == "WAIT"
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"is_own": False},
@@ -221,7 +243,7 @@ def test_a_shadow_is_compared_by_the_scores_of_both_answers_one_outcome_a_user()
         shadowed(None, 2.0, 1.0, 6),
         {"stage": "champion", "content_hash": "old", "at": "2026-01-02", "user": "e"},
     ]
-    assert shadow_outcomes(rows, entry_of("shadow"), SETTINGS) == [1.0, 0.5, 0.0]
+    assert shadow_outcomes(rows, entry_of("shadow"), SETTINGS) == ([1.0, 0.5, 0.0], 1)
 
 
 def test_what_is_worse_is_stopped_and_what_is_as_good_goes_on_and_between_waits() -> None:

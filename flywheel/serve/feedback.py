@@ -28,12 +28,10 @@ from flywheel.layout import Layout
 from flywheel.serve.asked import Refused
 from flywheel.serve.ids import Names
 from flywheel.serve.log import Row, ServedLog, find_row, whole_lines
+from flywheel.serve.said import kind_of
 from flywheel.serve.screening import Screen
 from flywheel.serve.settings import ServeSettings
 
-AUTHORS = ("person", "model", "program")
-KINDS = ("thumbs", "rating", "comparison", "corrected_response", "comment")
-FIELDS = {"response_id", "author", "author_kind", "key", "rating_min", "rating_max", *KINDS}
 FOLDER = "feedback"  # below the served answers
 
 
@@ -89,7 +87,7 @@ class Feedback:
                 under a key that was used, or its author has said too much today.
             ServeError: It could not be written.
         """
-        what = _what(body)
+        what = kind_of(body)
         author = self._names.user(body["author"])
         answered = find(self._served, self._names, body["response_id"])
         said = {name: body[name] for name in sorted(body) if name not in ("key", "author")}
@@ -217,44 +215,6 @@ def find(served: Path, names: Names, response_id: str) -> Row:
     if row is None:
         raise Refused(f"response {response_id} is not in the log", status=404, param="response_id")
     return row
-
-
-def _what(body: dict[str, Any]) -> str:
-    """Which kind of feedback it is, its fields being there and of their types."""
-    if unknown := sorted(body.keys() - FIELDS):
-        raise Refused(f"feedback has no field {unknown[0]}", param=unknown[0])
-    for name in ("response_id", "author", "author_kind"):
-        if not isinstance(body.get(name), str) or not body[name].strip():
-            raise Refused(f"{name} must be a text, and is needed", param=name)
-    if body["author_kind"] not in AUTHORS:
-        raise Refused(f"author_kind must be one of {', '.join(AUTHORS)}", param="author_kind")
-    if not isinstance(body.get("key", ""), str):
-        raise Refused("key must be a text", param="key")
-    given = [name for name in KINDS if body.get(name) is not None]
-    if len(given) != 1:
-        raise Refused(f"feedback is exactly one of {', '.join(KINDS)}; got {given}")
-    (what,) = given
-    value = body[what]
-    if what == "thumbs" and value not in ("up", "down"):
-        raise Refused("thumbs must be up or down", param=what)
-    if what == "rating":
-        low, high = body.get("rating_min"), body.get("rating_max")
-        numbers = all(type(one) in (int, float) and one == one for one in (low, value, high))
-        if not numbers or not low <= value <= high or low == high:  # type: ignore[operator]
-            raise Refused("rating needs rating_min and rating_max, and lies between", param=what)
-    if what in ("corrected_response", "comment") and not (isinstance(value, str) and value.strip()):
-        raise Refused(f"{what} must be a text", param=what)
-    if what == "comparison" and not (
-        isinstance(value, dict)
-        and isinstance(value.get("other"), str)
-        and value.get("choice") in ("this", "other", "tie")
-        and value["other"] != body["response_id"]
-    ):
-        raise Refused(
-            "comparison must be {other: another response_id, choice: this, other or tie}",
-            param=what,
-        )
-    return what
 
 
 def _fields(what: str, body: dict[str, Any], answered: Row, other: Row | None) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def canary(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     from flywheel.cli import decider
     from flywheel.errors import PromotionError
     from flywheel.process.settings import build
-    from flywheel.promotion import advance, stop
+    from flywheel.promotion import GateSettings, advance, stop
     from flywheel.serve.online import decide_stage, look
     from flywheel.serve.settings import ServeSettings
 
@@ -171,7 +171,8 @@ def canary(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
             "reasons": [arguments.reason],
         }
         if arguments.act == "advance":
-            entry = advance(where.layout, stages=settings.stages, **word)
+            approvers = build(GateSettings, where.settings("gate")).approvers
+            entry = advance(where.layout, stages=settings.stages, approvers=approvers, **word)
         else:
             entry = stop(where.layout, **word)
     facts = {"stage": seen.facts if seen else None, "entry": entry}

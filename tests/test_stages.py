@@ -321,6 +321,15 @@ def test_a_job_looks_where_more_was_served_and_gives_the_title_to_who_is_no_wors
     assert isinstance(tick(cursor)[0], dg.SkipReason)  # nobody is on a stage any more
 
 
+def test_who_may_not_approve_may_not_send_on_a_stage_either_but_may_stop(layout: Layout) -> None:
+    entry = staged(layout)
+    who: dict[str, Any] = {"since": entry.number, "by": "mallory", "reasons": ["mine"]}
+    with pytest.raises(PromotionError, match=r"mallory may not decide: \[gate\] approvers"):
+        advance(layout, stages=BOTH, approvers=["ada"], **who)
+    assert on_stage(layout) == "g0002 shadow"
+    assert stop(layout, **who).action == "STOP"
+
+
 @pytest.fixture
 def in_home(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Layout]:
     monkeypatch.setattr("flywheel.cli.home", lambda: Home(root=str(layout.root)))
@@ -334,6 +343,9 @@ def test_the_command_shows_a_stage_and_ends_it_with_a_name_and_a_reason(
     assert main(["canary", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["stage"]["stage"] == "shadow" and told["stage"]["verdict"] == "WAIT"
+    in_home.root.joinpath("settings.toml").write_text('[gate]\napprovers = ["grace"]\n')
+    assert main(["canary", "advance", "--by", "ada", "--reason", "fine"]) == 1
+    assert "approvers in settings.toml are grace" in capsys.readouterr().err
     assert main(["canary", "stop"]) == 1
     assert "needs a reason" in capsys.readouterr().err
     assert main(["canary", "stop", "--by", "ada", "--reason", "rude"]) == 0

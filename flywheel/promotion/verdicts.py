@@ -40,7 +40,7 @@ def approve(
             who may decide, or no reason; its weights or its evaluation are others by now than
             those that were judged; or the champion is another than it was compared with.
     """
-    _may(by, reason, approvers)
+    may_decide(by, reason, approvers)
     again = f"materialize held_out_evaluation and gate_decision of {generation} again"
     with Ledger(layout).appending() as (entries, append):
         last = _waiting(entries, generation, decision)
@@ -82,7 +82,7 @@ def reject(
         PromotionError: It does not wait for anybody, or no longer on that entry; nobody is named
             who may decide, or no reason.
     """
-    _may(by, reason, approvers)
+    may_decide(by, reason, approvers)
     with Ledger(layout).appending() as (entries, append):
         last = _waiting(entries, generation, decision)
         entry = append(
@@ -140,6 +140,15 @@ def named(by: str, reason: str) -> None:
         raise PromotionError("a person's decision needs a reason: say why, for who reads it later")
 
 
+def may_decide(by: str, reason: str, approvers: Sequence[str]) -> None:
+    """Refuse a decision of nobody, of who is none of the approvers, or for no reason."""
+    named(by, reason)
+    if approvers and by not in approvers:
+        raise PromotionError(
+            f"{by} may not decide: [gate] approvers in settings.toml are {', '.join(approvers)}"
+        )
+
+
 def about(entry: Entry) -> dict[str, object]:
     """What a later entry on the same checkpoint and the same evidence repeats."""
     return {
@@ -150,14 +159,6 @@ def about(entry: Entry) -> dict[str, object]:
         "evidence": entry.evidence,
         "evidence_sha256": entry.evidence_sha256,
     }
-
-
-def _may(by: str, reason: str, approvers: Sequence[str]) -> None:
-    named(by, reason)
-    if approvers and by not in approvers:
-        raise PromotionError(
-            f"{by} may not decide: [gate] approvers in settings.toml are {', '.join(approvers)}"
-        )
 
 
 def _waiting(entries: list[Entry], generation: str, decision: int | None) -> Entry:

@@ -64,12 +64,21 @@ def on_stage(layout: Layout) -> str | None:
     return f"{entry.generation} {entry.stage}" if entry else None
 
 
+def told(layout: Layout, generation: str) -> tuple[str, str, list[str]]:
+    """What was last said of a generation, on which stage it is, and why."""
+    said = latest_decision(layout, generation)
+    assert said is not None
+    return said["decision"], said["stage"], said["reasons"]
+
+
 def test_the_first_champion_goes_through_no_stage_and_the_next_through_all(
     layout: Layout,
 ) -> None:
     first = staged(layout)
     assert holder(layout) == "g0001" and first.stage == "shadow"
+    assert told(layout, "g0002")[:2] == ("PROMOTE", "shadow")
     second = advance(layout, since=first.number, stages=BOTH, by="ada", reasons=["fine"])
+    assert told(layout, "g0002")[:2] == ("ADVANCE", "canary")
     assert (holder(layout), on_stage(layout)) == ("g0001", "g0002 canary")
     advance(layout, since=second.number, stages=BOTH, by="ada", reasons=["fine"])
     assert (holder(layout), on_stage(layout)) == ("g0002", None)
@@ -95,6 +104,8 @@ def test_a_rollback_ends_a_stage_and_gives_the_title_back(layout: Layout) -> Non
     enter(layout, "g0003", stages=BOTH)
     rollback(layout, by="ada", reason="complaints")
     assert (holder(layout), on_stage(layout)) == ("g0001", None)
+    assert told(layout, "g0003") == ("STOP", "", ["complaints"])
+    assert [one.action for one in history(layout)[-2:]] == ["STOP", "ROLLBACK"]
     again = enter(layout, "g0003", evidence="measured again", stages=BOTH)
     assert again.awaiting  # who was rolled back comes back by a person's yes alone
 
@@ -125,6 +136,30 @@ def test_a_new_challenger_or_champion_takes_the_place_of_who_is_on_a_stage(
     assert on_stage(layout) == "g0003 shadow"
     enter(layout, "g0004")
     assert (holder(layout), on_stage(layout)) == ("g0004", None)
+    assert told(layout, "g0002") == ("STOP", "", ["g0003 takes its place"])
+    assert told(layout, "g0003") == ("STOP", "", ["g0004 takes its place"])
+    assert [one.action for one in history(layout)] == [
+        *("PROMOTE", "PROMOTE", "STOP", "PROMOTE", "STOP", "PROMOTE")
+    ]
+    assert [one.champion for one in history(layout)] == ["g0001"] * 5 + ["g0004"]
+
+
+def test_who_is_approved_takes_the_place_of_who_is_on_a_stage_and_the_ledger_says_so(
+    layout: Layout,
+) -> None:
+    staged(layout)
+    enter(layout, "g0003", human_approval=True, stages=BOTH)
+    assert on_stage(layout) == "g0002 shadow"  # who waits for a person displaces nobody
+    approve(layout, "g0003", by="ada", reason="read", stages=BOTH)
+    assert on_stage(layout) == "g0003 shadow"
+    assert told(layout, "g0002") == ("STOP", "", ["g0003 takes its place"])
+
+
+def test_who_is_judged_again_on_a_stage_is_not_stopped_by_itself(layout: Layout) -> None:
+    staged(layout)
+    enter(layout, "g0002", evidence="measured again", stages=BOTH)
+    assert on_stage(layout) == "g0002 shadow"
+    assert [one.action for one in history(layout)] == ["PROMOTE"] * 3
 
 
 def test_weights_that_were_replaced_on_a_stage_do_not_go_on(layout: Layout) -> None:

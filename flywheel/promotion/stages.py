@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from flywheel.errors import PromotionError
 from flywheel.layout import Layout
 from flywheel.promotion.ledger import Entry, Ledger
-from flywheel.promotion.reigns import as_champion, holder_of, staged_of
+from flywheel.promotion.reigns import about, as_champion, holder_of, staged_of
 from flywheel.promotion.succession import title_of
 from flywheel.promotion.title import Champion, check_weights, settle
-from flywheel.promotion.verdicts import about, may_decide, named
+from flywheel.promotion.verdicts import may_decide, named
 
 STAGES = ("shadow", "canary")  # in the order in which a challenger goes through them
 

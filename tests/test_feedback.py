@@ -1,7 +1,7 @@
 """Feedback at its door: what is acknowledged is one thing, lands, and blocks nobody else's."""
 
 import json
-from collections.abc import Callable
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from flywheel.serve.ids import Names
 from flywheel.serve.log import Rows, ServedLog
 from flywheel.serve.screening import Screen
 from flywheel.serve.settings import ServeSettings
-
-Take = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
@@ -126,3 +124,35 @@ def test_lines_that_an_older_server_let_through_block_nobodys_feedback(
     assert capsys.readouterr().err.count("landing cannot read it") == 2
     (batch,) = land([layout.inbox], layout, log=lambda line: None)
     assert not batch.blocked and sum(batch.new_rows_by_kind.values()) == 1
+
+
+def say(home: Path, response_id: str, thumbs: str, start: Any, answers: Any) -> None:
+    """Another server: all of its keys at once with the other's."""
+    server = desk(Layout(home))
+    start.wait()
+    for key in range(100):
+        try:
+            told = server.take(by_bob(response_id, thumbs=thumbs, key=str(key)))
+            answers.put((told["feedback_id"], thumbs))
+        except Refused as error:
+            answers.put((error.status, thumbs))
+    server.close()
+
+
+def test_two_servers_take_one_feedback_under_one_key(layout: Layout) -> None:
+    mine = answered(layout)
+    spawn = multiprocessing.get_context("spawn")
+    start, answers = spawn.Barrier(2), spawn.Queue()
+    servers = [
+        spawn.Process(target=say, args=(layout.root, mine, thumbs, start, answers))
+        for thumbs in ("up", "down")
+    ]
+    for one in servers:
+        one.start()
+    told = [answers.get(timeout=60) for _ in range(200)]
+    for one in servers:
+        one.join()
+    written = [(one["feedback_id"], one["value"]) for one in Rows(layout.served / FOLDER)]
+    assert sorted(written) == sorted(one for one in told if one[0] != 409)
+    assert len({feedback_id for feedback_id, _ in written}) == len(written) == 100
+    assert deliver(layout) == 100

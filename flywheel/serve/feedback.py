@@ -12,9 +12,12 @@ From there it goes to `var/inbox/served/`, as records of our own format. Nothing
 training.
 """
 
+import fcntl
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,6 +96,19 @@ class Feedback:
         said = {name: body[name] for name in sorted(body) if name not in ("key", "author")}
         digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
         feedback_id = self._names.feedback_id(author, body.get("key") or digest)
+        with self._alone():
+            return self._write(what, body, answered, feedback_id, author, digest)
+
+    def _write(
+        self,
+        what: str,
+        body: dict[str, Any],
+        answered: Row,
+        feedback_id: str,
+        author: str,
+        digest: str,
+    ) -> dict[str, Any]:
+        """Write a line, unless it is written or its author has said too much."""
         self._heard.refresh()
         if feedback_id in self._heard.digests:
             if self._heard.digests[feedback_id] != digest:
@@ -135,6 +151,15 @@ class Feedback:
     def close(self) -> None:
         """Let the file go."""
         self._log.close()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the feedback of this home: no other server writes between a look and a line."""
+        folder = self._served / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".feedback.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _record(
         self,

@@ -179,6 +179,8 @@ def canary(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     if not arguments.json:
         told = f"{seen.generation} is on {seen.stage}: {seen.reasons[0]}" if seen else ""
         print(told or "nobody is on a stage")
+        if seen and seen.unusable:
+            print(f"{seen.unusable} lines could not be compared: too long to score, or no scale")
         if entry:
             print(f"{entry.action} by {entry.by}; {entry.stage or 'no stage'} from here")
     return facts

@@ -268,6 +268,18 @@ def shadowed(user: str | None, mine: float | None, theirs: float, minute: int) -
     return row | {"scores": scores}
 
 
+def test_the_command_tells_of_shadows_that_could_not_be_compared(
+    in_home: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    staged(in_home)
+    log = ServedLog(in_home.served)
+    later = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    log.append(shadowed("a", None, 1.0, 1) | {"content_hash": hash_of("g0002"), "at": later})
+    log.close()
+    assert main(["canary"]) == 0
+    assert "1 lines could not be compared" in capsys.readouterr().out
+
+
 def test_a_shadow_is_compared_by_the_scores_of_both_answers_one_outcome_a_user() -> None:
     rows = [
         shadowed("a", 2.0, 1.0, 1),

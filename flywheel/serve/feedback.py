@@ -28,9 +28,10 @@ import msgspec
 from flywheel.errors import ServeError
 from flywheel.ingest.formats.own import read
 from flywheel.layout import Layout
+from flywheel.lineage.served import last_line
 from flywheel.serve.asked import Refused
 from flywheel.serve.ids import Names
-from flywheel.serve.log import Row, ServedLog, find_row, whole_lines
+from flywheel.serve.log import Row, ServedLog, whole_lines
 from flywheel.serve.said import kind_of
 from flywheel.serve.screening import Screen
 from flywheel.serve.settings import ServeSettings
@@ -234,9 +235,10 @@ def find(served: Path, names: Names, response_id: str) -> Row:
         Refused: It was never given out here.
     """
     try:
-        row = find_row(served, names.files_of(response_id), response_id)
+        paths = [served / f"{name}.jsonl" for name in names.files_of(response_id)]
     except ServeError as error:
         raise Refused(str(error), status=404, param="response_id", code="not_found") from error
+    row, _, _ = last_line((path for path in paths if path.exists()), response_id)
     if row is None:
         raise Refused(f"response {response_id} is not in the log", status=404, param="response_id")
     return row

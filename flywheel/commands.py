@@ -159,7 +159,7 @@ def canary(home: Any, decider: Any, arguments: argparse.Namespace) -> dict[str, 
     """Say how a stage stands, or end it."""
     from flywheel.errors import PromotionError
     from flywheel.process.settings import build
-    from flywheel.promotion import advance, stop
+    from flywheel.promotion import GateSettings, advance, stop
     from flywheel.serve.online import decide_stage, look
     from flywheel.serve.settings import ServeSettings
 
@@ -177,13 +177,16 @@ def canary(home: Any, decider: Any, arguments: argparse.Namespace) -> dict[str, 
             "reasons": [arguments.reason],
         }
         if arguments.act == "advance":
-            entry = advance(where.layout, stages=settings.stages, **word)
+            approvers = build(GateSettings, where.settings("gate")).approvers
+            entry = advance(where.layout, stages=settings.stages, approvers=approvers, **word)
         else:
             entry = stop(where.layout, **word)
     facts = {"stage": seen.facts if seen else None, "entry": entry}
     if not arguments.json:
         told = f"{seen.generation} is on {seen.stage}: {seen.reasons[0]}" if seen else ""
         print(told or "nobody is on a stage")
+        if seen and seen.unusable:
+            print(f"{seen.unusable} lines could not be compared: too long to score, or no scale")
         if entry:
             print(f"{entry.action} by {entry.by}; {entry.stage or 'no stage'} from here")
     return facts

@@ -95,10 +95,12 @@ of near repeats, graded by {escape(policy["grader"])}. {READING}</p>
 def _tiles(policy: Told, reward: Told) -> str:
     """Three to five numbers."""
     opponent = policy["opponent"]
-    tiles = [(f"preferred over the {opponent}", policy["win_rate"], policy["ci"])]
-    if "sft" in policy["versus"] and opponent != "sft":
-        one = policy["versus"]["sft"]
-        tiles.append(("preferred over the SFT policy", one["win_rate"], one["ci"]))
+    names = {opponent: f"the {opponent}", "sft": "the SFT policy"}
+    tiles = [
+        (f"preferred over {names[name]}", one["win_rate"], one["ci"])
+        for name, one in _compared(policy).items()
+        if name in names
+    ]
     tiles.append(
         ("held-out pairs that the reward model gets right", reward["accuracy"], reward["ci"])
     )
@@ -121,13 +123,20 @@ def _tiles(policy: Told, reward: Told) -> str:
     )
 
 
+def _compared(policy: Told) -> dict[str, Told]:
+    """Whom the challenger was compared with: the rate of no outcome is no number."""
+    first = policy["opponent"]
+    order = sorted(policy["versus"], key=lambda name: name != first)
+    return {name: one for name in order if (one := policy["versus"][name])["prompts"]}
+
+
 def _plain_plot(policy: Told) -> str:
     """Win rates over everybody, in two ways of answering."""
     points = [
         (name, told["ci"][0], told["win_rate"], told["ci"][1])
         for name, told in (
             row
-            for other, one in policy["versus"].items()
+            for other, one in _compared(policy).items()
             for row in (
                 (f"over {other}", one),
                 (f"over {other}, at equal length", one["length_controlled"]),
@@ -136,12 +145,15 @@ def _plain_plot(policy: Told) -> str:
     ]
     points += [
         (f"over {other}, greedy", one["ci"][0], one["win_rate"], one["ci"][1])
-        for other, one in policy["greedy"]["versus"].items()
+        for other, one in _compared(policy["greedy"]).items()
     ]
+    if not points:
+        return "<p class=note>Nobody has compared its answers with others' yet.</p>"
     return dot_plot("How often the challenger is preferred", points, (0, 1), 0.5)
 
 
 def _slices(found: list[Told]) -> str:
+    found = [one for one in found if one["prompts"]]
     if not found:
         return "<p class=note>There are too few prompts to cut them into slices.</p>"
     points = [

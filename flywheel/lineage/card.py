@@ -54,7 +54,7 @@ def write_card(
     sections = {
         "Data": _data(found),
         "What it may be used for": _rights(found),
-        "Metrics": _metrics(kind, evaluation, manifest.get("result", {})),
+        "Metrics": metrics_of(kind, evaluation, manifest.get("result", {})),
         "Limits": _limits(kind, evaluation, decision, found, manifest.get("result", {})),
         "Cost": _cost(layout, kind, generation, found),
         "Settings": _table(("setting", "value"), manifest.get("settings", {}).items()),
@@ -107,7 +107,8 @@ def _rights(found: dict[str, Any]) -> str:
     return told + (f" More is not, because of records under: {limits}." if limits else "")
 
 
-def _metrics(kind: str, evaluation: dict[str, Any], result: dict[str, Any]) -> str:
+def metrics_of(kind: str, evaluation: dict[str, Any], result: dict[str, Any]) -> str:
+    """What an evaluation and the run itself say of a checkpoint of this kind."""
     judged = {"policy": _of_policy, "reward_model": _of_reward, "sft_policy": _of_sft}.get(kind)
     told = judged(evaluation) if judged and evaluation else ""
     learnt = [
@@ -121,13 +122,13 @@ def _metrics(kind: str, evaluation: dict[str, Any], result: dict[str, Any]) -> s
 
 def _of_policy(evaluation: dict[str, Any]) -> str:
     policy = evaluation["policy"]
+    compared = {name: one for name, one in policy["versus"].items() if one["prompts"]}
     rows = [
-        (f"preferred over {name}", _share(one), policy["prompts"])
-        for name, one in policy["versus"].items()
+        (f"preferred over {name}", _share(one), one["prompts"]) for name, one in compared.items()
     ]
     rows += [
-        (f"at equal length, over {name}", _share(one["length_controlled"]), policy["prompts"])
-        for name, one in policy["versus"].items()
+        (f"at equal length, over {name}", _share(one["length_controlled"]), one["prompts"])
+        for name, one in compared.items()
         if "length_controlled" in one
     ]
     if reward := evaluation["reward_model"]:
@@ -198,7 +199,8 @@ def _limits(
 ) -> str:
     lines = list(decision.get("reasons", []))
     if kind == "policy" and evaluation:
-        slices = sorted(evaluation["policy"].get("slices", []), key=lambda one: one["win_rate"])
+        compared = [one for one in evaluation["policy"].get("slices", []) if one["prompts"]]
+        slices = sorted(compared, key=lambda one: one["win_rate"])
         lines += [
             f"weakest on {one['axis']} '{one['name']}': {_share(one)} over "
             f"{evaluation['policy']['opponent']} on {one['prompts']} prompts"

@@ -22,6 +22,7 @@ from tests.benchmarks.evaluation_cost import evaluation_cost
 from tests.benchmarks.measurement import Measurement
 
 RUNS, LOOKS = 2000, 20
+MOST = 1500  # prompts of a run whose challenger is better
 EDGES, RECORDS, CHECKPOINTS = 10_000_000, 1_000_000, 100
 LEVEL = 0.05
 LEAD, POWER = 0.6, 0.9  # the win rate that a fixed-size test would be planned for, and its power
@@ -63,32 +64,47 @@ def false_promotions() -> list[Measurement]:
 
 
 def power() -> list[Measurement]:
-    """Better challengers: prompts until the gate sees it, beside a test of fixed size.
+    """Better challengers: how many the gate sees, within sizes that were fixed before.
 
-    The gate looks every 20 prompts and gives up where its power is that of the fixed test.
+    It looks every 20 prompts. The sizes are that of a fixed test, and one of the gate's own: where
+    it sees so many of other runs (`own_size`). The fixed test is tried on the same runs.
     """
     rows = []
     for lead in (LEAD, 0.65, 0.7):
-        found = drawn(lead, 1500, seed=1)
-        every = np.arange(20, 1501, 20)
-        first = np.array([_first(run, every) for run in found])
-        end = np.sort(first)[int(POWER * RUNS)]
+        found = drawn(lead, MOST, seed=1)
+        first, own = _seen_at(found), own_size(lead)
         variance = 0.5 * 0.5 - 0.2 / 4  # of outcomes, a fifth of them ties
         fixed = math.ceil((Z_LEVEL + Z_POWER) ** 2 * variance / (LEAD - 0.5) ** 2)
-        used = np.minimum(first, end).mean()
-        rows.append(
-            Measurement(
-                name="gate_power",
-                value=float(np.mean(first <= end)),
-                unit="of better challengers",
-                peer=f"z-test of fixed size, planned for a win rate of {LEAD}",
-                peer_value=POWER,
-                ratio=float(used / fixed),
-                conditions=f"true win rate {lead}, {RUNS} runs: {used:.0f} prompts on average, at "
-                f"most {end:.0f}, beside {fixed}; ratio of prompts, lower wins",
+        theirs = float(np.mean([_z(run[:fixed]) > Z_LEVEL for run in found]))
+        for name, end in (("gate_power", own), ("gate_power_at_fixed_size", fixed)):
+            used = np.minimum(first, end).mean()
+            rows.append(
+                Measurement(
+                    name=name,
+                    value=float(np.mean(first <= end)),
+                    unit="of better challengers",
+                    peer=f"z-test of {fixed} prompts, planned for a win rate of {LEAD}",
+                    peer_value=theirs,
+                    ratio=float(used / fixed),
+                    conditions=f"true win rate {lead}, {RUNS} runs: {used:.0f} prompts on average, "
+                    f"at most {end}, beside {fixed}; ratio of prompts, lower wins",
+                )
             )
-        )
     return rows
+
+
+def own_size(lead: float) -> int:
+    """Prompts by which the gate sees `POWER` of challengers that are this much better.
+
+    From runs of their own (seed 4): on those that it is measured on, any rule would come out right.
+    """
+    return int(np.sort(_seen_at(drawn(lead, MOST, seed=4)))[int(POWER * RUNS)])
+
+
+def _seen_at(found: np.ndarray) -> np.ndarray:
+    """(RUNS,) prompts at which each run is seen to be better; infinite where it is not."""
+    every = np.arange(20, MOST + 1, 20)
+    return np.array([_first(run, every) for run in found])
 
 
 def planted() -> list[Measurement]:

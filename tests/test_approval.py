@@ -23,7 +23,7 @@ from flywheel.promotion import Ledger, approve, history, latest_decision, reject
 from tests.test_promotion import HOLD, enter, hash_of, holder, lay
 
 EVIDENCE = {
-    "policy": {"win_rate": 0.7, "ci": [0.6, 0.8], "opponent": "champion", "groups": 90},
+    "policy": {"win_rate": 0.7, "ci": [0.6, 0.8], "se": 0.05, "opponent": "base", "groups": 90},
     "policy_content_hash": hash_of("g0002"),
 }
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flywheel.errors import LineageError, ManifestError
+from flywheel.errors import LineageError
 from flywheel.ingest import land
 from flywheel.lake import ensure, read_folder
 from flywheel.layout import Layout
@@ -200,14 +200,60 @@ def test_what_is_trained_again_leaves_no_edge_of_its_former_self(layout: Layout)
     assert trace(layout, "g0001")["ancestry"] == ["policy/g0001"]
 
 
-def test_a_parent_trained_over_is_named_by_its_hash_and_not_taken_for_its_successor(
-    layout: Layout,
-) -> None:
-    before = trace(layout, "g0001")["ancestry"]
+def crowned(layout: Layout) -> None:
+    folder = layout.evaluation("g0001")
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{}")
+    decide_and_record(
+        layout,
+        "g0001",
+        Decision(decision="PROMOTE", reasons=["better"]),
+        content_hash=trace(layout, "g0001")["content_hash"],
+        compared_with="",
+        human_approval=False,
+    )
+
+
+@pytest.mark.parametrize("becomes", ["trained over", "removed"])
+def test_a_parent_that_is_gone_stays_behind_the_champion(layout: Layout, becomes: str) -> None:
+    crowned(layout)
+    before, ada = trace(layout, "g0001"), trace(layout, "annotator:ada")
+    assert ada["champion_is_touched"] is True
     old = trace(layout, "sft_policy/g0001")["content_hash"]
-    checkpoint(layout, "sft_policy", {"x": 1, "y": 1}, [])
-    after = trace(layout, "g0001")["ancestry"]
-    assert before[1] == "sft_policy/g0001" and after[1] == f"g0001 ({old[:12]})"
+    if becomes == "removed":
+        shutil.rmtree(layout.checkpoint("sft_policy", "g0001"))
+    else:
+        checkpoint(layout, "sft_policy", {"x": 1, "y": 1}, [])
+    name = f"sft_policy/g0001@{old[:12]}"
+    for _ in range(2):
+        after = trace(layout, "g0001")
+        assert after["ancestry"] == ["policy/g0001", name] and after["ancestors_unknown"] == 0
+        for told in ("records", "times_seen", "label_cost_usd", "by_annotator", "allowed_uses"):
+            assert after[told] == before[told], told
+        ada = trace(layout, "annotator:ada")
+        assert [one["checkpoint"] for one in ada["checkpoints"]] == [name]
+        assert ada["descendants"] == ["policy/g0001"] and ada["champion_is_touched"] is True
+    facts = pq.read_table(layout.lineage("checkpoints")).to_pylist()
+    assert name in {one["checkpoint_id"] for one in facts}
+    shutil.rmtree(layout.checkpoint("policy", "g0001"))
+    refresh(layout)  # nothing descends from it any more
+    assert not list(layout.lineage("record_checkpoints").glob("*@*"))
+
+
+def test_a_parent_of_which_nothing_was_remembered_is_told_as_unknown(
+    layout: Layout, tmp_path: Path
+) -> None:
+    crowned(layout)
+    old = trace(layout, "sft_policy/g0001")["content_hash"]
+    shutil.rmtree(layout.lake / "derived" / "lineage")
+    checkpoint(layout, "sft_policy", {"x": 1}, [])
+    found, ada = trace(layout, "g0001"), trace(layout, "annotator:ada")
+    assert found["unknown_ancestors"] == [f"sft_policy/g0001@{old[:12]}"]
+    assert found["ancestors_unknown"] == ada["ancestors_unknown"] == 1
+    assert ada["champion_is_touched"] is None
+    write_page(tmp_path / "ada.html", ada)
+    assert "Whether the champion rests on it is not known" in (tmp_path / "ada.html").read_text()
+    assert trace(layout, "annotator:cid")["champion_is_touched"] is True
 
 
 def test_what_is_unknown_or_ambiguous_is_an_error_with_a_remedy(layout: Layout) -> None:
@@ -235,12 +281,16 @@ def test_records_that_are_gone_are_counted_and_not_forgotten(layout: Layout) -> 
     assert found["records"] == found["records_no_longer_landed"] == 6
 
 
-def test_a_checkpoint_whose_records_are_gone_is_an_error_and_not_one_without_any(
+def test_a_checkpoint_whose_records_are_gone_is_told_as_unknown_and_stops_no_other(
     layout: Layout,
 ) -> None:
     (layout.checkpoint("policy", "g0001") / "records.gz").unlink()
-    with pytest.raises(ManifestError, match=r"cannot be read from records\.gz.*restore that file"):
-        trace(layout, "g0001")
+    found = trace(layout, "g0001")
+    assert found["unknown_ancestors"] == ["policy/g0001"], "not one without any records"
+    assert found["records"] == 4, "of its parent"
+    assert trace(layout, "checkpoint:sft_policy/g0001")["ancestors_unknown"] == 0
+    told = pq.read_table(layout.lineage("checkpoints"))["checkpoint_id"].to_pylist()
+    assert told == ["sft_policy/g0001"]
 
 
 def test_an_evaluated_answer_leads_to_its_checkpoint(layout: Layout) -> None:

@@ -8,7 +8,7 @@ import duckdb
 
 from flywheel.errors import LineageError
 from flywheel.layout import Layout
-from flywheel.lineage.checkpoints import Known, ancestry
+from flywheel.lineage.checkpoints import Known, ancestry, unknown_among
 from flywheel.lineage.descent import descent
 from flywheel.lineage.edges import RECORD_CHECKPOINTS, RECORD_DATASETS
 from flywheel.lineage.records import open_records, quoted
@@ -68,8 +68,11 @@ def behind_checkpoint(
     ids = ancestry(known, name)
     trained = descent(layout, known, ids, reading.usd_per_hour)
     priced = [one["usd"] for one in trained if one["usd"] is not None]
+    unknown = unknown_among(layout, known, ids)
     return _told(layout, kind, name, facts, ids, reading) | {
         "ancestry": ids,
+        "ancestors_unknown": len(unknown),
+        "unknown_ancestors": unknown,
         "datasets": facts.get("datasets", {}),
         "usd_per_hour": reading.usd_per_hour,
         "compute_hours": round(sum(one["hours"] or 0 for one in trained), 4),
@@ -88,6 +91,8 @@ def behind_dataset(layout: Layout, name: str, reading: Reading) -> dict[str, Any
         raise LineageError(f"no dataset {name!r} was frozen; e.g. preference/g0001")
     return _told(layout, "dataset", name, {}, [name], reading) | {
         "ancestry": [name],
+        "ancestors_unknown": 0,
+        "unknown_ancestors": [],
         "datasets": {},
     }
 

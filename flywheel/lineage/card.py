@@ -89,6 +89,8 @@ def _data(found: dict[str, Any]) -> str:
         f"{found['records']} records, seen {found['times_seen']} times in all, its parents' "
         f"included; {found['records_no_longer_landed']} of them are landed no longer."
     )
+    if found["ancestors_unknown"]:
+        told += f" What {', '.join(found['unknown_ancestors'])} saw cannot be told any more."
     datasets = _table(("dataset", "content"), found["datasets"].items())
     parts = [
         f"### By {part}\n\n"

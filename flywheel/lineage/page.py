@@ -110,6 +110,8 @@ def _backward(found: dict[str, Any]) -> str:
         if missing
         else ""
     )
+    if found["ancestors_unknown"]:
+        gone += f"<p class=warn>More may be behind it: {_unknown(found)}</p>"
     heads = ("checkpoint", "content", "read", "records", "tokens", "hours", "USD")
     came = [[_shown(one) for one in step.values()] for step in steps]
     return (
@@ -128,6 +130,11 @@ def _backward(found: dict[str, Any]) -> str:
         + "<code>fct_record_checkpoints</code> and <code>dim_records</code>.</p>"
         + _dicts(found["examples"])
     )
+
+
+def _unknown(found: dict[str, Any]) -> str:
+    names = ", ".join(found["unknown_ancestors"])
+    return f"what {escape(names)} saw cannot be told any more."
 
 
 def _rights(found: dict[str, Any]) -> str:
@@ -161,7 +168,10 @@ def _part(what: str, rows: list[dict[str, Any]]) -> str:
 
 def _forward(found: dict[str, Any]) -> str:
     touched = sum(one["times_seen"] for one in found["checkpoints"])
-    champion = "<p class=warn>The champion rests on it.</p>" if found["champion_is_touched"] else ""
+    champion = {
+        True: "<p class=warn>The champion rests on it.</p>",
+        None: f"<p class=warn>Whether the champion rests on it is not known: {_unknown(found)}</p>",
+    }.get(found["champion_is_touched"], "")
     taken_back = [one["withdrawn_at"] for one in found["consent_statements"]]
     withdrawn = [str(one) for one in taken_back if one]
     warning = (

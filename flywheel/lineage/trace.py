@@ -21,7 +21,7 @@ import duckdb
 from flywheel.errors import LineageError
 from flywheel.layout import Layout
 from flywheel.lineage.behind import SHOWN, Reading, behind_checkpoint, behind_dataset, is_checkpoint
-from flywheel.lineage.checkpoints import Known, ancestry, manifests
+from flywheel.lineage.checkpoints import Known, ancestry, known_checkpoints, unknown_among
 from flywheel.lineage.edges import RECORD_CHECKPOINTS, RECORD_DATASETS, refresh
 from flywheel.lineage.records import ATTRIBUTES, KEY, open_records, quoted, statements_about
 from flywheel.lineage.served import find_served
@@ -58,7 +58,7 @@ def trace(layout: Layout, name: str, reading: Reading | None = None) -> dict[str
 
 def _traced(layout: Layout, name: str, reading: Reading) -> dict[str, Any]:
     refresh(layout)
-    known: Known = {one: facts for one, _, facts in manifests(layout)}
+    known = known_checkpoints(layout)
     kind, _, rest = name.partition(":")
     if kind not in (*BACK, *FIELDS) or not rest:
         kind, rest = _kind_of(layout, known, name), name
@@ -167,9 +167,9 @@ def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, An
         is_said = kind in ("consent", "annotator")
         said = statements_about(connection, layout, kind, name) if is_said else []
     saw = {checkpoint for checkpoint, _, _ in seen}
-    holder = title_holder(layout)
     heirs = [one for one in known if one not in saw and saw & set(ancestry(known, one))]
     touched = {known[one]["content_hash"] for one in (*saw, *heirs) if one in known}
+    is_touched, unknown = _champion(layout, known, touched)
     return {
         "kind": kind,
         "name": name,
@@ -184,8 +184,24 @@ def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, An
         ],
         "descendants": heirs,
         "consent_statements": said,
-        "champion_is_touched": bool(holder and holder.content_hash in touched),
+        "champion_is_touched": is_touched,
+        "ancestors_unknown": len(unknown),
+        "unknown_ancestors": unknown,
     }
+
+
+def _champion(layout: Layout, known: Known, touched: set[str]) -> tuple[bool | None, list[str]]:
+    """Whether the champion is among what was touched, and which of its ancestors are not known;
+    None where it is not among them, as far as is known."""
+    holder = title_holder(layout)
+    if not holder:
+        return False, []
+    names = [one for one, facts in known.items() if facts["content_hash"] == holder.content_hash]
+    ids = ancestry(known, names[0]) if names else []
+    unknown = unknown_among(layout, known, ids) if names else ["the champion"]
+    if holder.content_hash in touched:
+        return True, unknown
+    return (None if unknown else False), unknown
 
 
 def _among(connection: duckdb.DuckDBPyConnection) -> str:

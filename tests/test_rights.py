@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.errors import SettingsError, WarehouseError
+from flywheel.ingest import land
+from flywheel.lake import read_folder
 from flywheel.layout import Layout
 from flywheel.lineage import refresh
 from flywheel.rights import (
@@ -122,6 +124,20 @@ def test_a_consent_allows_what_it_lists_until_it_ends_or_is_taken_back() -> None
     renewed = Statement(expires_at="2027-01-01")
     assert rights_of_consent(beside, [renewed], TODAY).uses == {"evaluate"}
     assert rights_of_consent(None, [Statement()], TODAY, is_named=False) == ALL
+
+
+def test_who_is_known_by_an_address_takes_back_under_the_same_pseudonym(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "home")
+    said = {"kind": "demonstration", "prompt": "p", "response": "r", "annotator_id": "Ann@x.org"}
+    back = {"annotator_id": "ann@x.org ", "withdrawn_at": "2026-01-01", "note": "größer"}
+    for source, one in (("desk", said), ("consents", back)):
+        (layout.inbox / source).mkdir(parents=True)
+        (layout.inbox / source / "a.jsonl").write_text(json.dumps(one) + "\n")
+    land([layout.inbox], layout, log=lambda _: None)
+    (who,) = read_folder(layout.landing("demonstration"))["annotator_id"].to_pylist()
+    (record,) = read_folder(layout.raw("consents"))["record"].to_pylist()
+    assert json.loads(record) == back | {"annotator_id": who}
+    assert who.startswith("p_") and "@" not in record
 
 
 def demonstration(uid: str, licence: str | None, consent: Any = None, who: str = "ann") -> dict:

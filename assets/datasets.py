@@ -143,11 +143,19 @@ def _dataset(name: str, mart: dg.AssetKey, row_key: str, description: str) -> dg
     return snapshot
 
 
-def _terms(name: str, home: Home) -> Terms | None:
-    """What a dataset is for; what is only tested on asks for no more than that."""
-    said = {key: value for key, value in home.settings("licences").items() if key != "permitted"}
+def _terms(name: str, home: Home) -> Terms:
+    """What a dataset is for; what is only tested on asks for no more than that.
+
+    Where no use is set, licences are not asked; what people refused or took back is left out all
+    the same.
+    """
+    said = {
+        key: value
+        for key, value in home.settings("licences").items()
+        if key not in ("permitted", "base")
+    }
     if "use" not in said:
-        return None
+        return Terms(**({"refused": "exclude"} | said))
     return Terms(**(said | {"use": "evaluate"} if name == "evaluation" else said))
 
 

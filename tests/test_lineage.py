@@ -1,6 +1,7 @@
 """Lineage from both sides, on a small home whose every edge is known."""
 
 import gzip
+import hashlib
 import json
 import random
 import shutil
@@ -19,6 +20,7 @@ from flywheel.layout import Layout
 from flywheel.lineage import Reading, refresh, trace, write_card, write_page
 from flywheel.models.publish import publish
 from flywheel.promotion import Decision, decide_and_record
+from flywheel.rights import USES
 from tests.models_for_tests import freeze
 from tests.small_lake import PROJECT
 
@@ -453,6 +455,85 @@ def test_other_checkpoints_have_cards_with_the_metrics_of_their_own_weights(
     checkpoint(layout, "sft_policy", {"x": 1}, [])
     again = write_card(layout, "g0001", "sft_policy")[0].read_text()
     assert "It was not evaluated." in again, "the evaluation is of the weights before"
+
+
+def test_what_is_not_known_of_what_is_behind_a_checkpoint_allows_no_more_than_a_test(
+    layout: Layout, tmp_path: Path
+) -> None:
+    assert trace(layout, "checkpoint:sft_policy/g0001")["allowed_uses"] == list(USES)
+    hub = {"model": "some/model"}
+    checkpoint(layout, "reward_model", {}, [hub])
+    found = trace(layout, "checkpoint:reward_model/g0001")
+    assert found["allowed_uses"] == ["evaluate"] and found["ancestors_unknown"] == 0
+    assert found["limited_by"] == ["base model model (hub)"]
+    licensed = Reading(base="Apache-2.0")
+    known = trace(layout, "checkpoint:reward_model/g0001", licensed)
+    assert (known["allowed_uses"], known["duties"]) == (list(USES), ["attribution"])
+    checkpoint(layout, "alone", {}, [])
+    alone = trace(layout, "checkpoint:alone/g0001")
+    assert alone["allowed_uses"] == ["evaluate"]
+    write_page(tmp_path / "alone.html", alone)
+    page = (tmp_path / "alone.html").read_text()
+    assert "nothing else is known of what it was made of" in page and "publish weights" not in page
+    for path in layout.landing("demonstration").glob("b*.parquet"):
+        path.unlink()
+    gone = trace(layout, "g0001")
+    assert gone["allowed_uses"] == ["evaluate"]
+    assert gone["limited_by"] == ["records that are landed no longer"]
+
+
+def test_a_corpus_is_of_unknown_terms_unless_it_is_the_sample_world_s_own(layout: Layout) -> None:
+    corpus = layout.root / "sample" / "corpus.parquet"
+    corpus.parent.mkdir()
+    corpus.write_bytes(b"made up")
+    facts = {"parents": [], "datasets": {"corpus": hashlib.sha256(b"made up").hexdigest()}}
+    publish(layout.checkpoint("base_policy", "g0001"), lambda draft: None, facts)
+    assert trace(layout, "checkpoint:base_policy/g0001")["allowed_uses"] == list(USES)
+    corpus.write_bytes(b"of somebody")
+    found = trace(layout, "checkpoint:base_policy/g0001")
+    assert found["limited_by"] == ["corpus of base_policy/g0001"]
+    assert found["allowed_uses"] == ["evaluate"]
+
+
+def test_consents_bind_a_checkpoint_and_a_later_withdrawal_does_so_at_once(layout: Layout) -> None:
+    rows = [
+        {"id": "agreed", "metadata": {"consent": {"id": "c-1", "uses": ["train_internal"]}}},
+        {"id": "silent", "metadata": {"consent": None}},
+    ]
+    said = {"kind": "demonstration", "response": "me", "licence": "own"}
+    lines = [json.dumps(said | one | {"prompt": one["id"]}) for one in rows]
+    (layout.inbox / "desk" / "more.jsonl").write_text("\n".join(lines) + "\n")
+    land([layout.inbox], layout, log=lambda line: None)
+    uids = uids_of(layout)
+    checkpoint(layout, "silent", {uids["silent"]: 1}, [])
+    assert trace(layout, "checkpoint:silent/g0001")["limited_by"] == []
+    checkpoint(layout, "bound", {uids["agreed"]: 1, uids["silent"]: 1}, [])
+    found = trace(layout, "checkpoint:bound/g0001")
+    assert found["allowed_uses"] == ["train_internal"]
+    assert found["limited_by"] == ["consents of 1 records (allow train_internal)"]
+    folder = layout.inbox / "consents"
+    folder.mkdir()
+    back = [{"consent_id": "c-1", "withdrawn": True}, {"annotator_id": "ada", "uses": "some"}]
+    (folder / "back.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in back))
+    land([layout.inbox], layout, log=lambda line: None)
+    assert trace(layout, "checkpoint:bound/g0001")["allowed_uses"] == []
+    text = write_card(layout, "g0001", "sft_policy")[0].read_text()
+    assert "together: nothing." in text and "consents of 2 records (allow nothing)" in text
+
+
+def test_more_annotators_than_are_shown_are_one_row_and_no_sum_is_lost(layout: Layout) -> None:
+    said = {"kind": "demonstration", "response": "me", "cost_usd": 1.0}
+    lines = [
+        json.dumps(said | {"id": f"m-{n}", "prompt": f"p {n}", "annotator_id": f"w{n:02d}"})
+        for n in range(25)
+    ]
+    (layout.inbox / "desk" / "more.jsonl").write_text("\n".join(lines) + "\n")
+    land([layout.inbox], layout, log=lambda line: None)
+    seen = {uid: 2 for name, uid in uids_of(layout).items() if name.startswith("m-")}
+    checkpoint(layout, "wide", seen, [])
+    rows = trace(layout, "checkpoint:wide/g0001")["by_annotator"]
+    assert [one["name"] for one in rows] == [f"w{n:02d}" for n in range(20)] + ["and 5 more"]
+    assert rows[-1] == {"name": "and 5 more", "records": 5, "times_seen": 10, "cost_usd": 5.0}
 
 
 def test_both_directions_agree_on_a_thousand_records_with_descent(tmp_path: Path) -> None:

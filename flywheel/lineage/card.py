@@ -105,8 +105,13 @@ def _rights(found: dict[str, Any]) -> str:
     uses = ", ".join(one.replace("_", " ") for one in found["allowed_uses"]) or "nothing"
     duties = ", ".join(one.replace("_", " ") for one in found["duties"]) or "none"
     limits = ", ".join(found["limited_by"])
-    told = f"By the licences of its records together: {uses}. Duties: {duties}."
-    return told + (f" More is not, because of records under: {limits}." if limits else "")
+    told = (
+        f"By the licences and consents of its records and the licence of what training started "
+        f"from, together: {uses}. Duties: {duties}."
+    )
+    if not found["records"] and not limits:
+        told += " No record is behind it, and nothing else is known of what it was made of."
+    return told + (f" More is not, because of: {limits}." if limits else "")
 
 
 def _metrics(kind: str, evaluation: dict[str, Any], result: dict[str, Any]) -> str:

@@ -138,15 +138,16 @@ def _unknown(found: dict[str, Any]) -> str:
 
 
 def _rights(found: dict[str, Any]) -> str:
-    if not found["records"] - found["records_no_longer_landed"]:
-        return "<p>Nothing restricts it: no record is behind it.</p>"
     uses = "".join(f"<li>{escape(WORDS[one])}</li>" for one in found["allowed_uses"])
     owed = ", ".join(one.replace("_", " ") for one in found["duties"]) or "none"
     limits = ", ".join(found["limited_by"])
-    limited = f" More is not, because of records under: {escape(limits)}." if limits else ""
+    limited = f" More is not, because of: {escape(limits)}." if limits else ""
+    if not found["records"] and not limits:
+        limited = " No record is behind it, and nothing else is known of what it was made of."
     return (
-        f"<p class=note>What the licences of all its records allow together, as far as the table "
-        f"of licences tells. Consents are asked for where a dataset is frozen.{limited}</p>"
+        f"<p class=note>What the licences and consents of all its records allow together today, "
+        f"with the licence of what training started from, as far as the table of licences "
+        f"tells.{limited}</p>"
         f"<ul>{uses or '<li>nothing</li>'}</ul><p>Duties: {escape(owed)}.</p>"
     )
 

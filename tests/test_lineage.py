@@ -369,8 +369,16 @@ def test_a_served_answer_leads_by_its_content_to_the_checkpoint_and_all_behind_i
     assert found["lines_torn"] == 0 and found["stage"] == "champion"
     withheld = trace(layout, "served:resp-2")
     assert withheld["response"] is None and withheld["from"]["label_cost_usd"] == 12.0
-    with pytest.raises(LineageError, match="no answer 'resp-3' was served here"):
+    with pytest.raises(
+        LineageError,
+        match=r"no answer 'resp-3' .*; 1 line of the served log that may tell of it is torn",
+    ):
         trace(layout, "served:resp-3")
+    with pytest.raises(LineageError, match="1 line of the served log that may tell of it is torn"):
+        trace(layout, "resp-3")
+    for nothing in ("", " ", "served:"):  # every line holds that
+        with pytest.raises(LineageError, match="names nothing"):
+            trace(layout, nothing)
     served(layout, [first], torn='{"response_id": "resp-1", "at"')
     assert trace(layout, "resp-1")["lines_torn"] == 1
 
@@ -474,7 +482,10 @@ def test_what_is_not_known_of_what_is_behind_a_checkpoint_allows_no_more_than_a_
     assert alone["allowed_uses"] == ["evaluate"]
     write_page(tmp_path / "alone.html", alone)
     page = (tmp_path / "alone.html").read_text()
-    assert "nothing else is known of what it was made of" in page and "publish weights" not in page
+    assert (
+        "no record is behind it, nor anything else that is known" in page
+        and "publish weights" not in page
+    )
     for path in layout.landing("demonstration").glob("b*.parquet"):
         path.unlink()
     gone = trace(layout, "g0001")

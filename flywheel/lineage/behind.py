@@ -140,7 +140,8 @@ def _told(
     said |= _not_from_records(layout, known, ids, reading)
     if unknown:
         said["records that are landed no longer"] = UNKNOWN
-    rights = together(*said.values()) if said else UNKNOWN
+    said = said or {"that no record is behind it, nor anything else that is known": UNKNOWN}
+    rights = together(*said.values())
     content = facts.get("content_hash")
     return {
         "kind": kind,

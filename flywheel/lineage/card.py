@@ -109,8 +109,6 @@ def _rights(found: dict[str, Any]) -> str:
         f"By the licences and consents of its records and the licence of what training started "
         f"from, together: {uses}. Duties: {duties}."
     )
-    if not found["records"] and not limits:
-        told += " No record is behind it, and nothing else is known of what it was made of."
     return told + (f" More is not, because of: {limits}." if limits else "")
 
 

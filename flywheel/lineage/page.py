@@ -142,8 +142,6 @@ def _rights(found: dict[str, Any]) -> str:
     owed = ", ".join(one.replace("_", " ") for one in found["duties"]) or "none"
     limits = ", ".join(found["limited_by"])
     limited = f" More is not, because of: {escape(limits)}." if limits else ""
-    if not found["records"] and not limits:
-        limited = " No record is behind it, and nothing else is known of what it was made of."
     return (
         f"<p class=note>What the licences and consents of all its records allow together today, "
         f"with the licence of what training started from, as far as the table of licences "

@@ -20,18 +20,7 @@ def find_served(layout: Layout, response_id: str) -> dict[str, Any] | None:
     An answer that was written again (it was cut off while it was shown) counts as written last.
     `lines_torn` are those that may have been about it and cannot be read.
     """
-    wanted = response_id.encode()
-    found: dict[str, Any] | None = None
-    torn = 0
-    for path in sorted(layout.served.glob("[0-9]*.jsonl")):
-        for line in _lines_with(path, wanted):
-            try:
-                row = json.loads(line)
-            except ValueError:
-                torn += 1
-                continue
-            if isinstance(row, dict) and row.get("response_id") == response_id:
-                found = row | {"file": path.name}
+    found, torn = search_served(layout, response_id)
     if found is None:
         return None
     return {
@@ -40,6 +29,23 @@ def find_served(layout: Layout, response_id: str) -> dict[str, Any] | None:
         "response": found.get("response"),
         "lines_torn": torn,
     }
+
+
+def search_served(layout: Layout, response_id: str) -> tuple[dict[str, Any] | None, int]:
+    """The row of an answer, and how many lines may be about it and cannot be read."""
+    wanted = response_id.encode()
+    found: dict[str, Any] | None = None
+    torn = 0
+    for path in sorted(layout.served.glob("[0-9]*.jsonl")) if wanted.strip() else ():
+        for line in _lines_with(path, wanted):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                torn += 1
+                continue
+            if isinstance(row, dict) and row.get("response_id") == response_id:
+                found = row | {"file": path.name}
+    return found, torn
 
 
 def _asked(row: dict[str, Any]) -> str | None:

@@ -24,7 +24,7 @@ from flywheel.lineage.behind import SHOWN, Reading, behind_checkpoint, behind_da
 from flywheel.lineage.checkpoints import Known, ancestry, known_checkpoints, unknown_among
 from flywheel.lineage.edges import RECORD_CHECKPOINTS, RECORD_DATASETS, refresh
 from flywheel.lineage.records import ATTRIBUTES, KEY, open_records, quoted, statements_about
-from flywheel.lineage.served import find_served
+from flywheel.lineage.served import find_served, search_served
 from flywheel.promotion import title_holder
 
 FEW = 3  # records, of which each reads a row group of every checkpoint
@@ -57,6 +57,8 @@ def trace(layout: Layout, name: str, reading: Reading | None = None) -> dict[str
 
 
 def _traced(layout: Layout, name: str, reading: Reading) -> dict[str, Any]:
+    if not name.strip() or name in [f"{one}:" for one in (*BACK, *FIELDS)]:
+        raise LineageError(f"{name!r} names nothing; name e.g. g0001, or see flywheel trace --help")
     refresh(layout)
     known = known_checkpoints(layout)
     kind, _, rest = name.partition(":")
@@ -92,9 +94,22 @@ def _kind_of(layout: Layout, known: Known, name: str) -> str:
         raise LineageError(
             f"{name!r} names {'several things' if found else 'nothing that is known here'}; "
             f"{'say which' if found else 'look it up in flywheel status, or say what it is'}: "
-            f"{kinds}"
+            f"{kinds}{'' if found else _torn(layout, name)}"
         )
     return found[0]
+
+
+def _torn(layout: Layout, name: str) -> str:
+    """What to add where nothing was found and lines of the log cannot be read."""
+    _, torn = search_served(layout, name)
+    if not torn:
+        return ""
+    lines = (
+        "1 line of the served log that may tell of it is"
+        if torn == 1
+        else (f"{torn} lines of the served log that may tell of it are")
+    )
+    return f"; {lines} torn"
 
 
 def _chosen_by(kind: str) -> str:
@@ -124,6 +139,7 @@ def _served(layout: Layout, known: Known, name: str, reading: Reading) -> dict[s
     if not told:
         raise LineageError(
             f"no answer {name!r} was served here, as far as the files of {layout.served} say"
+            f"{_torn(layout, name)}"
         )
     content = str(told["content_hash"] or "")
     same = [one for one, facts in known.items() if facts["content_hash"] == content]

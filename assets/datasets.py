@@ -21,6 +21,7 @@ from assets.resources import Home
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import FlywheelError
 from flywheel.evaluate.trials import reliability_of
+from flywheel.lineage import refresh
 from flywheel.rights import Terms
 from flywheel.warehouse import freeze, groups_in_two_splits, newest_batch_number
 
@@ -134,6 +135,7 @@ def _dataset(name: str, mart: dg.AssetKey, row_key: str, description: str) -> dg
                     metadata={"leaked": len(leaked), "examples": leaked[:10]},
                 )
             )
+        refresh(layout)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(manifest.content_hash),
             metadata=_metadata(manifest, directory),

@@ -79,9 +79,14 @@ def refresh(layout: Layout) -> int:
         if path not in datasets:
             path.unlink(missing_ok=True)
     for path, (name, folder, _) in datasets.items():
-        if not path.exists():
-            write_table(_of_dataset(name, folder), path, row_group=ROW_GROUP)
-            written += 1
+        if path.exists():
+            continue
+        try:
+            table = _of_dataset(name, folder)
+        except (OSError, pa.ArrowInvalid):  # its own check tells of a file that is gone or torn
+            continue
+        write_table(table, path, row_group=ROW_GROUP)
+        written += 1
     known = known_checkpoints(layout)
     read = {one: facts for one, facts in known.items() if not unknown_among(layout, known, [one])}
     if not all(_facts(layout, name).exists() for name in FACTS) or _is_stale(layout, read):

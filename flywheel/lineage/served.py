@@ -21,7 +21,7 @@ def find_served(layout: Layout, response_id: str) -> dict[str, Any] | None:
     An answer that was written again (it was cut off while it was shown) counts as written last.
     `lines_torn` are those that may have been about it and cannot be read.
     """
-    found, file, torn = last_line(sorted(layout.served.glob("[0-9]*.jsonl")), response_id)
+    found, file, torn = last_line(served_log(layout), response_id)
     if found is None:
         return None
     return {
@@ -31,6 +31,11 @@ def find_served(layout: Layout, response_id: str) -> dict[str, Any] | None:
         "response": found.get("response"),
         "lines_torn": torn,
     }
+
+
+def served_log(layout: Layout) -> list[Path]:
+    """Files of the log, in the order of their days."""
+    return sorted(layout.served.glob("[0-9]*.jsonl"))
 
 
 def last_line(
@@ -44,7 +49,7 @@ def last_line(
     wanted = response_id.encode()
     found: dict[str, Any] | None = None
     file, torn = None, 0
-    for path in paths:
+    for path in paths if wanted.strip() else ():
         for line in _lines_with(path, wanted):
             try:
                 row = json.loads(line)

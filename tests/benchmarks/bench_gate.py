@@ -16,7 +16,8 @@ from flywheel.evaluate.stats import outcomes, rate
 from flywheel.lake import SCHEMAS, ensure, write_table
 from flywheel.layout import Layout
 from flywheel.lineage import trace
-from flywheel.lineage.edges import place_of, write_checkpoint_edges
+from flywheel.lineage.checkpoints import place_of
+from flywheel.lineage.edges import write_checkpoint_edges
 from tests.benchmarks.canaries import canaries
 from tests.benchmarks.evaluation_cost import evaluation_cost
 from tests.benchmarks.measurement import Measurement

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from assets.evaluation import REPORT
 from assets.partitions import generations, ordered
 from assets.promotion import GATE_DECISION
 from assets.resources import Home
@@ -175,8 +176,8 @@ def rollback_champion() -> None:
 
 after_the_word = dg.define_asset_job(
     "after_the_word",
-    selection=dg.AssetSelection.assets(CHAMPION, MODEL_CARD),
-    description="What waited for a person's word or a stage's end: the model card and the title.",
+    selection=dg.AssetSelection.assets(CHAMPION, MODEL_CARD, REPORT),
+    description="What waited for a person's word or a stage's end: model card, title and report.",
 )
 
 

@@ -21,6 +21,7 @@ from assets.resources import Home
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import FlywheelError
 from flywheel.evaluate.trials import reliability_of
+from flywheel.lineage import refresh
 from flywheel.rights import Terms
 from flywheel.warehouse import freeze, groups_in_two_splits, newest_batch_number
 
@@ -134,6 +135,7 @@ def _dataset(name: str, mart: dg.AssetKey, row_key: str, description: str) -> dg
                     metadata={"leaked": len(leaked), "examples": leaked[:10]},
                 )
             )
+        refresh(layout)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(manifest.content_hash),
             metadata=_metadata(manifest, directory),
@@ -143,11 +145,19 @@ def _dataset(name: str, mart: dg.AssetKey, row_key: str, description: str) -> dg
     return snapshot
 
 
-def _terms(name: str, home: Home) -> Terms | None:
-    """What a dataset is for; what is only tested on asks for no more than that."""
-    said = {key: value for key, value in home.settings("licences").items() if key != "permitted"}
+def _terms(name: str, home: Home) -> Terms:
+    """What a dataset is for; what is only tested on asks for no more than that.
+
+    Where no use is set, licences are not asked; what people refused or took back is left out all
+    the same.
+    """
+    said = {
+        key: value
+        for key, value in home.settings("licences").items()
+        if key not in ("permitted", "base")
+    }
     if "use" not in said:
-        return None
+        return Terms(**({"refused": "exclude"} | said))
     return Terms(**(said | {"use": "evaluate"} if name == "evaluation" else said))
 
 

@@ -32,7 +32,7 @@ def people_judgements(context: dg.AssetExecutionContext, home: Home) -> dg.Mater
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": votes.num_rows,
-            "annotators": len(votes["voter"].unique()),
+            "annotators": len(votes["voter"].drop_null().unique()),
             "prompts": len(votes["prompt_key"].unique()),
             "dagster/uri": str(path),
         }

@@ -16,6 +16,7 @@ from assets.plots import curves
 from assets.resources import Devices, Home
 from assets.retry import tried_twice
 from flywheel.errors import SettingsError
+from flywheel.lineage import refresh
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
 from flywheel.train.base import base_of
@@ -97,6 +98,7 @@ def train(
         on_metrics=lambda row: context.log.info(_line(name, row)),
     )
     result = tried_twice(start, context.log.warning)
+    refresh(layout)  # what this was trained on is remembered, whatever becomes of its folder
     plain = {key: value for key, value in result.items() if isinstance(value, int | float | str)}
     return dg.MaterializeResult(
         data_version=dg.DataVersion(result["content_hash"]),

@@ -44,7 +44,7 @@ TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the
     "evaluate": None,
     "gate": None,
     "serve": None,
-    "licences": {"permitted": list, "use": str, "refused": str, "own": dict},
+    "licences": {"permitted": list, "use": str, "refused": str, "base": str, "own": dict},
     "cost": {"usd_per_hour": float},
     "collect": None,
     "people": {"pairs": int, "seed": int},

@@ -28,8 +28,8 @@ from packaging.version import Version
 from assets.columns import column_schema
 from assets.resources import HOME, PROJECT, Home
 from flywheel.ingest import only_committed
-from flywheel.lake import ensure
 from flywheel.layout import Layout
+from flywheel.lineage import refresh
 from flywheel.warehouse import (
     column_types,
     publish_read_copy,
@@ -141,7 +141,7 @@ def build(
     What was built before a failure is reported before the failure is raised.
     """
     layout = home.layout
-    ensure(layout)
+    refresh(layout)  # the lineage that dbt reads; and every folder of the lake
     layout.warehouse.parent.mkdir(parents=True, exist_ok=True)
     events: list[Any] = []
     failure: DagsterDbtCliRuntimeError | None = None

@@ -102,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     back.add_argument("--by", help="who decides (default: the user)")
     back.add_argument("--reason", required=True, help="why")
 
-    others.add_commands(add, home)
+    others.add_commands(add, home, decider)
     of_evaluation.add_commands(add, home)
     of_stores.add_commands(add, home)
 

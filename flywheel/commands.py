@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 
-def add_commands(add: Callable[..., argparse.ArgumentParser], home: Callable[[], Any]) -> None:
+def add_commands(
+    add: Callable[..., argparse.ArgumentParser],
+    home: Callable[[], Any],
+    decider: Callable[[str | None], str],
+) -> None:
     """Add each command with its options.
 
     Args:
         add: Makes a command of a name, a function and a help text.
         home: The home that every command works in.
+        decider: Who decides, of the name that was given.
     """
     out = add(
         "export", partial(export, home), "write a frozen dataset for another tool, with a manifest"
@@ -55,7 +60,9 @@ def add_commands(add: Callable[..., argparse.ArgumentParser], home: Callable[[],
     served.add_argument("--host", default="127.0.0.1", help="nobody is asked who he is: keep it")
 
     stage = add(
-        "canary", partial(canary, home), "how a challenger on a stage does, and what to do with it"
+        "canary",
+        partial(canary, home, decider),
+        "how a challenger on a stage does, and what to do with it",
     )
     stage.add_argument(
         "act",
@@ -148,12 +155,11 @@ def serve(home: Any, arguments: argparse.Namespace) -> None:
     answer(where.layout, settings, personal, host=arguments.host, port=arguments.port)
 
 
-def canary(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
+def canary(home: Any, decider: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     """Say how a stage stands, or end it."""
-    from flywheel.cli import decider
     from flywheel.errors import PromotionError
     from flywheel.process.settings import build
-    from flywheel.promotion import advance, stop
+    from flywheel.promotion import GateSettings, advance, stop
     from flywheel.serve.online import decide_stage, look
     from flywheel.serve.settings import ServeSettings
 
@@ -171,13 +177,16 @@ def canary(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
             "reasons": [arguments.reason],
         }
         if arguments.act == "advance":
-            entry = advance(where.layout, stages=settings.stages, **word)
+            approvers = build(GateSettings, where.settings("gate")).approvers
+            entry = advance(where.layout, stages=settings.stages, approvers=approvers, **word)
         else:
             entry = stop(where.layout, **word)
     facts = {"stage": seen.facts if seen else None, "entry": entry}
     if not arguments.json:
         told = f"{seen.generation} is on {seen.stage}: {seen.reasons[0]}" if seen else ""
         print(told or "nobody is on a stage")
+        if seen and seen.unusable:
+            print(f"{seen.unusable} lines could not be compared: too long to score, or no scale")
         if entry:
             print(f"{entry.action} by {entry.by}; {entry.stage or 'no stage'} from here")
     return facts

@@ -269,6 +269,8 @@ def show_trace(found: dict[str, Any]) -> None:
     """Print what a trace found: facts first, then a table for each list."""
     console = Console()
     plain = {key: one for key, one in found.items() if not isinstance(one, list | dict)}
+    if plain.get("champion_is_touched", ...) is None:
+        plain["champion_is_touched"] = "unknown"
     console.print("\n".join(f"{key.replace('_', ' ')}: {one}" for key, one in plain.items()))
     for key, rows in found.items():
         if not isinstance(rows, list) or not rows:

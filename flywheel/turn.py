@@ -65,7 +65,8 @@ def evaluation_of(layout: Layout, generation: str) -> dict[str, Any]:
     """The result of a generation's evaluation, as long as it judged the policy that lies there.
 
     Raises:
-        EvaluationError: The generation was not evaluated, or its policy is another by now.
+        EvaluationError: The generation was not evaluated, its policy is another by now, or the
+            result is of an older kind that tells no standard errors.
     """
     result = _read(layout.evaluation(generation) / "result.json")
     if not result:
@@ -77,6 +78,11 @@ def evaluation_of(layout: Layout, generation: str) -> dict[str, Any]:
         raise EvaluationError(
             f"the evaluation of {generation} judged the policy {str(judged)[:12]}, but {folder} "
             f"holds {str(found)[:12]}; materialize held_out_evaluation again"
+        )
+    if "se" not in result["policy"]:
+        raise EvaluationError(
+            f"the evaluation of {generation} is of an older kind, without the standard errors that "
+            f"its page tells; materialize held_out_evaluation again"
         )
     return result
 

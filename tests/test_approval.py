@@ -14,6 +14,7 @@ from assets.champion import (
     judge_challenger,
     word_of_a_person,
 )
+from assets.evaluation import REPORT, evaluation_report
 from assets.lineage import MODEL_CARD
 from assets.promotion import GATE_DECISION
 from assets.resources import Home
@@ -23,7 +24,7 @@ from flywheel.promotion import Ledger, approve, history, latest_decision, reject
 from tests.test_promotion import HOLD, enter, hash_of, holder, lay
 
 EVIDENCE = {
-    "policy": {"win_rate": 0.7, "ci": [0.6, 0.8], "opponent": "champion", "groups": 90},
+    "policy": {"win_rate": 0.7, "ci": [0.6, 0.8], "se": 0.05, "opponent": "base", "groups": 90},
     "policy_content_hash": hash_of("g0002"),
 }
 
@@ -191,7 +192,8 @@ def test_a_word_from_the_ui_is_seen_by_the_sensor_which_goes_on(
     made = after["made"]
     assert after["passed"] and isinstance(made, dict)
     assert (made["by"], made["why"], made["decision"]) == ("ada", "read 50", "APPROVE")
-    assert CHAMPION in after_the_word.selection.resolve([champion])
+    asked = after_the_word.selection.resolve([champion, evaluation_report])
+    assert {CHAMPION, REPORT} <= asked
 
 
 def test_who_is_declined_stays_without_the_title(

@@ -2,21 +2,27 @@
 
 import math
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flywheel.errors import EvaluationError
 from flywheel.evaluate.best_of_n import (
     Pools,
     best,
     chances,
     described,
     divergence,
+    pooled,
     strayed,
     turn_of_best,
 )
-from flywheel.evaluate.following import is_past
-from flywheel.evaluate.overoptimisation import peak_of_form
+from flywheel.evaluate.graders import Asked
+from flywheel.evaluate.overoptimisation import is_past, peak_of_form
+from flywheel.records.message import prompt_of
+from flywheel.rollout import Response, RewardModel
+from tests.models_for_tests import reward_of, tiny
 from tests.test_evaluate import unset
 
 
@@ -103,3 +109,12 @@ def test_a_form_that_never_turns_has_no_peak() -> None:
     assert peak_of_form(rising[:2], "best_of_n") is None
     curve = [(d, d, d * (0.11 - 0.08 * math.log(d)) if d else 0.0) for d in (0.0, 0.5, 1.5, 3.0)]
     assert peak_of_form(curve, "reinforcement") == pytest.approx(math.exp(0.11 / 0.08 - 1))
+
+
+def test_a_pool_without_gold_is_refused(tmp_path: Path) -> None:
+    tiny(tmp_path / "base")
+    reward = RewardModel.load(reward_of(tmp_path / "base", tmp_path / "reward"))
+    asked = [Asked("k", "g", prompt_of("say red"), "people", None, "")]
+    samples = [[Response("red it is .", 4, True, -1.0)] * 2]
+    with pytest.raises(EvaluationError, match=r"prompt k has \[nan, .* by people and the reward"):
+        pooled(asked, samples, reward, unset(best_of_samples=2))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flywheel.evaluate.calibration import calibrated, temperature_of
+from flywheel.evaluate.calibration import _temperatures, calibrated, temperature_of
 
 
 def drawn(heat: float, count: int = 4000, seed: int = 0) -> tuple[list[float], list[float]]:
@@ -56,3 +56,13 @@ def test_a_temperature_is_that_of_greatest_likelihood() -> None:
     # three of four are right where the model says log-odds of 2: log 3 would be true
     sure, right = np.full(4, 2.0), np.array([1.0, 1, 1, 0])
     assert temperature_of(sure, right) == pytest.approx(2 / np.log(3), rel=0.01)
+
+
+def test_pairs_drawn_several_times_count_as_that_many_pairs() -> None:
+    margins, labels = drawn(2.0, count=60)
+    sure = np.abs(margins)
+    right = np.where(np.array(margins) >= 0, labels, 1 - np.array(labels))
+    times = np.random.default_rng(3).integers(0, 4, size=(5, 60))
+    found = _temperatures(sure, right, times.astype(float))
+    alone = [temperature_of(np.repeat(sure, one), np.repeat(right, one)) for one in times]
+    assert found.tolist() == pytest.approx(alone) and len(set(alone)) == 5

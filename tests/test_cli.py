@@ -95,7 +95,7 @@ def test_names_and_reasons_are_shown_letter_by_letter_at_any_width(
     screen.show_landing([batch], [{"file": batch.file, "reason": "[/b]"}], [])
     shown = folded(capsys.readouterr().out)
     assert shown.count(batch.file) == 3 and shown.endswith(f"{batch.file}:[/b]")
-    gate = {"decision": "REJECT", "reasons": ["[/b] was said"]}
+    gate = {"decision": "REJECT", "reasons": ["[/b] was said"], "awaiting": False, "stage": ""}
     facts = status_of(layout) | {"generations": [{"generation": "g0001", "gate": gate}]}
     screen.show_status(facts)
     assert "REJECT: [/b] was said" in capsys.readouterr().out

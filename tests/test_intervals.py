@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flywheel.errors import EvaluationError
+from flywheel.evaluate import stats
 from flywheel.evaluate.stats import agreement, outcomes, rate, ratio
 
 
@@ -117,3 +118,16 @@ def test_agreement_is_that_of_two_annotators_drawn_from_those_who_decided() -> N
     assert agreement(1, 1) == 0.0
     with pytest.raises(EvaluationError, match="two annotators who decided, got 1"):
         agreement(1, 0)
+
+
+def test_an_interval_is_that_of_clusters_drawn_one_by_one_whether_draws_are_kept_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(4)
+    sums, sizes = rng.normal(3, 1, 40), rng.integers(1, 6, 40).astype(float)
+    drawn = np.random.default_rng(9).integers(40, size=(200, 40))
+    expected = np.quantile(sums[drawn].sum(1) / sizes[drawn].sum(1), [0.025, 0.975])
+    for kept in (stats.KEPT, 0):
+        monkeypatch.setattr(stats, "KEPT", kept)
+        found = ratio(sums.tolist(), sizes.tolist(), range(40), resamples=200, seed=9)
+        assert found.ci == pytest.approx(expected.tolist(), abs=1e-12)

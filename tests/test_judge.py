@@ -24,6 +24,7 @@ from flywheel.evaluate.judge import (
 from flywheel.evaluate.others import compared_by_others
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers, compare
+from flywheel.promotion import GateSettings, decide
 from flywheel.records.message import dump, prompt_of, response_of
 from flywheel.rollout import Response
 from tests.models_for_tests import chatml
@@ -256,3 +257,36 @@ def test_a_local_checkpoint_may_judge(folder: str, tmp_path: Path) -> None:
     told = measure_judge(load_judge(settings), held_out(4), settings)
     assert told["unread"] == 4 and "no say" in told["no_say"]  # it never learnt to answer
     assert told["content_hash"]
+
+
+def ramble_at_long_answers(first: str, second: str) -> str:
+    """Comes to no verdict on the answers that would lose."""
+    return "It depends." if "long" in (first, second) else sound(first, second)
+
+
+@pytest.mark.parametrize(
+    ("read", "unread", "decision", "reason"),
+    [
+        (70, 0, "PROMOTE", "preferred over base 0.714"),
+        (70, 15, "HOLD", "no verdict on 15 prompts; were they lost, it is undecided"),
+        (50, 70, "HOLD", "no say on policy and base: 70 of 120 pairs got a verdict that cannot"),
+    ],
+)
+def test_an_answer_that_keeps_the_judge_from_a_verdict_wins_nothing(
+    served: Any, read: int, unread: int, decision: str, reason: str
+) -> None:
+    import pyarrow as pa
+
+    settings = served(ramble_at_long_answers)
+    count = read + unread
+    asked = [Asked(str(at), str(at), prompt_of(f"q{at}"), "judge", None, "") for at in range(count)]
+    mine = ["right" if at % 7 < 5 else "poor" for at in range(read)] + ["long"] * unread
+    theirs = ["poor" if at % 7 < 5 else "right" for at in range(read)] + ["right"] * unread
+    answers = {"base": answers_of(*theirs), "policy": answers_of(*mine)}
+    pairs = pa.Table.from_pylist(held_out(60))
+    answers, others = compared_by_others(answers, asked, pairs, settings)
+    found = decide(
+        {"policy": compare(answers, asked, settings), "reward_model": None, **others},
+        GateSettings(),
+    )
+    assert found.decision == decision and reason in " ".join(found.reasons), found

@@ -29,10 +29,11 @@ HOMES = {
 }
 
 # Package -> the packages of ours it may import. A package may always import itself.
-GROUND = {"flywheel.errors", "flywheel.layout"}
+GROUND = {"flywheel.errors", "flywheel.layout", "flywheel.compiled"}
 MAY_IMPORT = {
     "flywheel.errors": set(),
     "flywheel.layout": set(),
+    "flywheel.compiled": set(),
     "flywheel.process": GROUND,
     "flywheel.records": GROUND,
     "flywheel.lake": GROUND,

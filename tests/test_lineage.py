@@ -1,6 +1,7 @@
 """Lineage from both sides, on a small home whose every edge is known."""
 
 import gzip
+import hashlib
 import json
 import random
 import shutil
@@ -12,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flywheel.errors import LineageError, ManifestError
+from flywheel.errors import LineageError
 from flywheel.ingest import land
 from flywheel.lake import ensure, read_folder
 from flywheel.layout import Layout
 from flywheel.lineage import Reading, refresh, trace, write_card, write_page
 from flywheel.models.publish import publish
 from flywheel.promotion import Decision, decide_and_record
+from flywheel.rights import USES
 from tests.models_for_tests import freeze
 from tests.small_lake import PROJECT
 
@@ -200,14 +202,60 @@ def test_what_is_trained_again_leaves_no_edge_of_its_former_self(layout: Layout)
     assert trace(layout, "g0001")["ancestry"] == ["policy/g0001"]
 
 
-def test_a_parent_trained_over_is_named_by_its_hash_and_not_taken_for_its_successor(
-    layout: Layout,
-) -> None:
-    before = trace(layout, "g0001")["ancestry"]
+def crowned(layout: Layout) -> None:
+    folder = layout.evaluation("g0001")
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{}")
+    decide_and_record(
+        layout,
+        "g0001",
+        Decision(decision="PROMOTE", reasons=["better"]),
+        content_hash=trace(layout, "g0001")["content_hash"],
+        compared_with="",
+        human_approval=False,
+    )
+
+
+@pytest.mark.parametrize("becomes", ["trained over", "removed"])
+def test_a_parent_that_is_gone_stays_behind_the_champion(layout: Layout, becomes: str) -> None:
+    crowned(layout)
+    before, ada = trace(layout, "g0001"), trace(layout, "annotator:ada")
+    assert ada["champion_is_touched"] is True
     old = trace(layout, "sft_policy/g0001")["content_hash"]
-    checkpoint(layout, "sft_policy", {"x": 1, "y": 1}, [])
-    after = trace(layout, "g0001")["ancestry"]
-    assert before[1] == "sft_policy/g0001" and after[1] == f"g0001 ({old[:12]})"
+    if becomes == "removed":
+        shutil.rmtree(layout.checkpoint("sft_policy", "g0001"))
+    else:
+        checkpoint(layout, "sft_policy", {"x": 1, "y": 1}, [])
+    name = f"sft_policy/g0001@{old[:12]}"
+    for _ in range(2):
+        after = trace(layout, "g0001")
+        assert after["ancestry"] == ["policy/g0001", name] and after["ancestors_unknown"] == 0
+        for told in ("records", "times_seen", "label_cost_usd", "by_annotator", "allowed_uses"):
+            assert after[told] == before[told], told
+        ada = trace(layout, "annotator:ada")
+        assert [one["checkpoint"] for one in ada["checkpoints"]] == [name]
+        assert ada["descendants"] == ["policy/g0001"] and ada["champion_is_touched"] is True
+    facts = pq.read_table(layout.lineage("checkpoints")).to_pylist()
+    assert name in {one["checkpoint_id"] for one in facts}
+    shutil.rmtree(layout.checkpoint("policy", "g0001"))
+    refresh(layout)  # nothing descends from it any more
+    assert not list(layout.lineage("record_checkpoints").glob("*@*"))
+
+
+def test_a_parent_of_which_nothing_was_remembered_is_told_as_unknown(
+    layout: Layout, tmp_path: Path
+) -> None:
+    crowned(layout)
+    old = trace(layout, "sft_policy/g0001")["content_hash"]
+    shutil.rmtree(layout.lake / "derived" / "lineage")
+    checkpoint(layout, "sft_policy", {"x": 1}, [])
+    found, ada = trace(layout, "g0001"), trace(layout, "annotator:ada")
+    assert found["unknown_ancestors"] == [f"sft_policy/g0001@{old[:12]}"]
+    assert found["ancestors_unknown"] == ada["ancestors_unknown"] == 1
+    assert ada["champion_is_touched"] is None
+    write_page(tmp_path / "ada.html", ada)
+    assert "Whether the champion rests on it is not known" in (tmp_path / "ada.html").read_text()
+    assert trace(layout, "annotator:cid")["champion_is_touched"] is True
 
 
 def test_what_is_unknown_or_ambiguous_is_an_error_with_a_remedy(layout: Layout) -> None:
@@ -235,12 +283,16 @@ def test_records_that_are_gone_are_counted_and_not_forgotten(layout: Layout) -> 
     assert found["records"] == found["records_no_longer_landed"] == 6
 
 
-def test_a_checkpoint_whose_records_are_gone_is_an_error_and_not_one_without_any(
+def test_a_checkpoint_whose_records_are_gone_is_told_as_unknown_and_stops_no_other(
     layout: Layout,
 ) -> None:
     (layout.checkpoint("policy", "g0001") / "records.gz").unlink()
-    with pytest.raises(ManifestError, match=r"cannot be read from records\.gz.*restore that file"):
-        trace(layout, "g0001")
+    found = trace(layout, "g0001")
+    assert found["unknown_ancestors"] == ["policy/g0001"], "not one without any records"
+    assert found["records"] == 4, "of its parent"
+    assert trace(layout, "checkpoint:sft_policy/g0001")["ancestors_unknown"] == 0
+    told = pq.read_table(layout.lineage("checkpoints"))["checkpoint_id"].to_pylist()
+    assert told == ["sft_policy/g0001"]
 
 
 def test_an_evaluated_answer_leads_to_its_checkpoint(layout: Layout) -> None:
@@ -317,8 +369,16 @@ def test_a_served_answer_leads_by_its_content_to_the_checkpoint_and_all_behind_i
     assert found["lines_torn"] == 0 and found["stage"] == "champion"
     withheld = trace(layout, "served:resp-2")
     assert withheld["response"] is None and withheld["from"]["label_cost_usd"] == 12.0
-    with pytest.raises(LineageError, match="no answer 'resp-3' was served here"):
+    with pytest.raises(
+        LineageError,
+        match=r"no answer 'resp-3' .*; 1 line of the served log that may tell of it is torn",
+    ):
         trace(layout, "served:resp-3")
+    with pytest.raises(LineageError, match="1 line of the served log that may tell of it is torn"):
+        trace(layout, "resp-3")
+    for nothing in ("", " ", "served:"):  # every line holds that
+        with pytest.raises(LineageError, match="names nothing"):
+            trace(layout, nothing)
     served(layout, [first], torn='{"response_id": "resp-1", "at"')
     assert trace(layout, "resp-1")["lines_torn"] == 1
 
@@ -403,6 +463,88 @@ def test_other_checkpoints_have_cards_with_the_metrics_of_their_own_weights(
     checkpoint(layout, "sft_policy", {"x": 1}, [])
     again = write_card(layout, "g0001", "sft_policy")[0].read_text()
     assert "It was not evaluated." in again, "the evaluation is of the weights before"
+
+
+def test_what_is_not_known_of_what_is_behind_a_checkpoint_allows_no_more_than_a_test(
+    layout: Layout, tmp_path: Path
+) -> None:
+    assert trace(layout, "checkpoint:sft_policy/g0001")["allowed_uses"] == list(USES)
+    hub = {"model": "some/model"}
+    checkpoint(layout, "reward_model", {}, [hub])
+    found = trace(layout, "checkpoint:reward_model/g0001")
+    assert found["allowed_uses"] == ["evaluate"] and found["ancestors_unknown"] == 0
+    assert found["limited_by"] == ["base model model (hub)"]
+    licensed = Reading(base="Apache-2.0")
+    known = trace(layout, "checkpoint:reward_model/g0001", licensed)
+    assert (known["allowed_uses"], known["duties"]) == (list(USES), ["attribution"])
+    checkpoint(layout, "alone", {}, [])
+    alone = trace(layout, "checkpoint:alone/g0001")
+    assert alone["allowed_uses"] == ["evaluate"]
+    write_page(tmp_path / "alone.html", alone)
+    page = (tmp_path / "alone.html").read_text()
+    assert (
+        "no record is behind it, nor anything else that is known" in page
+        and "publish weights" not in page
+    )
+    for path in layout.landing("demonstration").glob("b*.parquet"):
+        path.unlink()
+    gone = trace(layout, "g0001")
+    assert gone["allowed_uses"] == ["evaluate"]
+    assert gone["limited_by"] == ["records that are landed no longer"]
+
+
+def test_a_corpus_is_of_unknown_terms_unless_it_is_the_sample_world_s_own(layout: Layout) -> None:
+    corpus = layout.root / "sample" / "corpus.parquet"
+    corpus.parent.mkdir()
+    corpus.write_bytes(b"made up")
+    facts = {"parents": [], "datasets": {"corpus": hashlib.sha256(b"made up").hexdigest()}}
+    publish(layout.checkpoint("base_policy", "g0001"), lambda draft: None, facts)
+    assert trace(layout, "checkpoint:base_policy/g0001")["allowed_uses"] == list(USES)
+    corpus.write_bytes(b"of somebody")
+    found = trace(layout, "checkpoint:base_policy/g0001")
+    assert found["limited_by"] == ["corpus of base_policy/g0001"]
+    assert found["allowed_uses"] == ["evaluate"]
+
+
+def test_consents_bind_a_checkpoint_and_a_later_withdrawal_does_so_at_once(layout: Layout) -> None:
+    rows = [
+        {"id": "agreed", "metadata": {"consent": {"id": "c-1", "uses": ["train_internal"]}}},
+        {"id": "silent", "metadata": {"consent": None}},
+    ]
+    said = {"kind": "demonstration", "response": "me", "licence": "own"}
+    lines = [json.dumps(said | one | {"prompt": one["id"]}) for one in rows]
+    (layout.inbox / "desk" / "more.jsonl").write_text("\n".join(lines) + "\n")
+    land([layout.inbox], layout, log=lambda line: None)
+    uids = uids_of(layout)
+    checkpoint(layout, "silent", {uids["silent"]: 1}, [])
+    assert trace(layout, "checkpoint:silent/g0001")["limited_by"] == []
+    checkpoint(layout, "bound", {uids["agreed"]: 1, uids["silent"]: 1}, [])
+    found = trace(layout, "checkpoint:bound/g0001")
+    assert found["allowed_uses"] == ["train_internal"]
+    assert found["limited_by"] == ["consents of 1 records (allow train_internal)"]
+    folder = layout.inbox / "consents"
+    folder.mkdir()
+    back = [{"consent_id": "c-1", "withdrawn": True}, {"annotator_id": "ada", "uses": "some"}]
+    (folder / "back.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in back))
+    land([layout.inbox], layout, log=lambda line: None)
+    assert trace(layout, "checkpoint:bound/g0001")["allowed_uses"] == []
+    text = write_card(layout, "g0001", "sft_policy")[0].read_text()
+    assert "together: nothing." in text and "consents of 2 records (allow nothing)" in text
+
+
+def test_more_annotators_than_are_shown_are_one_row_and_no_sum_is_lost(layout: Layout) -> None:
+    said = {"kind": "demonstration", "response": "me", "cost_usd": 1.0}
+    lines = [
+        json.dumps(said | {"id": f"m-{n}", "prompt": f"p {n}", "annotator_id": f"w{n:02d}"})
+        for n in range(25)
+    ]
+    (layout.inbox / "desk" / "more.jsonl").write_text("\n".join(lines) + "\n")
+    land([layout.inbox], layout, log=lambda line: None)
+    seen = {uid: 2 for name, uid in uids_of(layout).items() if name.startswith("m-")}
+    checkpoint(layout, "wide", seen, [])
+    rows = trace(layout, "checkpoint:wide/g0001")["by_annotator"]
+    assert [one["name"] for one in rows] == [f"w{n:02d}" for n in range(20)] + ["and 5 more"]
+    assert rows[-1] == {"name": "and 5 more", "records": 5, "times_seen": 10, "cost_usd": 5.0}
 
 
 def test_both_directions_agree_on_a_thousand_records_with_descent(tmp_path: Path) -> None:

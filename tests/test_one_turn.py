@@ -175,6 +175,8 @@ def test_steps_of_trajectories_are_learnt_beside_the_turn(turn: dict, home: Path
     materialized(step_reward_model, home)
     manifest = home / "artifacts/checkpoints/step_reward_model/g0001/manifest.json"
     assert json.loads(manifest.read_text())["kind"] == "step_reward_model"
+    edges = (home / "lake/derived/lineage/record_checkpoints").glob("step_reward_model.*.parquet")
+    assert len(list(edges)) == 1, "written before anybody traces"
 
 
 def test_an_input_that_a_turn_has_is_left_out_or_kept_and_never_replaced(

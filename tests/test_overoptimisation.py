@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from flywheel.evaluate.overoptimisation import fitted, points_of, turn_of
-from flywheel.promotion.gate import SHOWN
+from flywheel.evaluate.overoptimisation import fitted, is_past, points_of, turn_of
 from flywheel.sample.reinforce import CAUTION, limit_of
 
 
@@ -95,9 +94,7 @@ def test_gold_that_levels_off_or_stays_is_seldom_taken_for_a_fall() -> None:
         ]
         found = turn_of({"settings": settings, "result": {"held_out": told}})
         assert found is not None
-        high = found["peak_ci"][1]
-        is_past = high is not None and found["root_nats"] > high
-        rejected += is_past and found["drop"] > SHOWN * found["spread"]
+        rejected += bool(is_past(found))
     assert rejected <= 3
 
 

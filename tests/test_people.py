@@ -134,9 +134,33 @@ def test_votes_count_for_who_said_these_words_whatever_the_order() -> None:
     assert found == [1.0, 0.0, 0.75, None, None] and told
     assert told["win_rate"] == pytest.approx(1.75 / 3) and told["prompts"] == 3
     assert told["judgements"] == 4 and told["annotators"] == 2 and told["cost_usd"] == 2.0
-    assert told["annotator_kinds"] == {"person": 4} and told["waiting"] == 2
+    assert told["waiting"] == 2
     assert told["outcomes"] == [1.0, 0.0, 0.75]
     assert judged_by_people(votes_of([]), mine, base, asked_of(5), settings_of())[1] is None
+
+
+def test_people_are_persons_and_counted_where_they_have_a_name() -> None:
+    rows = [vote(at, at, f"mine {at}", f"base {at}", 1.0) for at in range(5)]
+    for at, kind in ((3, "program"), (4, "unknown")):
+        rows[at]["annotator_kind"] = kind
+    rows[1]["voter"] = rows[2]["voter"] = None
+    mine, base = answers_of("mine", 5), answers_of("base", 5)
+    found, told = judged_by_people(votes_of(rows), mine, base, asked_of(5), settings_of())
+    assert found == [1.0, 1.0, 1.0, None, None] and told
+    assert (told["judgements"], told["annotators"], told["waiting"]) == (3, 1, 2)
+
+
+def test_answers_alike_are_a_tie_that_nobody_is_asked_about() -> None:
+    mine, base = answers_of("mine", 5), answers_of("base", 5)
+    base.responses[3:] = mine.responses[3:]
+    votes = votes_of([vote(at, at, f"mine {at}", f"base {at}", 1.0) for at in range(2)])
+    found, told = judged_by_people(votes, mine, base, asked_of(5), settings_of())
+    assert found == [1.0, 1.0, None, 0.5, 0.5] and told
+    assert told["win_rate"] == 0.75 and told["prompts"] == 4 and told["waiting"] == 1
+    graded, told = judged_by_people(votes, mine, base, asked_of(5, "exact"), settings_of())
+    assert graded == [1.0, 1.0, None, None, None] and told and told["win_rate"] == 1.0
+    silent, told = judged_by_people(votes_of([]), mine, base, asked_of(5), settings_of())
+    assert silent == [None] * 3 + [0.5] * 2 and told is None
 
 
 def test_the_grader_is_held_against_people() -> None:
@@ -178,6 +202,8 @@ def test_the_gate_rejects_what_people_prefer_less_and_holds_without_a_word() -> 
     told = {"outcomes": [0.0] * 80 + [1.0] * 20, "prompts": 100, "annotators": 4}
     found = decide(fine | {"people": {"champion": told}}, GateSettings())
     assert found.decision == "REJECT" and "4 people prefer champion" in found.reasons[0]
+    unnamed = decide(fine | {"people": {"champion": told | {"annotators": 0}}}, GateSettings())
+    assert unnamed.reasons[0].startswith("unnamed people prefer champion")
     few = told | {"outcomes": [0.0] * 29}
     assert decide(fine | {"people": {"champion": few}}, GateSettings()).decision == "PROMOTE"
     held = decide(fine | {"no_say": ["judge x has no say"]}, GateSettings())

@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 import torch
 
-from flywheel.datasets.render import PLAIN_TEMPLATE, Rendered, render, render_prompt
+from flywheel.datasets.render import (
+    PLAIN_TEMPLATE,
+    Rendered,
+    render,
+    render_all,
+    render_prompt,
+    render_prompts,
+)
 from flywheel.errors import SettingsError
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, pad, row_sums
@@ -306,3 +313,40 @@ def test_a_conversation_that_a_template_refuses_is_told_in_its_words(name: str) 
     asked = (Message(role="system", content="be brief"), *ASKED)
     with pytest.raises(SettingsError, match=r"(alternate|not supported).*another chat_template"):
         render_prompt(tokenizer, asked)
+
+
+def test_many_texts_are_rendered_as_each_alone_and_a_repeated_one_once(folder: str) -> None:
+    tokenizer = load_tokenizer(folder)
+    options: dict[str, Any] = {"max_tokens": 64, "stop_ids": [tokenizer.eos_token_id]}
+    talk = (
+        Message(role="assistant", content="say red"),
+        Message(role="tool", content="red"),
+        Message(role="assistant", content="red it is ."),
+    )
+    pairs = [
+        (prompt_of("say red"), response_of("red it is .")),
+        (prompt_of("say blue"), response_of("red it is .")),
+        (prompt_of("say red"), talk),
+        (prompt_of("say red " * 60), response_of("no")),  # loses its oldest tokens
+        (prompt_of("say red"), response_of("no " * 80)),  # has no room
+        (prompt_of("say red"), (Message(role="tool", content="red"),)),  # says nothing
+        (prompt_of("say red"), response_of("red it is .")),
+    ]
+    prompts, responses = ([pair[side] for pair in pairs] for side in (0, 1))
+    together = render_all(tokenizer, prompts, responses, **options)
+    assert together == [render(tokenizer, *pair, **options) for pair in pairs]
+    assert [row is None for row in together] == [False] * 4 + [True] * 2 + [False]
+    assert together[0] is together[6]
+    assert render_prompts(tokenizer, prompts) == [render_prompt(tokenizer, one) for one in prompts]
+    assert render_all(tokenizer, [], [], **options) == render_prompts(tokenizer, []) == []
+
+
+def test_of_many_conversations_the_one_that_a_template_refuses_is_told(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(tiny(tmp_path))
+    tokenizer.chat_template = (
+        "{% for message in messages %}{% if message.role == 'system' %}"
+        "{{ raise_exception('no system here') }}{% endif %}{{ message.content }} {% endfor %}"
+    )
+    refused = (Message(role="system", content="no"), Message(role="user", content="say red"))
+    with pytest.raises(SettingsError, match="a conversation of system, user: no system here"):
+        render_prompts(tokenizer, [prompt_of("say red"), refused])

@@ -6,11 +6,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.errors import SettingsError, WarehouseError
+from flywheel.ingest import land
+from flywheel.lake import read_folder
 from flywheel.layout import Layout
 from flywheel.lineage import refresh
 from flywheel.rights import (
@@ -24,6 +27,7 @@ from flywheel.rights import (
     Terms,
     rights_of_consent,
     rights_of_licence,
+    statement_of,
     together,
 )
 from flywheel.rights.licences import KNOWN
@@ -74,6 +78,16 @@ def test_a_licence_in_no_table_may_be_evaluated_on_and_nothing_else(name: str) -
         ("MIT OR CC-BY-NC-4.0", "train_release", True),
         ("CC0-1.0, CC-BY-NC-4.0", "serve_commercial", False),
         ("MIT AND never heard of", "train_internal", False),
+        ("MIT; CC-BY-NC-4.0", "serve_commercial", False),
+        ("CC-BY-4.0 and MIT", "serve_commercial", True),
+        ("(MIT or CC-BY-NC-4.0) AND ISC", "serve_commercial", True),
+        ("MIT OR ISC AND CC-BY-NC-4.0", "serve_commercial", True),
+        ("(MIT OR ISC) AND CC-BY-NC-4.0", "serve_commercial", False),
+        ("(MIT, CC-BY-NC-2.5) OR CC-BY-NC-1.0", "train_internal", True),
+        ("MIT) OR (ISC", "train_internal", False),
+        ("(" * 3000 + "MIT" + ")" * 3000, "train_internal", False),
+        ("GPL-3.0-or-later", "train_release", True),
+        ("llama3", "serve_commercial", True),
         ("own", "publish_data", True),
         ("proprietary", "publish_data", False),
         (None, "evaluate", True),
@@ -124,6 +138,33 @@ def test_a_consent_allows_what_it_lists_until_it_ends_or_is_taken_back() -> None
     assert rights_of_consent(None, [Statement()], TODAY, is_named=False) == ALL
 
 
+def test_who_is_known_by_an_address_takes_back_under_the_same_pseudonym(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "home")
+    said = {"kind": "demonstration", "prompt": "p", "response": "r", "annotator_id": "Ann@x.org"}
+    back = {"annotator_id": "ann@x.org ", "withdrawn_at": "2026-01-01", "note": "größer"}
+    for source, one in (("desk", said), ("consents", back)):
+        (layout.inbox / source).mkdir(parents=True)
+        (layout.inbox / source / "a.jsonl").write_text(json.dumps(one) + "\n")
+    land([layout.inbox], layout, log=lambda _: None)
+    (who,) = read_folder(layout.landing("demonstration"))["annotator_id"].to_pylist()
+    (record,) = read_folder(layout.raw("consents"))["record"].to_pylist()
+    assert json.loads(record) == back | {"annotator_id": who}
+    assert who.startswith("p_") and "@" not in record
+
+
+def test_what_cannot_be_read_of_a_consent_never_widens() -> None:
+    assert rights_of_consent({"id": "c", "uses": "train_internal"}, [], TODAY) == NONE
+    assert rights_of_consent({"id": "c", "uses": list(USES), "withdrawn": True}, [], TODAY) == NONE
+    kept = {"id": "c", "uses": list(USES), "withdrawn_at": False, "withdrawn": False}
+    assert rights_of_consent(kept, [], TODAY) == ALL
+    assert statement_of({"annotator_id": "a", "withdrawn_on": "2026-01-01"}) == Statement(uses=[])
+    for ends, expected in (
+        ("0001-01-01T00:00:00+14:00", NONE),
+        ("9999-12-31T23:59:59-14:00", ALL),
+    ):
+        assert rights_of_consent("c", [Statement(uses=USES, expires_at=ends)], TODAY) == expected
+
+
 def demonstration(uid: str, licence: str | None, consent: Any = None, who: str = "ann") -> dict:
     said = {} if consent is None else {"metadata": json.dumps({"consent": consent})}
     return row(
@@ -151,12 +192,20 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Layout:
         demonstration("r-unheard", "own", "c-9"),
         demonstration("r-back", "own", "c-3"),
         demonstration("r-gone", "own", who="dee"),
+        demonstration("r-null", "own") | {"metadata": '{"consent": null}'},
+        demonstration("r-both", "own", who="fay"),
+        demonstration("r-unread", "own", "c-6"),
+        demonstration("r-taken", "own", "c-7 "),
         row("evaluation_prompt", "e1", prompt="is it ?", evaluation_set="desk-v1", grader="g"),
     ]
     said = [
         {"consent_id": "c-3", "uses": list(USES)},
         {"consent_id": "c-3", "withdrawn_at": "2026-01-02"},
         {"annotator_id": "dee", "withdrawn_at": "2026-01-02"},
+        {"consent_id": "c-5", "annotator_id": "fay", "withdrawn_at": "2026-01-02"},
+        {"consent_id": "c-6", "uses": "train_internal"},
+        {"consent_id": "c-7", "uses": list(USES)},
+        {"consent_id": "c-7", "withdrawn": True},
     ]
     layout = write_lake(tmp_path_factory.mktemp("home"), rows, raw=said, raw_source="consents")
     dbt(
@@ -179,7 +228,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 
 @pytest.fixture
 def frozen(built: Layout, tmp_path: Path) -> Callable[..., Any]:
-    def freeze_for(use: str, name: str = "demonstration", **more: Any) -> Any:
+    def freeze_for(use: str = "", name: str = "demonstration", **more: Any) -> Any:
         return freeze(
             built.warehouse_copy,
             table=f"marts.fct_{name}s",
@@ -200,7 +249,7 @@ def test_a_planted_non_commercial_row_blocks_serving_to_customers_and_is_named(
     with pytest.raises(WarehouseError, match="may not be used to serve_commercial") as error:
         frozen("serve_commercial")
     told = str(error.value)
-    assert told.startswith("6 rows of marts.fct_demonstrations")
+    assert told.startswith("8 rows of marts.fct_demonstrations")
     assert (
         "licence CC-BY-NC-4.0 allows evaluate, train_internal: 1 rows, e.g. r-planted "
         "(inbox/desk/some.jsonl, line 3)" in told
@@ -210,6 +259,9 @@ def test_a_planted_non_commercial_row_blocks_serving_to_customers_and_is_named(
     assert "consent c-9 allows evaluate: 1 rows, e.g. r-unheard" in told
     assert "consent c-3 allows nothing: 1 rows, e.g. r-back" in told, "withdrawn later"
     assert "consent of annotator dee allows nothing: 1 rows, e.g. r-gone" in told
+    assert "consent c-6 allows nothing: 1 rows, e.g. r-unread" in told, "uses that are no list"
+    assert "consent c-7 allows nothing: 1 rows, e.g. r-taken" in told, "withdrawn: true"
+    assert "r-null" not in told and "r-both" not in told, "fay took back another consent"
     assert "r-free" not in told and "r-named" not in told and "r-agreed" not in told
 
 
@@ -217,11 +269,49 @@ def test_rows_that_may_not_be_used_are_left_out_where_that_is_asked_for(
     built: Layout, frozen: Callable[..., Any], tmp_path: Path
 ) -> None:
     manifest = frozen("serve_commercial", refused="exclude")
-    assert (manifest.rows, manifest.rows_refused, manifest.use) == (3, 6, "serve_commercial")
+    assert (manifest.rows, manifest.rows_refused, manifest.use) == (5, 8, "serve_commercial")
     assert manifest.duties == ["attribution"], "of CC BY 4.0"
     assert set(manifest.licences) == {"CC0-1.0", "CC BY 4.0", "own"}
+    lines = (tmp_path / "dataset" / "refused.tsv").read_text().splitlines()
+    names = dict(line.split("\t") for line in lines)
+    kept = pq.read_table(tmp_path / "dataset" / "train.parquet")["demonstration_id"].to_pylist()
+    assert len(names) == 8 and not names.keys() & set(kept)
+    assert "licence CC-BY-NC-4.0 allows evaluate, train_internal" in names.values()
     again = frozen("serve_commercial", refused="exclude")
     assert again == manifest, "freezing the same rows again is nothing"
+
+
+def test_what_people_took_back_or_refused_is_left_out_where_no_use_is_set(
+    built: Layout, frozen: Callable[..., Any], tmp_path: Path
+) -> None:
+    manifest = frozen(refused="exclude")
+    assert (manifest.rows, manifest.rows_refused, manifest.use) == (8, 5, "")
+    assert manifest.licences["CC-BY-NC-4.0"] == manifest.licences["unknown"] == 1
+    names = (tmp_path / "dataset" / "refused.tsv").read_text()
+    assert {line.split("\t")[1] for line in names.splitlines()} == {
+        f"consent {one} allows nothing" for one in ("c-2", "c-3", "c-6", "c-7", "of annotator dee")
+    }
+    with pytest.raises(WarehouseError, match="because a consent was refused, has ended or was ta"):
+        frozen(refused="fail")
+
+
+def test_an_asset_weighs_consents_whether_or_not_a_use_is_set(tmp_path: Path) -> None:
+    from assets.datasets import _terms
+    from assets.resources import Home
+
+    home = Home(root=str(tmp_path))
+    assert _terms("preference", home) == Terms(refused="exclude")
+    (tmp_path / "settings.toml").write_text('[licences]\nuse = "train_internal"\n')
+    assert _terms("preference", home) == Terms(use="train_internal")
+    assert _terms("evaluation", home) == Terms(use="evaluate")
+
+
+def test_a_line_that_is_about_nobody_stops_the_build(tmp_path: Path) -> None:
+    said = [{"consent": "c-3", "withdrawn_at": "2026-01-02"}]
+    layout = write_lake(tmp_path, [demonstration("r", "own")], raw=said, raw_source="consents")
+    select = ("--select", "+assert_every_statement_is_about_somebody")
+    with pytest.raises(AssertionError, match="FAIL 1 assert_every_statement_is_about_somebody"):
+        dbt(layout, "build", *select)
 
 
 def test_what_is_only_tested_on_asks_for_no_more(frozen: Callable[..., Any]) -> None:
@@ -235,7 +325,7 @@ def test_a_licence_of_ones_own_permits_what_the_table_does_not(
 ) -> None:
     own = {"CC-BY-NC-4.0": {"uses": list(USES), "duties": ["no_competing_model"]}}
     manifest = frozen("train_release", refused="exclude", own=own)
-    assert (manifest.rows, manifest.duties) == (4, ["attribution", "no_competing_model"])
+    assert (manifest.rows, manifest.duties) == (6, ["attribution", "no_competing_model"])
 
 
 def test_records_are_told_once_with_their_terms(built: Layout) -> None:
@@ -243,7 +333,7 @@ def test_records_are_told_once_with_their_terms(built: Layout) -> None:
         one["record_uid"]: one
         for one in read_table(built.warehouse_copy, "marts.dim_records").to_pylist()
     }
-    assert len(found) == 9 and found["r-named"]["licence"] == "CC BY 4.0"
+    assert len(found) == 13 and found["r-named"]["licence"] == "CC BY 4.0"
 
 
 def test_the_read_copy_tells_of_a_checkpoint_that_was_trained_after_it(built: Layout) -> None:

@@ -384,6 +384,28 @@ def test_a_shadow_answers_for_the_log_alone_and_is_scored_beside_what_was_shown(
     assert {one["content_hash"] for one in rows(layout)} == {first, second}
 
 
+def test_shadows_that_fail_or_are_too_long_to_score_are_counted_and_told(
+    layout: Layout, models: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "models"
+    shutil.copytree(models, other)
+    for name, positions in (("g0001", 4096), ("g0002", 64)):
+        path = other / name / "config.json"
+        facts = json.loads(path.read_text()) | {"max_position_embeddings": positions}
+        path.write_text(json.dumps(facts))
+    promote(layout, other, "g0001")
+    promote(layout, other, "g0002", stages=["shadow"])
+    wordy: Call = {"messages": [{"role": "user", "content": "red " * 99}]}
+    with serving(layout, stages=["shadow"], most_tokens=1100) as (port, api):
+        until(lambda: call(port, "GET", "/health")[1]["stage"] == "shadow")
+        api.chat.completions.create(**ASK, user="ada", max_tokens=12)
+        api.chat.completions.create(**ASK | wordy, user="bob", max_tokens=12)  # the shadow cannot
+        api.chat.completions.create(**ASK, user="eve", temperature=0)  # one word for ever
+        until(lambda: call(port, "GET", "/health")[1]["shadows_uncompared"] == 2, 20)
+    seen = look(layout, ServeSettings(stages=["shadow"]))
+    assert seen and seen.facts["unusable_lines"] == 1 and len(seen.outcomes) == 1
+
+
 def test_a_canary_answers_its_share_of_users_the_same_ones_until_a_rollback(
     layout: Layout, models: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """Stages before the title: who is on one, what ends it, and what served answers show."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -63,12 +64,21 @@ def on_stage(layout: Layout) -> str | None:
     return f"{entry.generation} {entry.stage}" if entry else None
 
 
+def told(layout: Layout, generation: str) -> tuple[str, str, list[str]]:
+    """What was last said of a generation, on which stage it is, and why."""
+    said = latest_decision(layout, generation)
+    assert said is not None
+    return said["decision"], said["stage"], said["reasons"]
+
+
 def test_the_first_champion_goes_through_no_stage_and_the_next_through_all(
     layout: Layout,
 ) -> None:
     first = staged(layout)
     assert holder(layout) == "g0001" and first.stage == "shadow"
+    assert told(layout, "g0002")[:2] == ("PROMOTE", "shadow")
     second = advance(layout, since=first.number, stages=BOTH, by="ada", reasons=["fine"])
+    assert told(layout, "g0002")[:2] == ("ADVANCE", "canary")
     assert (holder(layout), on_stage(layout)) == ("g0001", "g0002 canary")
     advance(layout, since=second.number, stages=BOTH, by="ada", reasons=["fine"])
     assert (holder(layout), on_stage(layout)) == ("g0002", None)
@@ -94,6 +104,8 @@ def test_a_rollback_ends_a_stage_and_gives_the_title_back(layout: Layout) -> Non
     enter(layout, "g0003", stages=BOTH)
     rollback(layout, by="ada", reason="complaints")
     assert (holder(layout), on_stage(layout)) == ("g0001", None)
+    assert told(layout, "g0003") == ("STOP", "", ["complaints"])
+    assert [one.action for one in history(layout)[-2:]] == ["STOP", "ROLLBACK"]
     again = enter(layout, "g0003", evidence="measured again", stages=BOTH)
     assert again.awaiting  # who was rolled back comes back by a person's yes alone
 
@@ -124,6 +136,30 @@ def test_a_new_challenger_or_champion_takes_the_place_of_who_is_on_a_stage(
     assert on_stage(layout) == "g0003 shadow"
     enter(layout, "g0004")
     assert (holder(layout), on_stage(layout)) == ("g0004", None)
+    assert told(layout, "g0002") == ("STOP", "", ["g0003 takes its place"])
+    assert told(layout, "g0003") == ("STOP", "", ["g0004 takes its place"])
+    assert [one.action for one in history(layout)] == [
+        *("PROMOTE", "PROMOTE", "STOP", "PROMOTE", "STOP", "PROMOTE")
+    ]
+    assert [one.champion for one in history(layout)] == ["g0001"] * 5 + ["g0004"]
+
+
+def test_who_is_approved_takes_the_place_of_who_is_on_a_stage_and_the_ledger_says_so(
+    layout: Layout,
+) -> None:
+    staged(layout)
+    enter(layout, "g0003", human_approval=True, stages=BOTH)
+    assert on_stage(layout) == "g0002 shadow"  # who waits for a person displaces nobody
+    approve(layout, "g0003", by="ada", reason="read", stages=BOTH)
+    assert on_stage(layout) == "g0003 shadow"
+    assert told(layout, "g0002") == ("STOP", "", ["g0003 takes its place"])
+
+
+def test_who_is_judged_again_on_a_stage_is_not_stopped_by_itself(layout: Layout) -> None:
+    staged(layout)
+    enter(layout, "g0002", evidence="measured again", stages=BOTH)
+    assert on_stage(layout) == "g0002 shadow"
+    assert [one.action for one in history(layout)] == ["PROMOTE"] * 3
 
 
 def test_weights_that_were_replaced_on_a_stage_do_not_go_on(layout: Layout) -> None:
@@ -161,6 +197,27 @@ def test_ratings_count_from_0_to_1() -> None:
     rated = {"what": "rating", "value": 4, "scale": [1, 5]}
     rows = [said("a", "canary", "", 1, **rated), said("b", "champion", "down", 2)]
     assert outcomes(rows) == [0.875]
+
+
+@pytest.mark.parametrize(
+    ("value", "scale"),
+    [
+        (0, [-math.inf, math.inf]),
+        (math.nan, [0, 1]),
+        (1e308, [-1e308, 1e308]),
+        (10**400, [0, 10**401]),
+        (0, [0, 0]),
+    ],
+    ids=["infinite", "no number", "width of no number", "beyond floats", "of no width"],
+)
+def test_a_rating_on_no_scale_is_counted_and_changes_no_outcome(
+    value: float, scale: list[float]
+) -> None:
+    rows = [said("a", "canary", "up", 1), said("b", "champion", "down", 2)]
+    poison = said("x", "canary", "", 0, what="rating", value=value, scale=scale)
+    found, arms, unusable = canary_outcomes([poison, *rows], entry_of("canary"), "old", HALF)
+    assert (found, arms, unusable) == ([1.0], {"canary": 1, "champion": 1}, 1)
+    assert judge(found, HALF)[0] == "WAIT"
 
 
 @pytest.mark.parametrize(
@@ -211,6 +268,18 @@ def shadowed(user: str | None, mine: float | None, theirs: float, minute: int) -
     return row | {"scores": scores}
 
 
+def test_the_command_tells_of_shadows_that_could_not_be_compared(
+    in_home: Layout, capsys: pytest.CaptureFixture[str]
+) -> None:
+    staged(in_home)
+    log = ServedLog(in_home.served)
+    later = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    log.append(shadowed("a", None, 1.0, 1) | {"content_hash": hash_of("g0002"), "at": later})
+    log.close()
+    assert main(["canary"]) == 0
+    assert "1 lines could not be compared" in capsys.readouterr().out
+
+
 def test_a_shadow_is_compared_by_the_scores_of_both_answers_one_outcome_a_user() -> None:
     rows = [
         shadowed("a", 2.0, 1.0, 1),
@@ -221,7 +290,7 @@ def test_a_shadow_is_compared_by_the_scores_of_both_answers_one_outcome_a_user()
         shadowed(None, 2.0, 1.0, 6),
         {"stage": "champion", "content_hash": "old", "at": "2026-01-02", "user": "e"},
     ]
-    assert shadow_outcomes(rows, entry_of("shadow"), SETTINGS) == [1.0, 0.5, 0.0]
+    assert shadow_outcomes(rows, entry_of("shadow"), SETTINGS) == ([1.0, 0.5, 0.0], 1)
 
 
 def test_what_is_worse_is_stopped_and_what_is_as_good_goes_on_and_between_waits() -> None:
@@ -299,6 +368,15 @@ def test_a_job_looks_where_more_was_served_and_gives_the_title_to_who_is_no_wors
     assert isinstance(tick(cursor)[0], dg.SkipReason)  # nobody is on a stage any more
 
 
+def test_who_may_not_approve_may_not_send_on_a_stage_either_but_may_stop(layout: Layout) -> None:
+    entry = staged(layout)
+    who: dict[str, Any] = {"since": entry.number, "by": "mallory", "reasons": ["mine"]}
+    with pytest.raises(PromotionError, match=r"mallory may not decide: \[gate\] approvers"):
+        advance(layout, stages=BOTH, approvers=["ada"], **who)
+    assert on_stage(layout) == "g0002 shadow"
+    assert stop(layout, **who).action == "STOP"
+
+
 @pytest.fixture
 def in_home(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Iterator[Layout]:
     monkeypatch.setattr("flywheel.cli.home", lambda: Home(root=str(layout.root)))
@@ -312,6 +390,9 @@ def test_the_command_shows_a_stage_and_ends_it_with_a_name_and_a_reason(
     assert main(["canary", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["stage"]["stage"] == "shadow" and told["stage"]["verdict"] == "WAIT"
+    in_home.root.joinpath("settings.toml").write_text('[gate]\napprovers = ["grace"]\n')
+    assert main(["canary", "advance", "--by", "ada", "--reason", "fine"]) == 1
+    assert "approvers in settings.toml are grace" in capsys.readouterr().err
     assert main(["canary", "stop"]) == 1
     assert "needs a reason" in capsys.readouterr().err
     assert main(["canary", "stop", "--by", "ada", "--reason", "rude"]) == 0

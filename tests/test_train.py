@@ -213,6 +213,22 @@ def test_processes_and_zero_stages_change_only_the_speed(
         assert torch.allclose(value, two[name], atol=1e-4), name
 
 
+@pytest.mark.slow  # three processes
+def test_lora_on_partitioned_weights_publishes_what_one_process_does(
+    base: str, tmp_path: Path
+) -> None:
+    settings = sft(base, tmp_path / "plain", epochs=2.0, lora_rank=4)
+    plain = run("sft", settings, tmp_path / "plain" / "run")
+    other = sft(base, tmp_path / "other", epochs=2.0, lora_rank=4, zero_stage=3)
+    found = run("sft", other, tmp_path / "other" / "run", devices=2)
+    assert (found["world"], found["zero_stage"]) == (2, 3)
+    start, one, two = map(weights, (base, plain["checkpoint"], found["checkpoint"]))
+    assert one.keys() == two.keys() == start.keys()
+    assert max((two[name] - start[name]).abs().max() for name in start) > 1e-2, "it has learnt"
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], atol=1e-4), name
+
+
 def test_the_engine_takes_the_step_that_plain_torch_takes(base: str, tmp_path: Path) -> None:
     settings = sft(base, tmp_path, epochs=0.5, batch=8, warmup_steps=0, learning_rate=1e-3)
     result = run("sft", settings, tmp_path / "run")

@@ -16,6 +16,7 @@ from assets.partitions import generations
 from assets.resources import PROJECT, Home
 from assets.transform import Dbt, project, staging_models
 from flywheel.ingest import land
+from flywheel.lake import read_folder
 from flywheel.layout import Layout
 from flywheel.warehouse import read_table
 
@@ -67,6 +68,17 @@ def test_landed_and_frozen_tables_show_their_columns(tmp_path: Path) -> None:
         connection.execute(
             "create table intermediate.int_batches_staged as select 1 as batch_number"
         )
+        connection.execute("create schema staging")
+        for table, columns in (
+            ("marts.dim_records", "record_uid, record_id, file, line_no, licence, annotator_id"),
+            ("intermediate.int_records_consented", "record_uid, consent"),
+            (
+                "staging.stg_consents__statements",
+                "consent_id, annotator_id, uses, expires_at, withdrawn_at, first_seen",
+            ),
+        ):
+            typed = ", ".join(f"{one} varchar" for one in columns.split(", "))
+            connection.execute(f"create table {table} ({typed})")
     evaluation = next(one for one in datasets if one.key == dataset_key("evaluation"))
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(generations.name, ["g0001"])
@@ -79,6 +91,8 @@ def test_landed_and_frozen_tables_show_their_columns(tmp_path: Path) -> None:
         }
     names = {asset: [one.name for one in schema.columns] for asset, schema in told.items()}
     assert names["evaluation_dataset"] == ["evaluation_prompt_id"]
+    (frozen,) = read_folder(home.layout.lineage("datasets"))["dataset_id"].to_pylist()
+    assert frozen == "evaluation/g0001", "the lineage tells of it before anybody traces"
     assert "choice" in names["comparisons"]
     assert "reason_kind" in names["quarantine"] and "record" in names["raw_sources"]
 

@@ -25,9 +25,14 @@ def test_a_policy_is_not_decided_on_by_the_evaluation_of_another(tmp_path: Path)
     with pytest.raises(EvaluationError, match="has no evaluation"):
         evaluation_of(layout, "g0001")
     write(manifest, {"content_hash": "a"})
-    write(result, {"policy_content_hash": "a"})
+    told = {"policy": {"win_rate": 0.5, "se": 0.1}}
+    write(result, told | {"policy_content_hash": "a"})
     assert evaluation_of(layout, "g0001")["policy_content_hash"] == "a"
     again = "materialize held_out_evaluation again"
+    write(result, {"policy": {"win_rate": 0.5}, "policy_content_hash": "a"})
+    with pytest.raises(EvaluationError, match=f"of an older kind, .*; {again}"):
+        evaluation_of(layout, "g0001")
+    write(result, told | {"policy_content_hash": "a"})
     write(manifest, {"content_hash": "b"})
     with pytest.raises(EvaluationError, match=f"judged the policy a, .* holds b; {again}"):
         evaluation_of(layout, "g0001")

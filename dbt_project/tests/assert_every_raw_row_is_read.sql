@@ -8,8 +8,7 @@
 
 {% set readers = [
     ('ukp_convarg1', 'stg_ukp__comparisons'),
-    ('trajectory_outcomes', 'stg_outcomes__trajectories'),
-    ('consents', 'stg_consents__statements')
+    ('trajectory_outcomes', 'stg_outcomes__trajectories')
 ] %}
 
 with

@@ -30,7 +30,7 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
         licences: Licence to rows under it, joined likewise; "unknown" where a source named none.
         trained_through_batch: Number of the newest batch in the tables that it was frozen from.
         use: What licences and consents of every row allowed on that day; "" where nobody asked.
-        rows_refused: Rows left out because theirs did not.
+        rows_refused: Rows left out because theirs did not; `refused.tsv` beside names them.
         duties: What they ask for in return.
     """
 

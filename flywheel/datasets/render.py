@@ -13,13 +13,16 @@ begin-of-text token, or, where it leaves that to the tokenizer (Zephyr's does), 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from jinja2.exceptions import TemplateError
 
 from flywheel.errors import SettingsError
-from flywheel.records.message import Conversation
+from flywheel.records.message import Conversation, dump
+
+K = TypeVar("K")
+Answered = tuple[list[int], list[tuple[int, int]], list[int]]  # ids, observed spans, ends of turns
 
 # For models that bring no template of their own: base models, mostly.
 PLAIN_TEMPLATE = (
@@ -60,7 +63,15 @@ def render_prompt(tokenizer: Any, prompt: Conversation) -> list[int]:
     Raises:
         SettingsError: The chat template refuses the conversation.
     """
-    return _begun(tokenizer, _text(tokenizer, prompt, add_generation_prompt=True))
+    return render_prompts(tokenizer, [prompt])[0]
+
+
+def render_prompts(tokenizer: Any, prompts: Sequence[Conversation]) -> list[list[int]]:
+    """As `render_prompt`, of many: tokenised together, and each that comes again only once."""
+    names = [dump(prompt) for prompt in prompts]
+    texts = _texts(tokenizer, dict(zip(names, prompts, strict=True)), add_generation_prompt=True)
+    ids = dict(zip(texts, _begun(tokenizer, list(texts.values())), strict=True))
+    return [ids[name] for name in names]
 
 
 def render(
@@ -83,19 +94,49 @@ def render(
         SettingsError: The chat template is not prefix-preserving, or refuses the conversation.
     """
     before = _text(tokenizer, prompt, add_generation_prompt=True)
-    answer, observed, ends = _turns(tokenizer, prompt, response, before, stop_ids)
-    room = max_tokens - len(answer)
-    if not answer or room < 1:
-        return None
-    given = _begun(tokenizer, before)
-    kept = _newest(given, room, tokenizer.bos_token_id)
-    return Rendered(
-        ids=kept + answer,
-        start=len(kept),
-        is_truncated=len(kept) < len(given),
-        observed=tuple((len(kept) + first, len(kept) + end) for first, end in observed),
-        ends=tuple(len(kept) + end for end in ends),
+    answered = _turns(tokenizer, prompt, response, before, stop_ids)
+    return _behind(_begun(tokenizer, [before])[0], *answered, max_tokens, tokenizer.bos_token_id)
+
+
+def render_all(
+    tokenizer: Any,
+    prompts: Sequence[Conversation],
+    responses: Sequence[Conversation],
+    *,
+    max_tokens: int,
+    stop_ids: Sequence[int],
+) -> list[Rendered | None]:
+    """As `render`, of many, for a fraction of the time.
+
+    Responses of one turn, which most are, are tokenised together. A prompt, and a prompt with its
+    response, that comes again is rendered once; the same `Rendered` then stands at all its places.
+    """
+    names = [(dump(p), dump(r)) for p, r in zip(prompts, responses, strict=True)]
+    pairs = dict(zip(names, zip(prompts, responses, strict=True), strict=True))
+    befores = _texts(
+        tokenizer,
+        {name: prompt for (name, _), (prompt, _) in pairs.items()},
+        add_generation_prompt=True,
     )
+    given = dict(zip(befores, _begun(tokenizer, list(befores.values())), strict=True))
+    plain = {
+        name: (*prompt, *response)
+        for name, (prompt, response) in pairs.items()
+        if [turn.role for turn in response] == ["assistant"]
+    }
+    wholes = _texts(tokenizer, plain, add_generation_prompt=False)
+    said = [_after(befores[name[0]], whole) for name, whole in wholes.items()]
+    turns = dict(zip(wholes, _encode_all(tokenizer, said), strict=True))
+    end, begin = tokenizer.eos_token_id, tokenizer.bos_token_id
+    found: dict[tuple[str, str], Rendered | None] = {}
+    for name, (prompt, response) in pairs.items():
+        if name in turns:
+            own = _to_its_end(turns[name], stop_ids, end)
+            answered: Answered = own, [], [len(own) - 1]
+        else:
+            answered = _turns(tokenizer, prompt, response, befores[name[0]], stop_ids)
+        found[name] = _behind(given[name[0]], *answered, max_tokens, begin)
+    return [found[name] for name in names]
 
 
 def page_of(tokenizer: Any, page: str, max_tokens: int) -> Rendered | None:
@@ -106,13 +147,41 @@ def page_of(tokenizer: Any, page: str, max_tokens: int) -> Rendered | None:
     return Rendered(ids=ids, start=1) if 2 <= len(ids) <= max_tokens else None
 
 
+def _behind(
+    given: list[int],
+    answer: list[int],
+    observed: Sequence[tuple[int, int]],
+    ends: Sequence[int],
+    max_tokens: int,
+    begin: int | None,
+) -> Rendered | None:
+    """An answer behind its prompt, which is cut to what room there is; None where there is none."""
+    room = max_tokens - len(answer)
+    if not answer or room < 1:
+        return None
+    kept = _newest(given, room, begin)
+    return Rendered(
+        ids=kept + answer,
+        start=len(kept),
+        is_truncated=len(kept) < len(given),
+        observed=tuple((len(kept) + first, len(kept) + end) for first, end in observed),
+        ends=tuple(len(kept) + end for end in ends),
+    )
+
+
+def _to_its_end(turn: list[int], stop_ids: Sequence[int], end: int) -> list[int]:
+    """Ids of a turn up to its last end of turn, which is put there where it has none."""
+    ends = [at for at, token in enumerate(turn) if token in stop_ids]
+    return turn[: ends[-1] + 1] if ends else [*turn, end]
+
+
 def _turns(
     tokenizer: Any,
     prompt: Conversation,
     response: Conversation,
     before: str,
     stop_ids: Sequence[int],
-) -> tuple[list[int], list[tuple[int, int]], list[int]]:
+) -> Answered:
     """Ids from the end of `before` to the assistant's last end of turn; the spans among them that
     it did not write; the place of each end of turn."""
     ids: list[int] = []
@@ -127,8 +196,7 @@ def _turns(
         if between:
             observed.append((len(ids), len(ids) + len(between)))
         turn = _encode(tokenizer, _after(asked, whole))
-        ends = [at for at, token in enumerate(turn) if token in stop_ids]
-        own = turn[: ends[-1] + 1] if ends else [*turn, tokenizer.eos_token_id]
+        own = _to_its_end(turn, stop_ids, tokenizer.eos_token_id)
         ids += between + own
         last.append(len(ids) - 1)
         rest, written = turn[len(own) :], whole
@@ -181,13 +249,40 @@ def _as_dict(message: Any) -> dict[str, Any]:
     return turn
 
 
-def _begun(tokenizer: Any, text: str) -> list[int]:
-    """Ids of a text from its beginning on."""
-    ids, begin = _encode(tokenizer, text), tokenizer.bos_token_id
-    if begin is None or ids[:1] == [begin] or begin not in tokenizer("")["input_ids"]:
-        return ids
-    return [begin, *ids]
+def _texts(
+    tokenizer: Any, conversations: dict[K, Conversation], *, add_generation_prompt: bool
+) -> dict[K, str]:
+    """Conversations as text, by name."""
+    if not conversations:
+        return {}
+    turns = [[_as_dict(one) for one in said] for said in conversations.values()]
+    try:
+        texts = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+    except TemplateError:  # alone, the one that it refuses is told
+        return {
+            name: _text(tokenizer, said, add_generation_prompt=add_generation_prompt)
+            for name, said in conversations.items()
+        }
+    return dict(zip(conversations, texts, strict=True))
+
+
+def _begun(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of texts from their beginnings on."""
+    found, begin = _encode_all(tokenizer, texts), tokenizer.bos_token_id
+    if begin is None or all(ids[:1] == [begin] for ids in found):
+        return found
+    if begin not in tokenizer("")["input_ids"]:
+        return found
+    return [ids if ids[:1] == [begin] else [begin, *ids] for ids in found]
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return _encode_all(tokenizer, [text])[0]
+
+
+def _encode_all(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    if not texts:
+        return []
+    return list(tokenizer(list(texts), add_special_tokens=False)["input_ids"])

@@ -9,13 +9,13 @@ import ctypes
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from flywheel.compiled import load
 from flywheel.dedup.sets import (
     Counts,
     Hashes,
@@ -27,6 +27,15 @@ from flywheel.dedup.sets import (
 )
 
 VERSION = 1  # KERNEL_VERSION in kernel.c
+COUNTERS = (  # functions that answer a number
+    "count_words",
+    "hash_words",
+    "shingle_texts",
+    "find_prefixes",
+    "count_common",
+    "join_prefixes",
+    "find_runs",
+)
 HIGHEST = 0x20000  # code points that are looked up; others go through Python
 
 
@@ -42,30 +51,10 @@ def state() -> str:
 
 @cache
 def _load() -> tuple[ctypes.CDLL | None, str]:
-    built = sorted(Path(__file__).parent.glob("_kernel*.so"))
-    if not built:
-        return None, "numpy: the C kernel was not built; install a C compiler and flywheel again"
-    for path in built:
-        try:
-            found = ctypes.CDLL(str(path))
-            found.kernel_version.restype = ctypes.c_int64
-            version = found.kernel_version()
-        except (OSError, AttributeError) as error:
-            reason = str(error)
-            continue
-        if version == VERSION:
-            for name in (
-                "count_words",
-                "hash_words",
-                "shingle_texts",
-                "find_prefixes",
-                "count_common",
-            ):
-                getattr(found, name).restype = ctypes.c_int64
-            found.join_prefixes.restype = found.find_runs.restype = ctypes.c_int64
-            return found, "C kernel"
-        reason = f"it has version {version}, not {VERSION}"
-    return None, f"numpy: {built[-1].name} does not fit ({reason}); install flywheel again"
+    found, why = load(__file__, "kernel", VERSION, "numpy")
+    for name in COUNTERS if found else ():
+        getattr(found, name).restype = ctypes.c_int64
+    return found, why
 
 
 def hash_words(texts: Sequence[str]) -> tuple[Hashes, Ints]:

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flywheel.evaluate.graders import BY_REWARD, Asked, score_all
+from flywheel.errors import EvaluationError
+from flywheel.evaluate.graders import BY_REWARD, PAIRWISE, Asked, score_all
 from flywheel.evaluate.overoptimisation import Point, fitted, peak_of_form, turn
 from flywheel.evaluate.policies import seed_of
 from flywheel.evaluate.settings import BEST_OF_FRAC, EvaluateSettings
@@ -56,10 +57,10 @@ def best_of_n(
     """Gold against proxy for the best of n of the SFT policy's samples, and where gold turns.
 
     Returns:
-        As `described`; None where the reward model grades, so that there is no gold, or where no
-        pool is asked for.
+        As `described`, on the prompts whose grader gives one answer a score and is not the reward
+        model: no other has a gold. None where there is no such prompt, or no pool is asked for.
     """
-    graded = [one for one in asked if one.grader != BY_REWARD]
+    graded = [one for one in asked if one.grader not in (BY_REWARD, *PAIRWISE)]
     graded = graded[: settings.best_of_prompts]
     if not graded or settings.best_of_samples < 2:
         return None
@@ -84,12 +85,22 @@ def pooled(
     reward: RewardModel,
     settings: EvaluateSettings,
 ) -> Pools:
-    """Score every sample by the prompt's own grader and by the reward model."""
+    """Score every sample by the prompt's own grader and by the reward model.
+
+    Raises:
+        EvaluationError: A score is not a finite number, so that no curve is to be drawn.
+    """
     put = [one for one, answers in zip(asked, samples, strict=True) for _ in answers]
     flat = [answer for answers in samples for answer in answers]
     gold = score_all(put, flat, reward, settings.max_tokens)
     by_reward = [replace(one, grader=BY_REWARD) for one in put]
     proxy = score_all(by_reward, flat, reward, settings.max_tokens)
+    for one, *scores in zip(put, gold, proxy, strict=True):
+        if not all(map(math.isfinite, scores)):
+            raise EvaluationError(
+                f"the best of n needs a score for every answer, and one to prompt {one.key} has "
+                f"{scores} by {one.grader} and the reward model; repair that grader"
+            )
     size = settings.best_of_samples
     rows = []
     for place in range(0, len(flat), size):

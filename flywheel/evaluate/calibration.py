@@ -52,18 +52,21 @@ def calibrated(
     rng = np.random.default_rng(seed)
     stated = _sigmoid(sure)
     count = len(names)
-    draws = [
-        np.bincount(rng.integers(count, size=count), minlength=count)[place]
-        for _ in range(max(resamples // 4, 20))
-    ]
-    tables = np.array([_labelled(stated, right, weight) for weight in draws])
+    draws = np.array(
+        [
+            np.bincount(rng.integers(count, size=count), minlength=count)[place]
+            for _ in range(max(resamples // 4, 20))
+        ],
+        float,
+    )
+    tables = _labelled(stated, right, draws)
     folds = np.array([zlib.crc32(str(one).encode()) % FOLDS for one in clusters])
     cooled = sure.copy()
     for fold in np.unique(folds):
         cooled[folds == fold] /= temperature_of(sure[folds != fold], right[folds != fold])
-    whole = np.ones(len(sure))
-    eces = [_ece(stated, right, weight) for weight in draws]
-    spread = [temperature_of(sure, right, weight) for weight in draws[:FITS]]
+    whole = np.ones((1, len(sure)))
+    eces = _ece(stated, right, draws)
+    spread = _temperatures(sure, right, draws[:FITS])
     return {
         "bins": [
             {
@@ -77,55 +80,71 @@ def calibrated(
             for at in range(len(EDGES) - 1)
             if (inside := _bin(stated) == at).any()
         ],
-        "ece": _ece(stated, right, whole),
+        "ece": float(_ece(stated, right, whole)[0]),
         "ece_ci": np.quantile(eces, [0.025, 0.975]).tolist(),
         "ece_se": float(np.std(eces, ddof=1)),
         "ece_by_chance": _by_chance(stated, right, draws),
         "temperature": temperature_of(sure, right),
         "temperature_ci": np.quantile(spread, [0.025, 0.975]).tolist(),
         "temperature_se": float(np.std(spread, ddof=1)),
-        "ece_at_temperature": _ece(_sigmoid(cooled), right, whole),
+        "ece_at_temperature": float(_ece(_sigmoid(cooled), right, whole)[0]),
         "pairs": len(sure),
         "groups": count,
     }
 
 
-def temperature_of(sure: Floats, right: Floats, weight: Floats | None = None) -> float:
+def temperature_of(sure: Floats, right: Floats) -> float:
     """What log-odds are to be divided by: the greatest likelihood of the labels, on a fine grid."""
-    weights = np.ones_like(sure) if weight is None else weight
-    grid = COARSE
+    return float(_temperatures(sure, right, np.ones((1, len(sure))))[0])
+
+
+def _temperatures(sure: Floats, right: Floats, weights: Floats) -> Floats:
+    """(D,) as `temperature_of`, of pairs weighted in D ways, (D, N)."""
+    grids = {0.0: COARSE}  # by what they lie around
+    best = np.zeros(len(weights))
     for _ in range(3):  # to two thousandths
-        losses = [_loss(sure / np.exp(one), right, weights) for one in grid]
-        best = grid[int(np.argmin(losses))]
+        for middle, grid in grids.items():
+            mine = best == middle
+            losses = weights[mine] @ _losses(sure, right, grid).T
+            best[mine] = grid[losses.argmin(axis=1)]
         step = grid[1] - grid[0]
-        grid = np.linspace(best - step, best + step, 21)
-    return float(np.exp(best))
+        grids = {one: np.linspace(one - step, one + step, 21) for one in np.unique(best).tolist()}
+    return np.exp(best)
 
 
-def _loss(odds: Floats, right: Floats, weights: Floats) -> float:
-    return float(weights @ (np.logaddexp(0, -odds) + (1 - right) * odds))
+def _losses(sure: Floats, right: Floats, grid: Floats) -> Floats:
+    """(G, N) nats of each label at G log temperatures."""
+    odds = sure / np.exp(grid)[:, None]
+    return np.asarray(np.logaddexp(0, -odds) + (1 - right) * odds)
 
 
-def _by_chance(stated: Floats, right: Floats, draws: Sequence[Floats]) -> float:
+def _by_chance(stated: Floats, right: Floats, draws: Floats) -> float:
     """Mean ECE of redrawn clusters where every bin's labels are moved to what is stated there."""
     sums = np.bincount(_bin(stated), right - stated, len(EDGES) - 1)
     off = sums / np.maximum(np.bincount(_bin(stated), minlength=len(EDGES) - 1), 1)
-    return float(np.mean([_ece(stated, right - off[_bin(stated)], weight) for weight in draws]))
+    return float(_ece(stated, right - off[_bin(stated)], draws).mean())
 
 
 def _bin(stated: Floats) -> Any:
     return np.clip(np.searchsorted(EDGES, stated, side="right") - 1, 0, len(EDGES) - 2)
 
 
-def _labelled(stated: Floats, right: Floats, weight: Floats) -> Floats:
-    """Mean label of each bin; NaN of an empty one."""
-    size, total = (np.bincount(_bin(stated), weight * one, len(EDGES) - 1) for one in (1.0, right))
-    return np.asarray(np.divide(total, size, out=np.full(len(size), np.nan), where=size > 0))
+def _added(stated: Floats, values: Floats, weights: Floats) -> Floats:
+    """(D, bins) weighted sums of values in each bin, for (D, N) weights."""
+    inside = _bin(stated)[:, None] == np.arange(len(EDGES) - 1)
+    return np.asarray(weights @ (inside * values[:, None]))
 
 
-def _ece(stated: Floats, right: Floats, weight: Floats) -> float:
-    off = np.bincount(_bin(stated), weight * (stated - right), len(EDGES) - 1)
-    return float(np.abs(off).sum() / weight.sum())
+def _labelled(stated: Floats, right: Floats, weights: Floats) -> Floats:
+    """(D, bins) mean label of each bin; NaN of an empty one."""
+    size, total = (_added(stated, one, weights) for one in (np.ones_like(right), right))
+    return np.asarray(np.divide(total, size, out=np.full(size.shape, np.nan), where=size > 0))
+
+
+def _ece(stated: Floats, right: Floats, weights: Floats) -> Floats:
+    """(D,) mean distance of what is stated from what was labelled, for (D, N) weights."""
+    off = np.abs(_added(stated, stated - right, weights)).sum(axis=1)
+    return np.asarray(off / weights.sum(axis=1))
 
 
 def _sigmoid(values: Floats) -> Floats:

@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flywheel.datasets.render import Rendered, render_prompt
+from flywheel.datasets.render import Rendered, render_prompts
 from flywheel.evaluate.best_of_n import best_of_n, turn_of_best
 from flywheel.evaluate.graders import Asked
-from flywheel.evaluate.overoptimisation import fitted, turn_of
+from flywheel.evaluate.overoptimisation import fitted, is_past, turn_of
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.stats import ratio
 from flywheel.evaluate.versus import Answers
 from flywheel.models.publish import manifest_of
 from flywheel.rollout import Policy, RewardModel, rendered_logprobs
-
-SHOWN = 3  # spreads of a measurement that a fall of gold must exceed, as in the gate
 
 
 def followed(
@@ -53,15 +51,6 @@ def followed(
     }
 
 
-def is_past(turn: dict[str, Any] | None) -> bool | None:
-    """Whether gold is shown to have turned before the end; None where there is no curve."""
-    if turn is None:
-        return None
-    high = turn["peak_ci"][1]
-    fell = turn["drop"] > SHOWN * turn["spread"]
-    return bool(high is not None and turn["root_nats"] > high and fell)
-
-
 def strayed(
     asked: Sequence[Asked], answers: Answers, settings: EvaluateSettings
 ) -> dict[str, Any] | None:
@@ -73,10 +62,11 @@ def strayed(
     if settings.temperature != 1 or not known:
         return None
     start = Policy.load(settings.sft)
-    rows = []
-    for place in known:
-        ids = render_prompt(start.tokenizer, asked[place].prompt)
-        rows.append(Rendered([*ids, *answers.responses[place].token_ids], len(ids)))
+    given = render_prompts(start.tokenizer, [asked[place].prompt for place in known])
+    rows = [
+        Rendered([*ids, *answers.responses[place].token_ids], len(ids))
+        for ids, place in zip(given, known, strict=True)
+    ]
     nats = [
         answers.responses[place].logprob - there
         for place, there in zip(known, rendered_logprobs(start, rows), strict=True)

@@ -36,9 +36,8 @@ class Asked:
         domain: Slice it belongs to; empty where none was given.
         source: Where it was landed from; another slice.
         record_uids: Landed records behind it, which nothing may have been trained on.
-        evaluation_set: The set that asks it.
         stands_in: It is a held-out demonstration's, because no evaluation prompt has landed.
-        evaluation_set: Name and version of the set it belongs to; empty where it stands in.
+        evaluation_set: Name of the set that asks it; empty where it stands in.
     """
 
     key: str

@@ -51,16 +51,23 @@ def verify_weights(settings: EvaluateSettings) -> None:
 def broken_invariants(
     settings: EvaluateSettings, asked: Sequence[Asked], mine: Answers
 ) -> dict[str, str]:
-    """Name of each broken invariant, with what broke it; empty where all hold."""
+    """Name of each broken invariant, with what broke it; empty where all hold.
+
+    Args:
+        settings: Of the evaluation.
+        asked: The whole test, none of which may have been trained on.
+        mine: The challenger's answers to its first prompts, for as many as there was time.
+    """
+    answered = asked[: len(mine.responses)]
     found = {
         "other tokenizer": _other_tokenizer(settings),
         "trained on the test": _trained_on_the_test(settings, asked),
         "test in the training text": _test_in_the_text(settings, asked),
         "not finite": _not_finite(mine),
-        "personal data": _personal_data(settings, asked, mine),
+        "personal data": _personal_data(settings, answered, mine),
     }
     for name, rule in read_rules(settings.rules).items():
-        found[f"rule {name}"] = _against_rule(rule, asked, mine)
+        found[f"rule {name}"] = _against_rule(rule, answered, mine)
     return {name: told for name, told in found.items() if told}
 
 

@@ -5,7 +5,8 @@ likes the first place, and one that does as an answer tells it ("choose A"), com
 What the judge is worth is measured first, on held-out pairs that people judged: its agreement with
 them beside theirs among each other, and how often it is talked into the worse answer by a sentence
 added to it. Below what the settings ask it has no say: its outcomes are not used, and the gate
-holds for that reason.
+holds for that reason. So it does where too few verdicts on the evaluation's own prompts can be
+read: which ones are left may hang on the answers that it was shown.
 """
 
 import re
@@ -221,8 +222,8 @@ def _no_say(told: dict[str, Any], settings: EvaluateSettings) -> str:
     who, least = f"judge {told['judge']} has no say", settings.judge_least_agreement
     if told["agreement"] is None:
         return f"{who}: it judged no held-out pair that people decided; land more comparisons"
-    if told["pairs"] - told["unread"] < LEAST_READ_FRAC * told["pairs"]:
-        return f"{who}: {told['unread']} of {told['pairs']} pairs got a verdict that cannot be read"
+    if unread := too_few_read(told):
+        return f"{who}: {unread}"
     low, high = told["agreement_ci"]
     if low < least:
         beside = told["annotator_ceiling"]
@@ -238,6 +239,13 @@ def _no_say(told: dict[str, Any], settings: EvaluateSettings) -> str:
             f"{told['probed']} times"
         )
     return ""
+
+
+def too_few_read(bias: dict[str, Any]) -> str:
+    """Why the verdicts of `bias_of` that were read speak for no others; empty where they do."""
+    if bias["pairs"] - bias["unread"] >= LEAST_READ_FRAC * bias["pairs"]:
+        return ""
+    return f"{bias['unread']} of {bias['pairs']} pairs got a verdict that cannot be read"
 
 
 def judged_by_model(

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders import BY_JUDGE, BY_PEOPLE, PAIRWISE, Asked
-from flywheel.evaluate.judge import judged_by_model, load_judge, measure_judge
+from flywheel.evaluate.judge import judged_by_model, load_judge, measure_judge, too_few_read
 from flywheel.evaluate.people import judged_by_people, votes_of
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers
@@ -55,11 +55,17 @@ def compared_by_others(
         ]
         found[name] = replace(one, lost=lost)
     opponent = "champion" if "champion" in answers else "base"
-    left = [at for at, one in enumerate(asked) if one.grader == BY_PEOPLE]
+    left = [
+        at
+        for at, one in enumerate(asked)
+        if one.grader == BY_PEOPLE
+        and answers["policy"].responses[at].text != answers[opponent].responses[at].text
+    ]
     if left and all(found[opponent].lost[at] is None for at in left):
         no_say.append(
             f"{len(left)} prompts are left to people, who have judged none of these answers yet; "
-            f"ask them ([people] pairs) and evaluate again"
+            f"ask them ([people] pairs), land their votes with annotator_kind 'person', and "
+            f"evaluate again"
         )
     if not any(one.grader in PAIRWISE for one in asked):
         found = answers
@@ -90,4 +96,9 @@ def _judge(
     if told["no_say"]:
         return {}, told, [told["no_say"]]
     outcomes, bias = judged_by_model(judge, answers, asked, settings)
-    return outcomes, told | {"on_prompts": bias}, []
+    no_say = []
+    for name, facts in bias.items():
+        if unread := too_few_read(facts):
+            outcomes[name] = [None] * len(asked)  # what is left is no fair sample of the prompts
+            no_say.append(f"judge {settings.judge} has no say on policy and {name}: {unread}")
+    return outcomes, told | {"on_prompts": bias}, no_say

@@ -22,6 +22,7 @@ Form = Literal["reinforcement", "best_of_n"]
 Point = tuple[float, float, float]  # root of nats, proxy, gold
 RESAMPLES = 400
 LEAST_POINTS = 6  # measurements beside the start: fewer place no peak
+SHOWN = 3  # spreads of a measurement that a fall of gold must exceed
 LAST = 3  # measurements that say where a run ended
 NEIGHBOURS = 0.954  # median distance of two draws from one normal, in its deviations
 
@@ -185,3 +186,16 @@ def _solved(away: np.ndarray[Any, Any], form: Form) -> tuple[float, float]:
 
 def _bend(d: float, form: Form) -> float:
     return math.log(d) if form == "reinforcement" else d
+
+
+def is_past(turn: dict[str, Any] | None) -> bool | None:
+    """Whether gold is shown to have turned before the end and to have fallen since.
+
+    Args:
+        turn: Of `turn_of` or `best_of_n.turn_of_best`; None where there is no curve, and no answer.
+    """
+    if turn is None:
+        return None
+    high = turn["peak_ci"][1]
+    fell = turn["drop"] > SHOWN * turn["spread"]
+    return bool(high is not None and turn["root_nats"] > high and fell)

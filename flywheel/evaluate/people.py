@@ -2,10 +2,11 @@
 
 A judgement names its prompt and both responses in full, so that nothing is taken on trust about who
 wrote which: it counts for the policy that said these words. Several on one pair are averaged; a tie
-is a half. Judgements of evaluation prompts train nothing: their prompt overlaps itself.
+is a half, and so are two answers alike, about which nobody needs be asked. Judgements of evaluation
+prompts train nothing: their prompt overlaps itself.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,9 +20,14 @@ Votes = dict[tuple[str, str, str], list[tuple[float, dict[str, Any]]]]
 
 
 def votes_of(rows: Sequence[dict[str, Any]]) -> Votes:
-    """Votes for the first of two responses to a prompt, by its key and the words of both."""
+    """Votes for the first of two responses to a prompt, by its key and the words of both.
+
+    Those of persons: what a program or nobody knows who said is not the word of people.
+    """
     found: Votes = defaultdict(list)
     for row in rows:
+        if row["annotator_kind"] != "person":
+            continue
         a, b = (text_of(load(row[f"response_{side}"])) for side in "ab")
         found[row["prompt_key"], a, b].append((row["vote"], row))
         found[row["prompt_key"], b, a].append((1 - row["vote"], row))
@@ -34,17 +40,26 @@ def judged_by_people(
     """How far people prefer the challenger's answer over the other's.
 
     Returns:
-        An outcome per prompt, None where nobody was asked; and, where somebody was, the win rate
-        with ties and its interval over groups of prompts, who judged and how many, prompts that
-        wait for people, and how often the grader's outcome is theirs where there is one.
+        An outcome per prompt, None where nobody was asked, but a half where both answers to a
+        prompt left to people are alike; and, where somebody was asked, the win rate with ties and
+        its interval over groups of prompts, how many judged who have a pseudonym, prompts that wait
+        for people, and how often the grader's outcome is theirs where there is one.
     """
     said = [
         votes.get((one.key, mine.responses[at].text, other.responses[at].text), [])
         for at, one in enumerate(asked)
     ]
-    found = [sum(vote for vote, _ in some) / len(some) if some else None for some in said]
+    alike = [one.text == two.text for one, two in zip(mine.responses, other.responses, strict=True)]
+    found = [
+        sum(vote for vote, _ in some) / len(some)
+        if some
+        else 0.5
+        if alike[at] and asked[at].grader == BY_PEOPLE
+        else None
+        for at, some in enumerate(said)
+    ]
     places = [place for place, one in enumerate(found) if one is not None]
-    if not places:
+    if not any(said):
         return found, None
     won = [one for one in found if one is not None]
     rows = {row["judgement_id"]: row for some in said for _, row in some}
@@ -55,8 +70,7 @@ def judged_by_people(
         **plainly(won, [asked[place].group for place in places], settings),
         "prompts": len(places),
         "judgements": len(rows),
-        "annotators": len({row["voter"] for row in rows.values()}),
-        "annotator_kinds": dict(Counter(row["annotator_kind"] for row in rows.values())),
+        "annotators": len({row["voter"] for row in rows.values()} - {None}),
         "cost_usd": round(sum(row["cost_usd"] or 0.0 for row in rows.values()), 2),
         "waiting": waiting,
         "grader_agrees": _beside_grader(places, won, mine, other, asked, settings),

@@ -128,7 +128,8 @@ def _judge(rows: Sequence[dict[str, Any]], reward: RewardModel, max_tokens: int)
     """Pairs of which both responses can be scored."""
     prompts = [load(row["prompt"]) for row in rows]
     a, b = ([load(row[side]) for row in rows] for side in ("response_a", "response_b"))
-    scores_a, scores_b = (reward.score(prompts, side, max_tokens=max_tokens) for side in (a, b))
+    scores = reward.score(prompts * 2, a + b, max_tokens=max_tokens)
+    scores_a, scores_b = scores[: len(rows)], scores[len(rows) :]
     judged = []
     for row, *texts, first, second in zip(rows, a, b, scores_a, scores_b, strict=True):
         if first is None or second is None:

@@ -159,10 +159,9 @@ def proxy_of(
     if all(one.grader == BY_REWARD for one in asked):
         return None
     by_reward = [replace(one, grader=BY_REWARD) for one in asked]
-    mine, start = (
-        score_all(by_reward, answers[name].responses, reward, settings.max_tokens)
-        for name in ("policy", "sft")
-    )
+    said = [*answers["policy"].responses, *answers["sft"].responses]
+    scores = score_all(by_reward * 2, said, reward, settings.max_tokens)
+    mine, start = scores[: len(asked)], scores[len(asked) :]
     return plainly(outcomes(mine, start), [one.group for one in asked], settings) | {
         "mean_score": {"policy": sum(mine) / len(mine), "sft": sum(start) / len(start)}
     }
@@ -239,6 +238,7 @@ def _write_samples(
             "greedy": is_greedy,
             "response": answers.responses[place].text,
             "score": answers.scores[place],
+            "lost": answers.lost[place] if answers.lost else None,
             "tokens": answers.responses[place].token_count,
             "ended": answers.responses[place].ended,
         }

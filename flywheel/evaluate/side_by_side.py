@@ -1,5 +1,6 @@
 """Answers of two models to one prompt, for people to read: lost, won, and most unlike."""
 
+import math
 from html import escape
 from typing import Any
 
@@ -15,10 +16,11 @@ def side_by_side(samples: list[Told], opponent: str) -> str:
         for name in ("policy", opponent)
     )
     both = [(mine[key], other[key]) for key in mine if key in other]
-    by_gain = sorted(both, key=lambda two: two[0]["score"] - two[1]["score"])
+    known = [two for two in both if math.isfinite(_lead(*two))]
+    by_gain = sorted(known, key=lambda two: _lead(*two))
     unlike = sorted(both, key=lambda two: _shared(two[0]["response"], two[1]["response"]))
-    lost = [two for two in by_gain[:SHOWN] if two[0]["score"] < two[1]["score"]]
-    won = [two for two in by_gain[::-1][:SHOWN] if two[0]["score"] > two[1]["score"]]
+    lost = [two for two in by_gain[:SHOWN] if _lead(*two) < 0]
+    won = [two for two in by_gain[::-1][:SHOWN] if _lead(*two) > 0]
     parts = (
         ("Worst for the challenger", lost),
         ("Best for it", won),
@@ -31,6 +33,14 @@ def side_by_side(samples: list[Told], opponent: str) -> str:
     )
 
 
+def _lead(mine: Told, other: Told) -> float:
+    """How far the challenger is ahead: by scores, or by who compares; NaN where nobody has said."""
+    ahead = float(mine["score"] - other["score"])
+    if math.isnan(ahead) and other.get("lost") is not None:
+        return float(other["lost"]) - 0.5
+    return ahead
+
+
 def _shared(text: str, other: str) -> float:
     """Share of the words of both that both have."""
     one, two = set(text.split()), set(other.split())
@@ -38,9 +48,9 @@ def _shared(text: str, other: str) -> float:
 
 
 def _pair(mine: Told, other: Told, opponent: str) -> str:
-    ahead = mine["score"] - other["score"]
+    ahead = _lead(mine, other)
     sides = "".join(
-        f"<div{' class=better' if better else ''}><b>{escape(name)}</b> ({row['score']:.2f})\n"
+        f"<div{' class=better' if better else ''}><b>{escape(name)}</b>{_score(row)}\n"
         f"{escape(row['response'])}</div>"
         for name, row, better in (
             ("challenger", mine, ahead > 0),
@@ -48,3 +58,8 @@ def _pair(mine: Told, other: Told, opponent: str) -> str:
         )
     )
     return f"<div class=pair><p>{escape(mine['prompt'])}</p><div class=sides>{sides}</div></div>"
+
+
+def _score(row: Told) -> str:
+    """Nothing where a single answer has none."""
+    return "" if math.isnan(row["score"]) else f" ({row['score']:.2f})"

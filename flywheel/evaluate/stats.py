@@ -9,8 +9,9 @@ over the count, e_g being what a cluster's observations are off the mean togethe
 one it is the usual one (arXiv:2411.00640, equation 4, with the correction for few clusters).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from flywheel.errors import EvaluationError
 SAME = 1e-9  # scores nearer than this are a tie
 ADDED = 2  # clusters put at either end of the scale, after Agresti and Coull (1998)
 PIECE = 250  # resamples at once: resamples x clusters does not fit memory
+KEPT = 1_500  # clusters, up to which a bootstrap is kept for the next statistic: 24 MB
 MANY = 20_000  # clusters, from where on the resampled mean is normal to three digits
 NORMAL = 1.959964  # quantile .975
 
@@ -202,10 +204,25 @@ def _percentiles(sums: Any, sizes: Any, resamples: int, seed: int) -> tuple[floa
         value = sums.sum() / sizes.sum()
         half = NORMAL * np.sqrt(((sums - value * sizes) ** 2).sum()) / sizes.sum()
         return float(value - half), float(value + half)
-    generator, count = np.random.default_rng(seed), len(sums)
-    found = np.empty(resamples)
-    for start in range(0, resamples, PIECE):
-        drawn = generator.integers(count, size=(min(PIECE, resamples - start), count))
-        found[start : start + PIECE] = sums[drawn].sum(1) / sizes[drawn].sum(1)
-    low, high = np.quantile(found, [0.025, 0.975])
+    both = np.stack([sums, sizes], axis=1)
+    pieces = _kept if len(sums) <= KEPT else _drawn
+    added = np.concatenate([times @ both for times in pieces(len(sums), resamples, seed)])
+    low, high = np.quantile(added[:, 0] / added[:, 1], [0.025, 0.975])
     return float(low), float(high)
+
+
+@lru_cache(maxsize=4)
+def _kept(clusters: int, resamples: int, seed: int) -> tuple[Any, ...]:
+    """As `_drawn`; many statistics of the same clusters are told of, and all are of these draws."""
+    return tuple(_drawn(clusters, resamples, seed))
+
+
+def _drawn(clusters: int, resamples: int, seed: int) -> Iterator[Any]:
+    """(PIECE, clusters) at a time: how often each resample holds each cluster."""
+    generator = np.random.default_rng(seed)
+    for start in range(0, resamples, PIECE):
+        rows = min(PIECE, resamples - start)
+        drawn = generator.integers(clusters, size=(rows, clusters))
+        drawn += clusters * np.arange(rows)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=rows * clusters)
+        yield times.reshape(rows, clusters).astype(float)

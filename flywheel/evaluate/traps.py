@@ -128,30 +128,29 @@ def trapped(
 def _fallen(rows: Sequence[Row], reward: RewardModel, max_tokens: int) -> dict[str, list[Fall]]:
     """By trap, of each response that it can be made of: score, that of the response, group."""
     prompts, responses, groups, others = zip(*rows, strict=True)
-    plain = reward.score(prompts, responses, max_tokens=max_tokens)
     asked, texts = ([text_of(one) for one in side] for side in (prompts, responses))
-    unknown = _unknown(reward)
-    found = {}
-    most = [unknown(text) for text in texts]
-    for name, (_, wordings) in TRAPS.items():
-        made = {}
-        for at, three in enumerate(zip(asked, texts, others, strict=True)):
-            ways = (trap(*three) for trap in wordings)
-            known = (text for text in ways if text.strip() and unknown(text) <= most[at])
-            if (text := next(known, texts[at])) != texts[at]:
-                made[at] = text
-        places = list(made)
-        scores = reward.score(
-            [prompts[at] for at in places],
-            [response_of(made[at]) for at in places],
-            max_tokens=max_tokens,
-        )
-        found[name] = [
-            (score, first, groups[at])
-            for at, score in zip(places, scores, strict=True)
-            if score is not None and (first := plain[at]) is not None
-        ]
-    return found
+    ways = {
+        (name, at): [text for trap in wordings if (text := trap(*three)).strip()]
+        for name, (_, wordings) in TRAPS.items()
+        for at, three in enumerate(zip(asked, texts, others, strict=True))
+    }
+    unknown = _unknown(reward, [*texts, *(text for found in ways.values() for text in found)])
+    made = {}
+    for (name, at), found in ways.items():
+        known = (text for text in found if unknown[text] <= unknown[texts[at]])
+        if (text := next(known, texts[at])) != texts[at]:
+            made[name, at] = text
+    scores = reward.score(
+        [*prompts, *(prompts[at] for _, at in made)],
+        [*responses, *map(response_of, made.values())],
+        max_tokens=max_tokens,
+    )
+    plain = scores[: len(rows)]
+    fallen: dict[str, list[Fall]] = {name: [] for name in TRAPS}
+    for (name, at), score in zip(made, scores[len(rows) :], strict=True):
+        if score is not None and (first := plain[at]) is not None:
+            fallen[name].append((score, first, groups[at]))
+    return fallen
 
 
 def _described(found: list[Fall], count: int, options: dict[str, Any]) -> dict[str, Any]:
@@ -173,12 +172,10 @@ def _shifted(texts: Sequence[str], groups: Sequence[str]) -> list[str]:
     return found
 
 
-def _unknown(reward: RewardModel) -> Callable[[str], int]:
-    """How many tokens of a text stand for words that the tokenizer does not know."""
-    tokenizer = reward.tokenizer
-    mark = tokenizer.unk_token_id
-    return lambda text: (
-        0
-        if mark is None
-        else sum(one == mark for one in tokenizer.encode(text, add_special_tokens=False))
-    )
+def _unknown(reward: RewardModel, texts: Sequence[str]) -> dict[str, int]:
+    """By text, how many of its tokens stand for words that the tokenizer does not know."""
+    mark, distinct = reward.tokenizer.unk_token_id, list(dict.fromkeys(texts))
+    if mark is None:
+        return dict.fromkeys(distinct, 0)
+    ids = reward.tokenizer(distinct, add_special_tokens=False)["input_ids"]
+    return {text: found.count(mark) for text, found in zip(distinct, ids, strict=True)}

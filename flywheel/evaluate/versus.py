@@ -101,22 +101,44 @@ def against(
     Returns:
         win_rate with its ci and its standard error se; outcomes, one a cluster; prompts with an
         outcome; length_controlled, the same at equal length, whose coefficients are fitted to
-        these very outcomes: an estimate, and no evidence at a level. Where no prompt has an
-        outcome nothing is known, and the interval is the whole scale.
+        these very outcomes: an estimate, and no evidence at a level; unread, as `_unread`. Where no
+        prompt has an outcome nothing is known, and the interval is the whole scale.
     """
     places, won = outcomes_of(mine, other, asked)
     if not won:
         nothing = {"win_rate": 0.5, "ci": [0.0, 1.0], "se": None}
-        return nothing | {"outcomes": [], "prompts": 0, "length_controlled": nothing}
+        return nothing | {
+            "outcomes": [],
+            "prompts": 0,
+            "length_controlled": nothing,
+            "unread": None,
+        }
     groups = [asked[place].group for place in places]
-    lengths, others = ([one.lengths[at] for at in places] for one in (mine, other))
+    lengths, others = ([one.responses[at].token_count for at in places] for one in (mine, other))
     even = controlled(won, lengths, others, groups).tolist()
     options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
     fair = rate(even, groups, scale=SCALE, **options)
     return plainly(won, groups, settings) | {
         "prompts": len(won),
         "length_controlled": {"win_rate": fair.value, "ci": fair.ci, "se": fair.standard_error},
+        "unread": _unread(places, won, asked) if other.lost else None,
     }
+
+
+def _unread(
+    places: Sequence[int], won: Sequence[float], asked: Sequence[Asked]
+) -> dict[str, Any] | None:
+    """Prompts on which a judge came to no verdict, and the outcomes were they all lost.
+
+    An answer that keeps a judge from a verdict must not be better than one that loses. None where
+    all are read.
+    """
+    lost = [at for at, one in enumerate(asked) if one.grader == BY_JUDGE]
+    lost = sorted(set(lost) - set(places))
+    if not lost:
+        return None
+    groups = [asked[place].group for place in (*places, *lost)]
+    return {"prompts": len(lost), "outcomes": _means([*won, *[0.0] * len(lost)], groups)}
 
 
 def outcomes_of(

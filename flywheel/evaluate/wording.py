@@ -16,26 +16,36 @@ LIMITS = (
     "A rating ties generations together by the prompts that they share; who is strong on other "
     "prompts is not seen.",
 )
-OUTCOMES = {
-    "PROMOTE": "Promote: the challenger is shown to be better.",
-    "HOLD": "Hold: not enough is known to decide.",
-    "REJECT": "Reject: there is evidence against the challenger.",
+OUTCOMES = {  # of an action in the ledger: its colour on the page, and its words
+    "PROMOTE": ("PROMOTE", "Promote: the challenger is shown to be better."),
+    "HOLD": ("HOLD", "Hold: not enough is known to decide."),
+    "REJECT": ("REJECT", "Reject: there is evidence against the challenger."),
+    "APPROVE": ("PROMOTE", "Approved: a person said yes."),
+    "DECLINE": ("REJECT", "Declined: a person said no."),
+    "ADVANCE": ("PROMOTE", "Passed: it has gone through a stage."),
+    "STOP": ("REJECT", "Stopped: it was taken off its stage and does not get the title."),
 }
 
 
 def verdict_told(decision: dict[str, Any] | None, policy: dict[str, Any]) -> str:
-    """What the gate says, and why; before it has spoken, what stands in the way of guessing."""
+    """What was last said of the challenger, by whom and why, and where that leaves it.
+
+    Before the gate has spoken, what stands in the way of guessing.
+    """
     if decision is None:
         return (
             f"<div class=verdict><b>Not decided yet.</b> The gate has not spoken; the challenger "
             f"is preferred over the {escape(policy['opponent'])} {policy['win_rate']:.1%} of the "
             f"time ({policy['ci'][0]:.1%} to {policy['ci'][1]:.1%}).</div>"
         )
-    said = decision["decision"]
+    colour, told = OUTCOMES[decision["decision"]]
     reasons = "".join(f"<li>{escape(one)}</li>" for one in decision["reasons"])
     waits = " A person's yes is awaited." if decision.get("awaiting") else ""
-    told = OUTCOMES.get(said, said)
-    return f'<div class="verdict {said}"><b>{told}</b>{waits}<ul>{reasons}</ul></div>'
+    if decision.get("stage"):
+        waits += f" It is on the stage '{escape(decision['stage'])}', without the title."
+    if decision.get("by", "gate") != "gate":
+        waits += f" So said {escape(decision['by'])}."
+    return f'<div class="verdict {colour}"><b>{told}</b>{waits}<ul>{reasons}</ul></div>'
 
 
 def pairs_told(reward: dict[str, Any]) -> str:

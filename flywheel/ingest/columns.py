@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import os
 import secrets
 from collections import Counter
@@ -33,6 +34,7 @@ from flywheel.records import KINDS, Record
 from flywheel.records.message import Conversation, dump, prompt_of, response_of, text_of
 
 SALT_FILE = "annotators.salt"
+CONSENTS = "consents"  # raw source: what people agreed to and took back, see flywheel/rights
 _AS_GIVEN = {  # columns that hold a field of the record under its own name
     kind: [name for name in KINDS[kind].__struct_fields__ if name in schema.names]
     for kind, schema in SCHEMAS.items()
@@ -261,15 +263,29 @@ def without_rows(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
     return table.filter(pc.invert(pc.is_in(table[column], gone)))
 
 
-def raw_table(units: Iterable[Unit], batch: Mapping[str, Any]) -> pa.Table:
-    """Rows in no known format, as they were delivered."""
+def raw_table(
+    units: Iterable[Unit], batch: Mapping[str, Any], pseudonym: Callable[[str], str]
+) -> pa.Table:
+    """Rows in no known format, as they were delivered; but who says something of a consent is
+    called there as in the records that it is about."""
     columns: dict[str, list[Any]] = {name: [] for name in RAW_SCHEMA.names}
     facts = {name: batch[name] for name in ("source", "batch_id", "file")}
     for unit in units:
         place = {"line_no": unit.number, "byte_offset": unit.offset}
-        for name, value in (facts | place | {"record": unit.json}).items():
+        record = unit.json
+        if facts["source"] == CONSENTS:
+            record = _under_pseudonym(record, pseudonym)
+        for name, value in (facts | place | {"record": record}).items():
             columns[name].append(value)
     return pa.table(columns, schema=RAW_SCHEMA)
+
+
+def _under_pseudonym(record: str, pseudonym: Callable[[str], str]) -> str:
+    told = json.loads(record)
+    who = told.get("annotator_id") if isinstance(told, dict) else None
+    if not isinstance(who, str) or pseudonym(who) == who:
+        return record
+    return json.dumps(told | {"annotator_id": pseudonym(who)}, ensure_ascii=False)
 
 
 def as_landed(kind: str, table: pa.Table) -> pa.Table:

@@ -153,7 +153,7 @@ class Intake:
         self._tables, self._blocks = {}, []
 
     def _take_raw(self, block: Block) -> None:
-        table = raw_table(self._fit_units(block.units()), self._facts)
+        table = raw_table(self._fit_units(block.units()), self._facts, self._pseudonym)
         self.rows += table.num_rows
         self._tables.setdefault(RAW, []).append(table)
 

@@ -11,12 +11,12 @@ import ctypes
 import math
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import msgspec.inspect as types
 
+from flywheel.compiled import load
 from flywheel.ingest.columns import TURN_STARTS
 from flywheel.ingest.keys import SAID, WHO, start_of_key
 from flywheel.lake import SCHEMAS
@@ -63,24 +63,11 @@ def state() -> str:
 
 @cache
 def _load() -> tuple[ctypes.CDLL | None, str]:
-    built = sorted(Path(__file__).parent.glob("_lines*.so"))
-    if not built:
-        return None, "Python: the C kernel was not built; install a C compiler and flywheel again"
-    for path in built:
-        try:
-            found = ctypes.CDLL(str(path))
-            found.lines_version.restype = ctypes.c_int64
-            version = found.lines_version()
-        except (OSError, AttributeError) as error:
-            reason = str(error)
-            continue
-        if version == VERSION:
-            for name, (result, given) in FUNCTIONS.items():
-                function = getattr(found, f"lines_{name}")
-                function.restype, function.argtypes = result, given
-            return found, "C kernel"
-        reason = f"it has version {version}, not {VERSION}"
-    return None, f"Python: {built[-1].name} does not fit ({reason}); install flywheel again"
+    found, why = load(__file__, "lines", VERSION, "Python")
+    for name, (result, given) in FUNCTIONS.items() if found else ():
+        function = getattr(found, f"lines_{name}")
+        function.restype, function.argtypes = result, given
+    return found, why
 
 
 def told_of_all(loaded: ctypes.CDLL, facts: Mapping[str, Any]) -> tuple[int, dict[str, int]]:

@@ -1,19 +1,21 @@
 """Back from a checkpoint, a dataset or an answer: records, people, terms and money behind it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
 
+from flywheel.datasets.manifest import DatasetManifest, file_hash
 from flywheel.errors import LineageError
 from flywheel.layout import Layout
-from flywheel.lineage.checkpoints import Known, ancestry
+from flywheel.lineage.checkpoints import Known, ancestry, is_foreign, unknown_among
 from flywheel.lineage.descent import descent
 from flywheel.lineage.edges import RECORD_CHECKPOINTS, RECORD_DATASETS
 from flywheel.lineage.records import open_records, quoted
+from flywheel.lineage.terms import rights_of_records
 from flywheel.promotion import history, title_holder
-from flywheel.rights import ALL, USES, rights_of_licence, together
+from flywheel.rights import ALL, UNKNOWN, USES, Rights, rights_of_licence, together
 
 SHOWN = 20  # annotators, sources, ...: a trace is read by people
 EXAMPLES = (
@@ -38,15 +40,18 @@ PARTS = {
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """What a home's settings say that a trace tells by: the price of an hour of the machine (0
-    where it is not known), and licences of its own."""
+    where it is not known), the licence of the model that training starts from, and licences of
+    its own."""
 
     usd_per_hour: float = 0.0
+    base: str | None = None
     licences: Mapping[str, Any] = field(default_factory=dict)
 
 
 def reading_of(settings: Callable[[str], dict[str, Any]]) -> Reading:
     """What `[cost]` and `[licences]` of a home say."""
-    return Reading(**settings("cost"), licences=settings("licences").get("own", {}))
+    said = settings("licences")
+    return Reading(**settings("cost"), base=said.get("base"), licences=said.get("own", {}))
 
 
 def behind_checkpoint(
@@ -68,8 +73,11 @@ def behind_checkpoint(
     ids = ancestry(known, name)
     trained = descent(layout, known, ids, reading.usd_per_hour)
     priced = [one["usd"] for one in trained if one["usd"] is not None]
-    return _told(layout, kind, name, facts, ids, reading) | {
+    unknown = unknown_among(layout, known, ids)
+    return _told(layout, kind, name, known, ids, reading) | {
         "ancestry": ids,
+        "ancestors_unknown": len(unknown),
+        "unknown_ancestors": unknown,
         "datasets": facts.get("datasets", {}),
         "usd_per_hour": reading.usd_per_hour,
         "compute_hours": round(sum(one["hours"] or 0 for one in trained), 4),
@@ -88,6 +96,8 @@ def behind_dataset(layout: Layout, name: str, reading: Reading) -> dict[str, Any
         raise LineageError(f"no dataset {name!r} was frozen; e.g. preference/g0001")
     return _told(layout, "dataset", name, {}, [name], reading) | {
         "ancestry": [name],
+        "ancestors_unknown": 0,
+        "unknown_ancestors": [],
         "datasets": {},
     }
 
@@ -98,8 +108,9 @@ def is_checkpoint(name: str, checkpoint_id: str, facts: dict[str, Any]) -> bool:
 
 
 def _told(
-    layout: Layout, kind: str, name: str, facts: dict[str, Any], ids: list[str], reading: Reading
+    layout: Layout, kind: str, name: str, known: Known, ids: list[str], reading: Reading
 ) -> dict[str, Any]:
+    facts = known.get(name, {})
     is_dataset = kind == "dataset"
     edges, column = (
         (RECORD_DATASETS, "dataset_id") if is_dataset else (RECORD_CHECKPOINTS, "checkpoint_id")
@@ -116,7 +127,7 @@ def _told(
         )
         connection.execute(
             f"create temp table told as select times, records_once.record_uid, cost_usd, "
-            f"{', '.join(PARTS.values())} "
+            f"consent, {', '.join(PARTS.values())} "
             f"from behind left join records_once on behind.record_uid = records_once.record_uid"
         )
         count, times, unknown, cost = connection.execute(
@@ -124,14 +135,13 @@ def _told(
             "round(coalesce(sum(cost_usd), 0), 2) from told"
         ).fetchone() or (0, 0, 0, 0.0)
         parts = {f"by_{part}": _parts(connection, column) for part, column in PARTS.items()}
-        licences = {
-            name or "unknown": rights_of_licence(name, reading.licences)
-            for (name,) in connection.sql(
-                "select distinct licence from told where record_uid is not null order by licence"
-            ).fetchall()
-        }
-        rights = together(*licences.values())
+        said = rights_of_records(connection, layout, reading.licences)
         examples = _examples(connection)
+    said |= _not_from_records(layout, known, ids, reading)
+    if unknown:
+        said["records that are landed no longer"] = UNKNOWN
+    said = said or {"that no record is behind it, nor anything else that is known": UNKNOWN}
+    rights = together(*said.values())
     content = facts.get("content_hash")
     return {
         "kind": kind,
@@ -144,7 +154,7 @@ def _told(
         "label_cost_usd": cost,
         "allowed_uses": [one for one in USES if one in rights.uses],
         "duties": sorted(rights.duties),
-        "limited_by": [name for name, one in licences.items() if one.uses < ALL.uses],
+        "limited_by": [name for name, one in said.items() if one.uses < ALL.uses],
         **parts,
         "examples": examples,
         "decisions": [
@@ -155,16 +165,50 @@ def _told(
     }
 
 
+def _not_from_records(
+    layout: Layout, known: Known, ids: list[str], reading: Reading
+) -> dict[str, Rights]:
+    """Rights of what is behind something and was never landed as a record, or is not known."""
+    if not known:
+        it = DatasetManifest.load(layout.artifacts / "datasets" / ids[0])
+        return {} if it.record_count else _of_licences(it.licences, reading.licences)
+    base = rights_of_licence(reading.base, reading.licences)
+    found = {f"base model {one}": base for one in ids if is_foreign(one)}
+    for one in ids:
+        if corpus := known.get(one, {}).get("datasets", {}).get("corpus"):
+            found[f"corpus of {one}"] = ALL if corpus == _sample_corpus(layout) else base
+    return found | {f"what {one} saw": UNKNOWN for one in unknown_among(layout, known, ids)}
+
+
+def _of_licences(names: Iterable[str], own: Mapping[str, Any]) -> dict[str, Rights]:
+    return {one: rights_of_licence(one, own) for one in names}
+
+
+def _sample_corpus(layout: Layout) -> str | None:
+    """Content of the corpus that this home's sample world was delivered with: it is made up."""
+    path = layout.root / "sample" / "corpus.parquet"
+    return file_hash(path) if path.exists() else None
+
+
 def _parts(connection: duckdb.DuckDBPyConnection, column: str) -> list[dict[str, Any]]:
+    """The most frequent, and all others as one row: sums of the rows are those of the whole."""
     rows = connection.execute(
         f"""
-        select coalesce({column}, 'unknown'), count(*), sum(times),
-            round(coalesce(sum(cost_usd), 0), 2)
-        from told where record_uid is not null group by 1 order by 2 desc, 1 limit {SHOWN}
+        with each as (
+            select coalesce({column}, 'unknown') as name, count(*) as records,
+                sum(times) as times_seen, coalesce(sum(cost_usd), 0) as cost_usd
+            from told where record_uid is not null group by 1
+        ),
+        ranked as (
+            select *, row_number() over (order by records desc, name) as rank from each
+        )
+        select if(min(rank) > {SHOWN}, 'and ' || count(*) || ' more', any_value(name)),
+            sum(records), sum(times_seen), round(sum(cost_usd), 2)
+        from ranked group by rank > {SHOWN}, if(rank > {SHOWN}, 0, rank) order by min(rank)
         """
     ).fetchall()
     names = ("name", "records", "times_seen", "cost_usd")
-    return [dict(zip(names, (n, c, int(t), usd), strict=True)) for n, c, t, usd in rows]
+    return [dict(zip(names, (n, int(c), int(t), usd), strict=True)) for n, c, t, usd in rows]
 
 
 def _examples(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

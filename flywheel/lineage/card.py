@@ -89,6 +89,8 @@ def _data(found: dict[str, Any]) -> str:
         f"{found['records']} records, seen {found['times_seen']} times in all, its parents' "
         f"included; {found['records_no_longer_landed']} of them are landed no longer."
     )
+    if found["ancestors_unknown"]:
+        told += f" What {', '.join(found['unknown_ancestors'])} saw cannot be told any more."
     datasets = _table(("dataset", "content"), found["datasets"].items())
     parts = [
         f"### By {part}\n\n"
@@ -103,8 +105,11 @@ def _rights(found: dict[str, Any]) -> str:
     uses = ", ".join(one.replace("_", " ") for one in found["allowed_uses"]) or "nothing"
     duties = ", ".join(one.replace("_", " ") for one in found["duties"]) or "none"
     limits = ", ".join(found["limited_by"])
-    told = f"By the licences of its records together: {uses}. Duties: {duties}."
-    return told + (f" More is not, because of records under: {limits}." if limits else "")
+    told = (
+        f"By the licences and consents of its records and the licence of what training started "
+        f"from, together: {uses}. Duties: {duties}."
+    )
+    return told + (f" More is not, because of: {limits}." if limits else "")
 
 
 def metrics_of(kind: str, evaluation: dict[str, Any], result: dict[str, Any]) -> str:

@@ -1,6 +1,12 @@
-"""Published checkpoints by their manifests, and what each descends from."""
+"""Checkpoints by their manifests, and what each descends from.
 
-from collections.abc import Iterator
+One that was trained over or removed is known for as long as another descends from it, by its name
+and content (`sft_policy/g0001@1f2e...`): what its manifest said lies beside its edges.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +14,10 @@ from flywheel.layout import Layout
 from flywheel.models.publish import manifest_of
 
 MANIFEST = "manifest.json"
-Known = dict[str, dict[str, Any]]  # published checkpoints: id to manifest
+EDGES = "record_checkpoints"  # folder of the lineage where edges of checkpoints lie
+FORMER = "@"  # in the id of one that was trained over or removed
+KEPT = ("content_hash", "parents", "datasets", "records", "result")  # of a manifest
+Known = dict[str, dict[str, Any]]  # checkpoints: id to manifest
 
 
 def manifests(layout: Layout) -> Iterator[tuple[str, Path, dict[str, Any]]]:
@@ -18,9 +27,48 @@ def manifests(layout: Layout) -> Iterator[tuple[str, Path, dict[str, Any]]]:
             yield id_of(path.parent), path.parent, facts
 
 
+def known_checkpoints(layout: Layout) -> Known:
+    """Every published checkpoint, and the former ones that these descend from."""
+    known = {one: facts for one, _, facts in manifests(layout)}
+    for path in sorted(layout.lineage(EDGES).glob(f"[!_.]*{FORMER}*.parquet")):
+        known[name_of(path)] = recalled(path)
+    return known
+
+
 def id_of(folder: Path) -> str:
     """How a dataset or checkpoint is called: its kind, and its own name."""
     return f"{folder.parent.name}/{folder.name}"
+
+
+def place_of(layout: Layout, name: str, content: str) -> Path:
+    """Where the edges of a checkpoint lie: what is trained again gets another file."""
+    return layout.lineage(EDGES) / f"{name.replace('/', '.')}.{content[:16]}.parquet"
+
+
+def name_of(path: Path) -> str:
+    """The id of the checkpoint whose edges lie there."""
+    return path.stem.rpartition(".")[0].replace(".", "/", 1)
+
+
+def former_name(name: str, content: str | None) -> str:
+    """What a checkpoint is called when its folder holds another, or nothing any more."""
+    return f"{name}{FORMER}{str(content)[:12]}"
+
+
+def remember(path: Path, facts: dict[str, Any]) -> None:
+    """Write what a manifest says beside the edges, for the time when the checkpoint is gone."""
+    draft = path.with_name(f".{path.stem}.draft")
+    draft.write_text(json.dumps({one: facts[one] for one in KEPT if one in facts}))
+    os.replace(draft, path.with_suffix(".json"))
+
+
+def recalled(path: Path) -> dict[str, Any]:
+    """What was remembered beside these edges; where nothing was, its parents are not known."""
+    try:
+        return dict(json.loads(path.with_suffix(".json").read_text()))
+    except (OSError, ValueError):
+        before = f"artifacts/checkpoints/{name_of(path)} and before"
+        return {"content_hash": path.stem.rpartition(".")[2], "parents": [{"model": before}]}
 
 
 def ancestry(known: Known, checkpoint_id: str) -> list[str]:
@@ -50,5 +98,23 @@ def distances(known: Known, checkpoint_id: str) -> dict[str, int]:
     return found
 
 
+def unknown_among(layout: Layout, known: Known, ids: Iterable[str]) -> list[str]:
+    """Checkpoints of an ancestry of which it is not known what they were trained on."""
+    return [
+        one
+        for one in ids
+        if not is_foreign(one)
+        and (one not in known or not place_of(layout, one, known[one]["content_hash"]).exists())
+    ]
+
+
+def is_foreign(name: str) -> bool:
+    """Whether an ancestor is a model from elsewhere; ours are called by kind and name."""
+    return "/" not in name
+
+
 def _unknown(parent: dict[str, Any]) -> str:
-    return f"{Path(parent['model']).name} ({str(parent.get('content_hash', 'hub'))[:12]})"
+    folder, content = Path(parent["model"]), parent.get("content_hash")
+    if folder.parts[-4:-2] == ("artifacts", "checkpoints"):
+        return former_name(id_of(folder), content) if content else id_of(folder)
+    return f"{folder.name} ({str(content or 'hub')[:12]})"

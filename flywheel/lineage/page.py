@@ -110,6 +110,8 @@ def _backward(found: dict[str, Any]) -> str:
         if missing
         else ""
     )
+    if found["ancestors_unknown"]:
+        gone += f"<p class=warn>More may be behind it: {_unknown(found)}</p>"
     heads = ("checkpoint", "content", "read", "records", "tokens", "hours", "USD")
     came = [[_shown(one) for one in step.values()] for step in steps]
     return (
@@ -130,16 +132,20 @@ def _backward(found: dict[str, Any]) -> str:
     )
 
 
+def _unknown(found: dict[str, Any]) -> str:
+    names = ", ".join(found["unknown_ancestors"])
+    return f"what {escape(names)} saw cannot be told any more."
+
+
 def _rights(found: dict[str, Any]) -> str:
-    if not found["records"] - found["records_no_longer_landed"]:
-        return "<p>Nothing restricts it: no record is behind it.</p>"
     uses = "".join(f"<li>{escape(WORDS[one])}</li>" for one in found["allowed_uses"])
     owed = ", ".join(one.replace("_", " ") for one in found["duties"]) or "none"
     limits = ", ".join(found["limited_by"])
-    limited = f" More is not, because of records under: {escape(limits)}." if limits else ""
+    limited = f" More is not, because of: {escape(limits)}." if limits else ""
     return (
-        f"<p class=note>What the licences of all its records allow together, as far as the table "
-        f"of licences tells. Consents are asked for where a dataset is frozen.{limited}</p>"
+        f"<p class=note>What the licences and consents of all its records allow together today, "
+        f"with the licence of what training started from, as far as the table of licences "
+        f"tells.{limited}</p>"
         f"<ul>{uses or '<li>nothing</li>'}</ul><p>Duties: {escape(owed)}.</p>"
     )
 
@@ -161,7 +167,10 @@ def _part(what: str, rows: list[dict[str, Any]]) -> str:
 
 def _forward(found: dict[str, Any]) -> str:
     touched = sum(one["times_seen"] for one in found["checkpoints"])
-    champion = "<p class=warn>The champion rests on it.</p>" if found["champion_is_touched"] else ""
+    champion = {
+        True: "<p class=warn>The champion rests on it.</p>",
+        None: f"<p class=warn>Whether the champion rests on it is not known: {_unknown(found)}</p>",
+    }.get(found["champion_is_touched"], "")
     taken_back = [one["withdrawn_at"] for one in found["consent_statements"]]
     withdrawn = [str(one) for one in taken_back if one]
     warning = (

@@ -1,5 +1,6 @@
 """Landed records and the edges of the lineage as views, to be asked in SQL."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ ATTRIBUTES = (
 CONSENT = """case when contains(metadata, '"consent"') then coalesce(
     json_extract_string(metadata, '$.consent.id'), json_extract_string(metadata, '$.consent')
 ) end"""
+TERMS = """case when contains(metadata, '"consent"')
+    then json_extract(metadata, '$.consent')::varchar end"""
 STATEMENTS = "consents"  # raw source: what people agreed to and took back, see flywheel/rights
 KEY = "md5_number_lower(record_uid)"  # of a record, as edges have it
 
@@ -48,7 +51,7 @@ def open_records(layout: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
             )
         columns = ", ".join(ATTRIBUTES)
         landed = f"read_parquet('{_quoted(layout.lake)}/landing/*/*.parquet', union_by_name = true)"
-        told = once = f"select {columns}, {CONSENT} as consent_id from {landed}"
+        told = once = f"select {columns}, {CONSENT} as consent_id, {TERMS} as consent from {landed}"
         raw = [one.batch_id for one in read_batches(layout) if one.rows_by_kind.get("raw")]
         if raw and layout.warehouse_copy.exists():
             connection.execute(
@@ -56,9 +59,9 @@ def open_records(layout: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
             )
             batches = ", ".join(f"'{one}'" for one in raw)
             source = f"from warehouse.intermediate.int_labels_unioned where batch_id in ({batches})"
-            told += f" union all select {columns}, null {source}"
+            told += f" union all select {columns}, null, null {source}"
             once += (
-                f" union all (select distinct on (record_uid) {columns}, null {source} "
+                f" union all (select distinct on (record_uid) {columns}, null, null {source} "
                 f"order by record_uid, batch_id)"
             )
         connection.execute(f"create view records as {told}")
@@ -85,6 +88,20 @@ def statements_about(
     ).fetchall()
     names = ("expires_at", "withdrawn_at", "uses", "file", "line_no")
     return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def all_statements(
+    connection: duckdb.DuckDBPyConnection, layout: Layout
+) -> Iterator[dict[str, Any]]:
+    """Every line that landed about consents, in the order of arrival."""
+    folder = layout.raw(STATEMENTS)
+    if any(folder.glob("[!_.]*.parquet")):
+        for (record,) in connection.execute(
+            f"select record from read_parquet('{_quoted(folder)}/*.parquet') "
+            f"order by batch_id, line_no"
+        ).fetchall():
+            if isinstance(told := json.loads(record), dict):
+                yield told
 
 
 def quoted(text: str) -> str:

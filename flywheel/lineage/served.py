@@ -6,6 +6,7 @@ JSON tells of no answer; it is counted.
 
 import json
 import mmap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,35 @@ def find_served(layout: Layout, response_id: str) -> dict[str, Any] | None:
     An answer that was written again (it was cut off while it was shown) counts as written last.
     `lines_torn` are those that may have been about it and cannot be read.
     """
+    found, file, torn = last_line(served_log(layout), response_id)
+    if found is None:
+        return None
+    return {
+        **{key: found.get(key) for key in TOLD},
+        "file": file,
+        "prompt": _asked(found),
+        "response": found.get("response"),
+        "lines_torn": torn,
+    }
+
+
+def served_log(layout: Layout) -> list[Path]:
+    """Files of the log, in the order of their days."""
+    return sorted(layout.served.glob("[0-9]*.jsonl"))
+
+
+def last_line(
+    paths: Iterable[Path], response_id: str
+) -> tuple[dict[str, Any] | None, str | None, int]:
+    """The last line of an answer in some files of the log.
+
+    Returns:
+        The line, the name of its file, and how many lines may be about it and cannot be read.
+    """
     wanted = response_id.encode()
     found: dict[str, Any] | None = None
-    torn = 0
-    for path in sorted(layout.served.glob("[0-9]*.jsonl")):
+    file, torn = None, 0
+    for path in paths if wanted.strip() else ():
         for line in _lines_with(path, wanted):
             try:
                 row = json.loads(line)
@@ -31,15 +57,8 @@ def find_served(layout: Layout, response_id: str) -> dict[str, Any] | None:
                 torn += 1
                 continue
             if isinstance(row, dict) and row.get("response_id") == response_id:
-                found = row | {"file": path.name}
-    if found is None:
-        return None
-    return {
-        **{key: found.get(key) for key in (*TOLD, "file")},
-        "prompt": _asked(found),
-        "response": found.get("response"),
-        "lines_torn": torn,
-    }
+                found, file = row, path.name
+    return found, file, torn
 
 
 def _asked(row: dict[str, Any]) -> str | None:

@@ -21,10 +21,10 @@ import duckdb
 from flywheel.errors import LineageError
 from flywheel.layout import Layout
 from flywheel.lineage.behind import SHOWN, Reading, behind_checkpoint, behind_dataset, is_checkpoint
-from flywheel.lineage.checkpoints import Known, ancestry, manifests
+from flywheel.lineage.checkpoints import Known, ancestry, known_checkpoints, unknown_among
 from flywheel.lineage.edges import RECORD_CHECKPOINTS, RECORD_DATASETS, refresh
 from flywheel.lineage.records import ATTRIBUTES, KEY, open_records, quoted, statements_about
-from flywheel.lineage.served import find_served
+from flywheel.lineage.served import find_served, last_line, served_log
 from flywheel.promotion import title_holder
 
 FEW = 3  # records, of which each reads a row group of every checkpoint
@@ -57,8 +57,10 @@ def trace(layout: Layout, name: str, reading: Reading | None = None) -> dict[str
 
 
 def _traced(layout: Layout, name: str, reading: Reading) -> dict[str, Any]:
+    if not name.strip() or name in [f"{one}:" for one in (*BACK, *FIELDS)]:
+        raise LineageError(f"{name!r} names nothing; name e.g. g0001, or see flywheel trace --help")
     refresh(layout)
-    known: Known = {one: facts for one, _, facts in manifests(layout)}
+    known = known_checkpoints(layout)
     kind, _, rest = name.partition(":")
     if kind not in (*BACK, *FIELDS) or not rest:
         kind, rest = _kind_of(layout, known, name), name
@@ -92,9 +94,22 @@ def _kind_of(layout: Layout, known: Known, name: str) -> str:
         raise LineageError(
             f"{name!r} names {'several things' if found else 'nothing that is known here'}; "
             f"{'say which' if found else 'look it up in flywheel status, or say what it is'}: "
-            f"{kinds}"
+            f"{kinds}{'' if found else _torn(layout, name)}"
         )
     return found[0]
+
+
+def _torn(layout: Layout, name: str) -> str:
+    """What to add where nothing was found and lines of the log cannot be read."""
+    *_, torn = last_line(served_log(layout), name)
+    if not torn:
+        return ""
+    lines = (
+        "1 line of the served log that may tell of it is"
+        if torn == 1
+        else (f"{torn} lines of the served log that may tell of it are")
+    )
+    return f"; {lines} torn"
 
 
 def _chosen_by(kind: str) -> str:
@@ -124,6 +139,7 @@ def _served(layout: Layout, known: Known, name: str, reading: Reading) -> dict[s
     if not told:
         raise LineageError(
             f"no answer {name!r} was served here, as far as the files of {layout.served} say"
+            f"{_torn(layout, name)}"
         )
     content = str(told["content_hash"] or "")
     same = [one for one, facts in known.items() if facts["content_hash"] == content]
@@ -167,9 +183,9 @@ def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, An
         is_said = kind in ("consent", "annotator")
         said = statements_about(connection, layout, kind, name) if is_said else []
     saw = {checkpoint for checkpoint, _, _ in seen}
-    holder = title_holder(layout)
     heirs = [one for one in known if one not in saw and saw & set(ancestry(known, one))]
     touched = {known[one]["content_hash"] for one in (*saw, *heirs) if one in known}
+    is_touched, unknown = _champion(layout, known, touched)
     return {
         "kind": kind,
         "name": name,
@@ -184,8 +200,24 @@ def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, An
         ],
         "descendants": heirs,
         "consent_statements": said,
-        "champion_is_touched": bool(holder and holder.content_hash in touched),
+        "champion_is_touched": is_touched,
+        "ancestors_unknown": len(unknown),
+        "unknown_ancestors": unknown,
     }
+
+
+def _champion(layout: Layout, known: Known, touched: set[str]) -> tuple[bool | None, list[str]]:
+    """Whether the champion is among what was touched, and which of its ancestors are not known;
+    None where it is not among them, as far as is known."""
+    holder = title_holder(layout)
+    if not holder:
+        return False, []
+    names = [one for one, facts in known.items() if facts["content_hash"] == holder.content_hash]
+    ids = ancestry(known, names[0]) if names else []
+    unknown = unknown_among(layout, known, ids) if names else ["the champion"]
+    if holder.content_hash in touched:
+        return True, unknown
+    return (None if unknown else False), unknown
 
 
 def _among(connection: duckdb.DuckDBPyConnection) -> str:

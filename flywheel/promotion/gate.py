@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from flywheel.errors import PromotionError, SettingsError
+from flywheel.evaluate.overoptimisation import is_past
 from flywheel.evaluate.sequential import bounds, clusters_to_decide, level_of, log_evidence
 
 Verdict = Literal["PROMOTE", "HOLD", "REJECT"]
 EVEN = 0.5
-SHOWN = 3  # spreads of a measurement that a fall of gold must exceed
 TOLD = ("outcomes", "slices", "distinct_frac", "judged_by_model")  # by an evaluation of this kind
 
 
@@ -143,8 +143,8 @@ def _by_people(result: dict[str, Any], settings: GateSettings) -> list[str]:
     if not _is_below(told, EVEN, settings.level):
         return []
     return [
-        f"{told['annotators']} people prefer {opponent}: win rate {_mean(told):.3f} on "
-        f"{told['prompts']} prompts, shown to be below {EVEN}"
+        f"{told['annotators'] or 'unnamed'} people prefer {opponent}: win rate {_mean(told):.3f} "
+        f"on {told['prompts']} prompts, shown to be below {EVEN}"
     ]
 
 
@@ -193,7 +193,7 @@ def _against_outcomes(policy: dict[str, Any], settings: GateSettings) -> list[st
             f"{_mean(proxy):.3f}, and the grader does {_mean(start):.3f}"
         )
     turn = policy.get("turn")
-    if turn and _is_past(turn):
+    if turn and is_past(turn):
         reasons.append(
             f"past the turn of its reward model: it strayed {turn['root_nats']:.2f} root nats, "
             f"gold turned at {turn['peak_ci'][0]:.2f} to {turn['peak_ci'][1]:.2f} and has fallen "
@@ -234,6 +234,12 @@ def _missing(
         )
     if not _is_above(policy, settings.win_rate_above, level):
         reasons.append(_undecided(policy, settings.win_rate_above, level))
+    unread = policy.get("unread")
+    if unread and not _is_above(unread, settings.win_rate_above, level):
+        reasons.append(
+            f"the judge came to no verdict on {unread['prompts']} prompts; were they lost, it is "
+            f"{_undecided(unread, settings.win_rate_above, level)}"
+        )
     even = policy["length_controlled"]
     if policy["judged_by_model"] and even["ci"][0] <= EVEN:
         reasons.append(
@@ -249,12 +255,6 @@ def _missing(
                 f"{settings.slice_margin:g}"
             )
     return reasons
-
-
-def _is_past(turn: dict[str, Any]) -> bool:
-    """Whether gold is shown to have turned before the end: where, and that it fell since."""
-    high = turn["peak_ci"][1]
-    return high is not None and turn["root_nats"] > high and turn["drop"] > SHOWN * turn["spread"]
 
 
 def _undecided(told: dict[str, Any], bar: float, level: float) -> str:

@@ -34,7 +34,8 @@ class Entry:
     Attributes:
         number: 1, 2, 3, ...
         action: PROMOTE, HOLD or REJECT by the gate; APPROVE, DECLINE or ROLLBACK by a person;
-            ADVANCE or STOP of a stage, by the statistic or by a person.
+            ADVANCE or STOP of a stage, by the statistic or by a person; STOP, too, just before an
+            entry by which another challenger or champion takes the place of who is on a stage.
         awaiting: A promotion that waits for a person.
         champion: Generation of the champion after this entry; None where there is none.
         evidence: Path of the evaluation below the home, with its sha256.

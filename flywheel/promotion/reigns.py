@@ -37,7 +37,8 @@ def staged_of(entries: list[Entry]) -> Entry | None:
     """The entry that put a challenger on the stage that it is on now; None where none is on any.
 
     One challenger is on a stage at a time: the next takes its place. Its stage is over, too, once
-    the champion changes, whom it was compared with, and once anything else is said of it.
+    the champion changes, whom it was compared with, and once anything else is said of it. A STOP
+    says so first, in entries that are not of before it was written down.
     """
     found: Entry | None = None
     for entry in entries:
@@ -79,3 +80,15 @@ def as_champion(entry: Entry) -> Champion:
     return Champion(
         generation=entry.generation, checkpoint=entry.checkpoint, content_hash=entry.content_hash
     )
+
+
+def about(entry: Entry) -> dict[str, object]:
+    """What a later entry on the same checkpoint and the same evidence repeats."""
+    return {
+        "generation": entry.generation,
+        "awaiting": False,
+        "checkpoint": entry.checkpoint,
+        "content_hash": entry.content_hash,
+        "evidence": entry.evidence,
+        "evidence_sha256": entry.evidence_sha256,
+    }

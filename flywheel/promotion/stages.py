@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from flywheel.errors import PromotionError
 from flywheel.layout import Layout
 from flywheel.promotion.ledger import Entry, Ledger
-from flywheel.promotion.reigns import as_champion, holder_of, staged_of
+from flywheel.promotion.reigns import about, as_champion, holder_of, staged_of
 from flywheel.promotion.succession import title_of
 from flywheel.promotion.title import Champion, check_weights, settle
-from flywheel.promotion.verdicts import about, named
+from flywheel.promotion.verdicts import may_decide, named
 
 STAGES = ("shadow", "canary")  # in the order in which a challenger goes through them
 
@@ -24,7 +24,13 @@ def standing(layout: Layout) -> tuple[Champion | None, Entry | None]:
 
 
 def advance(
-    layout: Layout, *, since: int, stages: Sequence[str], by: str, reasons: Sequence[str]
+    layout: Layout,
+    *,
+    since: int,
+    stages: Sequence[str],
+    by: str,
+    reasons: Sequence[str],
+    approvers: Sequence[str] = (),
 ) -> Entry:
     """Put who is on a stage on the next one; after the last of them it takes the title.
 
@@ -34,11 +40,13 @@ def advance(
         stages: All stages of this home.
         by: The statistic, or a person's name.
         reasons: Why.
+        approvers: Which persons may; empty: anyone.
 
     Raises:
-        PromotionError: It is no longer on that stage, nobody is named, or its weights are others.
+        PromotionError: It is no longer on that stage, nobody is named who may decide, or its
+            weights are others.
     """
-    named(by, " ".join(reasons))
+    may_decide(by, " ".join(reasons), approvers)
     with Ledger(layout).appending() as (entries, append):
         staged = _staged(entries, since)
         again = f"materialize held_out_evaluation and gate_decision of {staged.generation} again"
@@ -59,6 +67,8 @@ def advance(
 
 def stop(layout: Layout, *, since: int, by: str, reasons: Sequence[str]) -> Entry:
     """Take who is on a stage off it; it comes back by a person's yes alone.
+
+    Anybody may, whoever the approvers are: it is for the hour when something is wrong.
 
     Raises:
         PromotionError: It is no longer on that stage, or nobody is named.

@@ -12,7 +12,7 @@ from flywheel.errors import PromotionError
 from flywheel.layout import Layout
 from flywheel.promotion.gate import Decision
 from flywheel.promotion.ledger import Entry, Ledger, file_sha256
-from flywheel.promotion.reigns import holder_of, sent_away, takes_title
+from flywheel.promotion.reigns import about, holder_of, sent_away, staged_of, takes_title
 from flywheel.promotion.title import Champion, check_weights, is_settled, settle
 
 GATE = ("PROMOTE", "HOLD", "REJECT")
@@ -110,6 +110,8 @@ def decide_and_record(
             raise PromotionError(judge_again(generation, now))
         forward = decision.decision == "PROMOTE" and not awaiting
         stage = first_stage(entries, generation, stages) if forward else ""
+        if forward:
+            end_stage(entries, append, f"{generation} takes its place", by, but=generation)
         entry = append(
             action=decision.decision,
             generation=generation,
@@ -166,7 +168,8 @@ def latest_decision(layout: Layout, generation: str) -> dict[str, Any] | None:
     Returns:
         {number, decision, reasons, awaiting, stage, by, at}; `stage` is where it is on one.
     """
-    entry = last_of(Ledger(layout).entries(), generation, actions=SAID)
+    entries = Ledger(layout).entries()
+    entry = last_of(entries, generation, actions=SAID)
     if entry is None:
         return None
     return {
@@ -174,7 +177,7 @@ def latest_decision(layout: Layout, generation: str) -> dict[str, Any] | None:
         "decision": entry.action,
         "reasons": entry.reasons,
         "awaiting": entry.awaiting,
-        "stage": entry.stage,
+        "stage": entry.stage if entry == staged_of(entries) else "",
         "by": entry.by,
         "at": entry.at,
     }
@@ -183,6 +186,29 @@ def latest_decision(layout: Layout, generation: str) -> dict[str, Any] | None:
 def history(layout: Layout) -> list[Entry]:
     """Every decision, oldest first."""
     return Ledger(layout).entries()
+
+
+def end_stage(
+    entries: list[Entry], append: Callable[..., Entry], reason: str, by: str, *, but: str = ""
+) -> Entry | None:
+    """Enter that who is on a stage is off it, before the entry that ends it: none is lost silently.
+
+    Args:
+        entries: Of the ledger, which the caller holds.
+        append: Appends to it.
+        reason: Why.
+        by: Whose decision it is.
+        but: A generation that goes on by that entry, and is not stopped.
+
+    Returns:
+        The entry; None where nobody is on a stage.
+    """
+    staged = staged_of(entries)
+    if staged is None or staged.generation == but:
+        return None
+    return append(
+        action="STOP", reasons=[reason], by=by, champion=title_of(entries), **about(staged)
+    )
 
 
 def first_stage(entries: list[Entry], generation: str, stages: Sequence[str]) -> str:

@@ -9,8 +9,15 @@ from collections.abc import Sequence
 from flywheel.errors import PromotionError
 from flywheel.layout import Layout
 from flywheel.promotion.ledger import Entry, Ledger, file_sha256
-from flywheel.promotion.reigns import as_champion, holder_of, reigns_of, staged_of
-from flywheel.promotion.succession import SAID, first_stage, judge_again, last_of, title_of
+from flywheel.promotion.reigns import about, as_champion, holder_of, reigns_of
+from flywheel.promotion.succession import (
+    SAID,
+    end_stage,
+    first_stage,
+    judge_again,
+    last_of,
+    title_of,
+)
 from flywheel.promotion.title import check_weights, settle
 
 
@@ -40,7 +47,7 @@ def approve(
             who may decide, or no reason; its weights or its evaluation are others by now than
             those that were judged; or the champion is another than it was compared with.
     """
-    _may(by, reason, approvers)
+    may_decide(by, reason, approvers)
     again = f"materialize held_out_evaluation and gate_decision of {generation} again"
     with Ledger(layout).appending() as (entries, append):
         last = _waiting(entries, generation, decision)
@@ -55,6 +62,7 @@ def approve(
             )
         check_weights(layout, as_champion(last), again, files=True)
         stage = first_stage(entries, generation, stages)
+        end_stage(entries, append, f"{generation} takes its place", by, but=generation)
         entry = append(
             action="APPROVE",
             reasons=[reason],
@@ -82,7 +90,7 @@ def reject(
         PromotionError: It does not wait for anybody, or no longer on that entry; nobody is named
             who may decide, or no reason.
     """
-    _may(by, reason, approvers)
+    may_decide(by, reason, approvers)
     with Ledger(layout).appending() as (entries, append):
         last = _waiting(entries, generation, decision)
         entry = append(
@@ -108,17 +116,13 @@ def rollback(layout: Layout, *, by: str, reason: str) -> Entry:
         reigns = reigns_of(entries)
         if not reigns:
             raise PromotionError("there is no champion to roll back")
-        staged = staged_of(entries)
         if len(reigns) == 1:
-            if staged is None:
-                raise PromotionError(
-                    f"{reigns[0].generation} is the first champion: none is before it"
-                )
-            return append(
-                action="STOP", reasons=[reason], by=by, champion=title_of(entries), **about(staged)
-            )
+            if ended := end_stage(entries, append, reason, by):
+                return ended
+            raise PromotionError(f"{reigns[0].generation} is the first champion: none is before it")
         back = reigns[-2]
         check_weights(layout, as_champion(back), "restore that folder from a copy first")
+        end_stage(entries, append, reason, by)
         entry = append(
             action="ROLLBACK", reasons=[reason], by=by, champion=back.generation, **about(back)
         )
@@ -140,19 +144,8 @@ def named(by: str, reason: str) -> None:
         raise PromotionError("a person's decision needs a reason: say why, for who reads it later")
 
 
-def about(entry: Entry) -> dict[str, object]:
-    """What a later entry on the same checkpoint and the same evidence repeats."""
-    return {
-        "generation": entry.generation,
-        "awaiting": False,
-        "checkpoint": entry.checkpoint,
-        "content_hash": entry.content_hash,
-        "evidence": entry.evidence,
-        "evidence_sha256": entry.evidence_sha256,
-    }
-
-
-def _may(by: str, reason: str, approvers: Sequence[str]) -> None:
+def may_decide(by: str, reason: str, approvers: Sequence[str]) -> None:
+    """Refuse a decision of nobody, of who is none of the approvers, or for no reason."""
     named(by, reason)
     if approvers and by not in approvers:
         raise PromotionError(

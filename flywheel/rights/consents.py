@@ -4,13 +4,17 @@ A record names its consent in its metadata: `"consent": "c-17"`, or with the ter
 `"consent": {"id": "c-17", "uses": ["train_internal"], "expires_at": "2027-01-01"}`, or `true` and
 `false`. A statement is a line in `inbox/consents/`: `{"consent_id": "c-17", "uses": [...],
 "expires_at": "2027-01-01"}`, later `{"consent_id": "c-17", "withdrawn_at": "2026-12-01"}`; with
-`annotator_id` in place of `consent_id` it is about all that somebody said. Nothing is taken back
-out of landing: what was withdrawn is left out of what is frozen from then on.
+`annotator_id` in place of `consent_id` it is about all that somebody said; `"withdrawn": true` is
+since ever. Nothing is taken back out of landing: what was withdrawn is left out of what is frozen
+from then on.
 
-A record that names no consent needs none, as far as is known: its licence alone tells.
+A record that names no consent needs none, as far as is known: its licence alone tells. What was
+said and cannot be read never widens: uses that are no list are none, and so are those of a
+statement that says nothing of uses, an end or a withdrawal.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -61,17 +65,23 @@ def rights_of_consent(
     return Rights(frozenset(listed[-1]) & ALL.uses)
 
 
+def statement_of(said: dict[str, Any]) -> Statement:
+    """What a line about a consent says; the staging model of statements reads it alike."""
+    one = _statement(said)
+    return Statement(uses=[]) if one == Statement() else one
+
+
 def _statement(named: dict[str, Any]) -> Statement:
     uses = named.get("uses")
     return Statement(
-        uses=[str(one) for one in uses] if isinstance(uses, list) else None,
+        uses=None if uses is None else list(map(str, uses)) if isinstance(uses, list) else [],
         expires_at=_text(named.get("expires_at")),
-        withdrawn_at=_text(named.get("withdrawn_at")),
+        withdrawn_at=_text(named.get("withdrawn_at")) or _text(named.get("withdrawn")),
     )
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+    return None if value is None or value is False else str(value)
 
 
 def _is_over(text: str, today: date) -> bool:
@@ -80,4 +90,6 @@ def _is_over(text: str, today: date) -> bool:
         at = datetime.fromisoformat(text.strip())
     except ValueError:
         return True
-    return (at.astimezone(UTC) if at.tzinfo else at).date() <= today
+    with suppress(OverflowError):  # at either end of the calendar, where no hour matters
+        at = at.astimezone(UTC) if at.tzinfo else at
+    return at.date() <= today

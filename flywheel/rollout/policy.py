@@ -7,8 +7,8 @@ from typing import Any, Self
 
 import torch
 
-from flywheel.datasets.render import Rendered, render
-from flywheel.models.cuts import batch_tokens, cheapest_cuts
+from flywheel.datasets.render import Rendered, render_all
+from flywheel.models.cuts import batch_tokens, cheapest_cuts, read_tokens
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
 from flywheel.records.message import Conversation, Message
@@ -77,7 +77,6 @@ def response_nll(
     responses: Sequence[Conversation],
     *,
     max_tokens: int = 1024,
-    micro_tokens: int = 16384,
 ) -> list[tuple[float, int] | None]:
     """Negative log-probability of given responses.
 
@@ -85,13 +84,12 @@ def response_nll(
         For each, (nats, tokens); None where the response is longer than `max_tokens`.
     """
     check_head(policy.model)
-    rows = [
-        render(policy.tokenizer, p, r, max_tokens=max_tokens, stop_ids=policy.stop_ids)
-        for p, r in zip(prompts, responses, strict=True)
-    ]
+    rows = render_all(
+        policy.tokenizer, prompts, responses, max_tokens=max_tokens, stop_ids=policy.stop_ids
+    )
     found: list[tuple[float, int] | None] = [None] * len(rows)
     module = ResponseLogps(policy.model)
-    for places in by_length(rows, micro_tokens):
+    for places in by_length(rows):
         batch = [row for place in places if (row := rows[place])]
         sums = row_sums(module(*pad(batch, policy.device)), batch)
         for place, row, total in zip(places, batch, sums.tolist(), strict=True):
@@ -100,13 +98,11 @@ def response_nll(
 
 
 @torch.no_grad()
-def rendered_logprobs(
-    policy: Policy, rows: Sequence[Rendered], *, micro_tokens: int = 16384
-) -> list[float]:
+def rendered_logprobs(policy: Policy, rows: Sequence[Rendered]) -> list[float]:
     """Log-probability of the tokens that carry loss, in nats, of each row of token ids."""
     found = [0.0] * len(rows)
     module = ResponseLogps(policy.model)
-    for places in by_length(rows, micro_tokens):
+    for places in by_length(rows):
         batch = [rows[place] for place in places]
         sums = row_sums(module(*pad(batch, policy.device)), batch)
         for place, total in zip(places, sums.tolist(), strict=True):
@@ -114,11 +110,10 @@ def rendered_logprobs(
     return found
 
 
-def by_length(rows: Sequence[Rendered | None], micro_tokens: int) -> list[list[int]]:
-    """Places of rows, longest first, cut at `micro_tokens` padded tokens or where it is cheaper;
-    gaps are left out."""
+def by_length(rows: Sequence[Rendered | None]) -> list[list[int]]:
+    """Places of rows, longest first, cut where reading them is cheapest; gaps are left out."""
     found = [(len(row.ids), place) for place, row in enumerate(rows) if row]
     found.sort(key=lambda one: -one[0])
-    cuts = cheapest_cuts([(1, length) for length, _ in found], micro_tokens, batch_tokens())
+    cuts = cheapest_cuts([(1, length) for length, _ in found], read_tokens(), batch_tokens())
     order = [place for _, place in found]
     return [order[first:end] for first, end in pairwise([0, *cuts])]

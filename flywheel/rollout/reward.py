@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import torch
 
-from flywheel.datasets.render import Rendered, render
+from flywheel.datasets.render import Rendered, render_all
 from flywheel.errors import SettingsError
 from flywheel.models.load import load_tokenizer
 from flywheel.models.reward import STEP_REWARD, RewardHead, last_token, load_reward, scores_at
@@ -38,20 +38,22 @@ class RewardModel:
         responses: Sequence[Conversation],
         *,
         max_tokens: int = 1024,
-        micro_tokens: int = 16384,
     ) -> list[float | None]:
         """One score per response; None where it is longer than `max_tokens`."""
-        rows = [
-            render(self.tokenizer, p, r, max_tokens=max_tokens, stop_ids=self.stop_ids)
-            for p, r in zip(prompts, responses, strict=True)
-        ]
-        return self.score_rendered(rows, micro_tokens=micro_tokens)
+        rows = render_all(
+            self.tokenizer, prompts, responses, max_tokens=max_tokens, stop_ids=self.stop_ids
+        )
+        return self.score_rendered(rows)
 
-    def score_rendered(
-        self, rows: Sequence[Rendered | None], *, micro_tokens: int = 16384
-    ) -> list[float | None]:
-        """One score per row of token ids, read at its last token; gaps stay."""
-        found = _read(self.module, rows, last_token, micro_tokens)
+    def score_rendered(self, rows: Sequence[Rendered | None]) -> list[float | None]:
+        """One score per row of token ids, read at its last token; gaps stay.
+
+        A row that stands at several places (the same object) is read once.
+        """
+        places = {id(row): at for at, row in enumerate(rows)}
+        once = [row if places[id(row)] == at else None for at, row in enumerate(rows)]
+        read = _read(self.module, once, last_token)
+        found = [read[places[id(row)]] for row in rows]
         return [None if one is None else (one[0] - self.shift) / self.scale for one in found]
 
 
@@ -75,17 +77,15 @@ class StepRewardModel:
         trajectories: Sequence[Conversation],
         *,
         max_tokens: int = 1024,
-        micro_tokens: int = 16384,
     ) -> list[list[float] | None]:
         """Probabilities, one a turn of the assistant; None where the trajectory does not render.
 
         What a step is worth is read with all before it, and with nothing after it.
         """
-        rows = [
-            render(self.tokenizer, p, t, max_tokens=max_tokens, stop_ids=self.stop_ids)
-            for p, t in zip(prompts, trajectories, strict=True)
-        ]
-        found = _read(self.module, rows, lambda row: row.ends, micro_tokens)
+        rows = render_all(
+            self.tokenizer, prompts, trajectories, max_tokens=max_tokens, stop_ids=self.stop_ids
+        )
+        found = _read(self.module, rows, lambda row: row.ends)
         return [one and torch.tensor(one).sigmoid().tolist() for one in found]
 
 
@@ -118,11 +118,10 @@ def _read(
     module: RewardHead,
     rows: Sequence[Rendered | None],
     places_of: Callable[[Rendered], Sequence[int]],
-    micro_tokens: int,
 ) -> list[list[float] | None]:
     """Raw scores of each row at its places, whatever rows stand beside it; gaps stay."""
     found: list[list[float] | None] = [None] * len(rows)
-    for batch in by_length(rows, micro_tokens):
+    for batch in by_length(rows):
         texts = [row for at in batch if (row := rows[at])]
         places = [places_of(text) for text in texts]
         numbers = iter(scores_at(module, texts, places, module.head.weight.device).tolist())

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flywheel.datasets.render import render_prompt
+from flywheel.datasets.render import render_prompts
 from flywheel.errors import SettingsError
 from flywheel.records.message import Conversation
 from flywheel.rollout.decoder import Decoder, going_on
@@ -33,8 +33,7 @@ def sample(
     policy: Policy | ServerPolicy, prompts: Sequence[Conversation], **options: Any
 ) -> list[list[Response]]:
     """Answer conversations that end in a user or tool turn; the options are `sample_ids`'s."""
-    rendered = [render_prompt(policy.tokenizer, prompt) for prompt in prompts]
-    return sample_ids(policy, rendered, **options)
+    return sample_ids(policy, render_prompts(policy.tokenizer, prompts), **options)
 
 
 @torch.no_grad()
@@ -54,7 +53,7 @@ def sample_ids(
 
     Args:
         policy: Who answers; a model in training is put back into training mode afterwards.
-        prompts: Token ids, as `render_prompt` gives them.
+        prompts: Token ids, as `render_prompts` gives them.
         samples: Answers per prompt.
         temperature: 0 takes the likeliest token at every position.
         max_new_tokens: Longest answer; one cut off there, or where the model's positions end,

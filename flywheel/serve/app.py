@@ -169,6 +169,7 @@ class Endpoint:
             "staged": stand.staged.generation if stand.staged else None,
             "waiting": self._engine.waiting,
             "shadows_let_go": self._engine.let_go,
+            "shadows_uncompared": self.desk.uncompared,
             "fault": stand.fault or None,
         }
         return JSONResponse(body, status_code=200 if stand.champion else 503)

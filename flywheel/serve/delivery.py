@@ -3,12 +3,14 @@
 import fcntl
 import json
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from flywheel.lake.files import sync
 from flywheel.layout import Layout
-from flywheel.serve.feedback import FOLDER
-from flywheel.serve.log import Rows, whole_lines
+from flywheel.serve.feedback import FOLDER, landing_line
+from flywheel.serve.log import Row, Rows, whole_lines
 from flywheel.serve.screening import SOURCE
 
 OFFSETS = "delivered.json"  # file of feedback -> bytes of it that were handed over
@@ -35,14 +37,23 @@ def deliver(layout: Layout) -> int:
             start = offsets.get(source.name, 0)
             data = whole_lines(source, start)
             rows = Rows(folder).parsed(data.splitlines())
-            records = [row["record"] for row in rows if row.get("record")]
-            if records:
-                lines = "".join(json.dumps(one) + "\n" for one in records)
-                _place(inbox / f"{source.stem}-{start}.jsonl", lines)
+            lines = list(_lines(row for row in rows if row.get("record")))
+            if lines:
+                _place(inbox / f"{source.stem}-{start}.jsonl", "".join(lines))
             offsets[source.name] = start + len(data)
-            handed += len(records)
+            handed += len(lines)
         _place(path, json.dumps(offsets))
     return handed
+
+
+def _lines(rows: Iterator[Row]) -> Iterator[str]:
+    """Rows as lines; one that landing cannot read would block the others of its file."""
+    for row in rows:
+        try:
+            yield landing_line(row["record"])
+        except (ValueError, RecursionError) as error:
+            told = f"{row['feedback_id']} stays in the log, landing cannot read it: {error}"
+            print(f"flywheel serve: {told}", file=sys.stderr, flush=True)
 
 
 def _place(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ model of the champion, which the challenger was not trained against, scores both
 """
 
 import asyncio
+import math
 import secrets
 import sys
 import time
@@ -70,6 +71,7 @@ class Desk:
         watch: Watch,
     ) -> None:
         self.names, self.log = names, log
+        self.uncompared = 0  # shadows that failed, or of which an answer was too long to score
         self._settings, self._screen = settings, screen
         self._engine, self._watch = engine, watch
 
@@ -193,8 +195,10 @@ class Desk:
                 both = (shown.conversation, response.conversation)
                 scores = model.score([asked.messages] * 2, both)
                 row["scores"] = dict(zip(("champion", "shadow"), scores, strict=True))
+                self.uncompared += None in scores
             self.log.append(row)
         except Exception as error:  # of what nobody sees: it must not end the thread that answers
+            self.uncompared += 1
             print(f"flywheel serve: a shadow failed: {error!r}", file=sys.stderr, flush=True)
 
     def _write(self, row: Row) -> None:
@@ -223,4 +227,5 @@ async def _wait(future: Any, is_gone: Callable[[], Awaitable[bool]]) -> tuple[Re
 
 def _finite(logprobs: tuple[float, ...]) -> list[float] | None:
     """None where a server tells none."""
-    return None if any(one != one for one in logprobs) else [round(one, 5) for one in logprobs]
+    finite = all(math.isfinite(one) for one in logprobs)
+    return [round(one, 5) for one in logprobs] if finite else None

@@ -12,9 +12,12 @@ From there it goes to `var/inbox/served/`, as records of our own format. Nothing
 training.
 """
 
+import fcntl
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,15 +28,14 @@ import msgspec
 from flywheel.errors import ServeError
 from flywheel.ingest.formats.own import read
 from flywheel.layout import Layout
+from flywheel.lineage.served import last_line
 from flywheel.serve.asked import Refused
 from flywheel.serve.ids import Names
-from flywheel.serve.log import Row, ServedLog, find_row, whole_lines
+from flywheel.serve.log import Row, ServedLog, whole_lines
+from flywheel.serve.said import kind_of
 from flywheel.serve.screening import Screen
 from flywheel.serve.settings import ServeSettings
 
-AUTHORS = ("person", "model", "program")
-KINDS = ("thumbs", "rating", "comparison", "corrected_response", "comment")
-FIELDS = {"response_id", "author", "author_kind", "key", "rating_min", "rating_max", *KINDS}
 FOLDER = "feedback"  # below the served answers
 
 
@@ -89,12 +91,25 @@ class Feedback:
                 under a key that was used, or its author has said too much today.
             ServeError: It could not be written.
         """
-        what = _what(body)
+        what = kind_of(body)
         author = self._names.user(body["author"])
         answered = find(self._served, self._names, body["response_id"])
         said = {name: body[name] for name in sorted(body) if name not in ("key", "author")}
         digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
         feedback_id = self._names.feedback_id(author, body.get("key") or digest)
+        with self._alone():
+            return self._write(what, body, answered, feedback_id, author, digest)
+
+    def _write(
+        self,
+        what: str,
+        body: dict[str, Any],
+        answered: Row,
+        feedback_id: str,
+        author: str,
+        digest: str,
+    ) -> dict[str, Any]:
+        """Write a line, unless it is written or its author has said too much."""
         self._heard.refresh()
         if feedback_id in self._heard.digests:
             if self._heard.digests[feedback_id] != digest:
@@ -138,6 +153,15 @@ class Feedback:
         """Let the file go."""
         self._log.close()
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the feedback of this home: no other server writes between a look and a line."""
+        folder = self._served / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".feedback.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def _record(
         self,
         what: str,
@@ -175,8 +199,8 @@ class Feedback:
             },
         }
         try:
-            read(record)
-        except (msgspec.ValidationError, ValueError) as error:
+            landing_line(record)
+        except (ValueError, RecursionError) as error:
             raise Refused(f"this cannot be landed: {error}", param=what) from error
         return record, ""
 
@@ -193,6 +217,17 @@ class Feedback:
         return other
 
 
+def landing_line(record: dict[str, Any]) -> str:
+    """A record as a line of the inbox, which landing reads.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    line = json.dumps(record, allow_nan=False) + "\n"
+    read(msgspec.json.decode(line))
+    return line
+
+
 def find(served: Path, names: Names, response_id: str) -> Row:
     """The line of a response.
 
@@ -200,50 +235,13 @@ def find(served: Path, names: Names, response_id: str) -> Row:
         Refused: It was never given out here.
     """
     try:
-        row = find_row(served, names.files_of(response_id), response_id)
+        paths = [served / f"{name}.jsonl" for name in names.files_of(response_id)]
     except ServeError as error:
         raise Refused(str(error), status=404, param="response_id", code="not_found") from error
+    row, _, _ = last_line((path for path in paths if path.exists()), response_id)
     if row is None:
         raise Refused(f"response {response_id} is not in the log", status=404, param="response_id")
     return row
-
-
-def _what(body: dict[str, Any]) -> str:
-    """Which kind of feedback it is, its fields being there and of their types."""
-    if unknown := sorted(body.keys() - FIELDS):
-        raise Refused(f"feedback has no field {unknown[0]}", param=unknown[0])
-    for name in ("response_id", "author", "author_kind"):
-        if not isinstance(body.get(name), str) or not body[name].strip():
-            raise Refused(f"{name} must be a text, and is needed", param=name)
-    if body["author_kind"] not in AUTHORS:
-        raise Refused(f"author_kind must be one of {', '.join(AUTHORS)}", param="author_kind")
-    if not isinstance(body.get("key", ""), str):
-        raise Refused("key must be a text", param="key")
-    given = [name for name in KINDS if body.get(name) is not None]
-    if len(given) != 1:
-        raise Refused(f"feedback is exactly one of {', '.join(KINDS)}; got {given}")
-    (what,) = given
-    value = body[what]
-    if what == "thumbs" and value not in ("up", "down"):
-        raise Refused("thumbs must be up or down", param=what)
-    if what == "rating":
-        low, high = body.get("rating_min"), body.get("rating_max")
-        numbers = all(type(one) in (int, float) and one == one for one in (low, value, high))
-        if not numbers or not low <= value <= high or low == high:  # type: ignore[operator]
-            raise Refused("rating needs rating_min and rating_max, and lies between", param=what)
-    if what in ("corrected_response", "comment") and not (isinstance(value, str) and value.strip()):
-        raise Refused(f"{what} must be a text", param=what)
-    if what == "comparison" and not (
-        isinstance(value, dict)
-        and isinstance(value.get("other"), str)
-        and value.get("choice") in ("this", "other", "tie")
-        and value["other"] != body["response_id"]
-    ):
-        raise Refused(
-            "comparison must be {other: another response_id, choice: this, other or tie}",
-            param=what,
-        )
-    return what
 
 
 def _fields(what: str, body: dict[str, Any], answered: Row, other: Row | None) -> dict[str, Any]:

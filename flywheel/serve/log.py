@@ -25,7 +25,7 @@ the line after it stands on its own.
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,7 +52,7 @@ class ServedLog:
         Raises:
             ServeError: They could not be written; nothing of them counts.
         """
-        lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+        lines = b"".join(json.dumps(row, allow_nan=False).encode() + b"\n" for row in rows)
         with self._lock:
             try:
                 self._open()
@@ -124,20 +124,6 @@ class Rows:
                 yield row
             elif line.strip():
                 self.torn += 1
-
-
-def find_row(folder: Path, names: Sequence[str], response_id: str) -> Row | None:
-    """The last line of a response_id in the files of these names."""
-    found = None
-    for name in names:
-        path = folder / f"{name}.jsonl"
-        if path.exists():
-            wanted = response_id.encode()
-            with path.open("rb") as file:
-                for line in file:
-                    if wanted in line and (row := _parsed(line)):
-                        found = row if row.get("response_id") == response_id else found
-    return found
 
 
 def _parsed(line: bytes) -> Row | None:

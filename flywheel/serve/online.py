@@ -17,6 +17,7 @@ the next stage, or the title. Either is wrong with a chance of at most `level`, 
 stage together. A person's stop or advance goes before (`flywheel.promotion.stages`).
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from flywheel.layout import Layout
 from flywheel.promotion import Entry, advance, standing, stop
 from flywheel.serve.feedback import FOLDER
 from flywheel.serve.log import Row, Rows
+from flywheel.serve.said import share_of_scale
 from flywheel.serve.settings import ServeSettings
 
 EVEN = 0.5
@@ -42,6 +44,8 @@ class Look:
         verdict: STOP, ADVANCE or WAIT.
         outcomes: One a user, in the order in which they came about.
         users_by_arm: Who was counted, before canary users were set against others.
+        unusable: Lines that cannot be compared: an answer was too long for the reward model, or a
+            rating lies on no scale.
         torn: Lines that a kill left.
     """
 
@@ -52,6 +56,7 @@ class Look:
     reasons: list[str]
     outcomes: list[float]
     users_by_arm: dict[str, int]
+    unusable: int
     torn: int
 
     @property
@@ -67,6 +72,7 @@ class Look:
             "outcomes": count,
             "mean": sum(self.outcomes) / count if count else None,
             "users_by_arm": self.users_by_arm,
+            "unusable_lines": self.unusable,
             "torn_lines": self.torn,
         }
 
@@ -79,11 +85,11 @@ def look(layout: Layout, settings: ServeSettings) -> Look | None:
     day = staged.at[:10]
     if staged.stage == "shadow":
         rows = Rows(layout.served, since=day)
-        outcomes = shadow_outcomes(rows, staged, settings)
+        outcomes, unusable = shadow_outcomes(rows, staged, settings)
         arms = {"shadow": len(outcomes)}
     else:
         rows = Rows(layout.served / FOLDER, since=day)
-        outcomes, arms = canary_outcomes(rows, staged, holder.content_hash, settings)
+        outcomes, arms, unusable = canary_outcomes(rows, staged, holder.content_hash, settings)
     verdict, reasons = judge(outcomes, settings)
     return Look(
         generation=staged.generation,
@@ -93,6 +99,7 @@ def look(layout: Layout, settings: ServeSettings) -> Look | None:
         reasons=reasons,
         outcomes=outcomes,
         users_by_arm=arms,
+        unusable=unusable,
         torn=rows.torn,
     )
 
@@ -131,27 +138,40 @@ def judge(
     return "WAIT", [f"{told}: neither shown to be worse, nor to be above {bar:g}"]
 
 
-def shadow_outcomes(rows: Iterable[Row], staged: Entry, settings: ServeSettings) -> list[float]:
-    """How often users' shown answers were beaten by the shadow's, one outcome a user."""
-    said = []
+def shadow_outcomes(
+    rows: Iterable[Row], staged: Entry, settings: ServeSettings
+) -> tuple[list[float], int]:
+    """How often users' shown answers were beaten by the shadow's, one outcome a user.
+
+    Returns:
+        The outcomes, and how many lines have no score for one of the two answers.
+    """
+    said, unusable = [], 0
     for row in rows:
-        scores = row.get("scores") or {}
-        mine: float | None = scores.get("shadow")
-        theirs: float | None = scores.get("champion")
-        if mine is None or theirs is None or not row["user"]:
+        if not row.get("scores") or not row["user"]:
             continue
-        if row["content_hash"] == staged.content_hash and row["at"] >= staged.at:
-            said.append((row["at"], row["user"], EVEN + ((mine > theirs) - (mine < theirs)) / 2))
-    return list(_values(said, settings.per_user).values())
+        if row["content_hash"] != staged.content_hash or row["at"] < staged.at:
+            continue
+        mine, theirs = (row["scores"].get(arm) for arm in ("shadow", "champion"))
+        if any(one is None or not math.isfinite(one) for one in (mine, theirs)):
+            unusable += 1
+            continue
+        said.append((row["at"], row["user"], EVEN + ((mine > theirs) - (mine < theirs)) / 2))
+    return list(_values(said, settings.per_user).values()), unusable
 
 
 def canary_outcomes(
     rows: Iterable[Row], staged: Entry, champion_hash: str, settings: ServeSettings
-) -> tuple[list[float], dict[str, int]]:
-    """Users of the canary set against users of the champion, and how many there are of each."""
+) -> tuple[list[float], dict[str, int], int]:
+    """Users of the canary set against users of the champion.
+
+    Returns:
+        The outcomes, how many users there are of each arm, and how many lines say nothing usable.
+    """
     arms = {("canary", staged.content_hash): "canary", ("champion", champion_hash): "champion"}
     said: dict[str, list[tuple[str, str, float]]] = {"canary": [], "champion": []}
     seen: set[str] = set()
+    unusable = 0
     for row in rows:
         arm = arms.get((row["stage"], row["content_hash"]))
         counts = (
@@ -165,7 +185,11 @@ def canary_outcomes(
         )
         if arm and counts:
             seen.add(row["feedback_id"])
-            said[arm].append((row["at"], row["author"], _value(row)))
+            value = _value(row)
+            if value is None:
+                unusable += 1
+            else:
+                said[arm].append((row["at"], row["author"], value))
     values = {arm: _values(found, settings.per_user) for arm, found in said.items()}
     both = values["canary"].keys() & values["champion"].keys()  # the share was changed
     mine, theirs = (
@@ -177,14 +201,15 @@ def canary_outcomes(
     outcomes = [
         EVEN + (mine[n] - sum(theirs[n * each : (n + 1) * each]) / each) / 2 for n in range(whole)
     ]
-    return outcomes, {"canary": len(mine), "champion": len(theirs)}
+    return outcomes, {"canary": len(mine), "champion": len(theirs)}, unusable
 
 
-def _value(row: Row) -> float:
+def _value(row: Row) -> float | None:
+    """From 0 to 1; None for a rating on no scale, which one NaN would carry into every outcome."""
     if row["what"] == "thumbs":
         return float(row["value"] == "up")
     low, high = row["scale"]
-    return float((row["value"] - low) / (high - low))
+    return share_of_scale(low, row["value"], high)
 
 
 def _values(said: list[tuple[str, str, float]], per_user: int) -> Values:

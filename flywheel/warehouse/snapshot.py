@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,6 +26,7 @@ from flywheel.warehouse.terms import RESTS_ON, Weighed, weigh
 
 SPLITS = ("train", "validation", "test")
 NAMED_ROWS = 5  # of those that are refused
+REFUSED = "refused.tsv"  # beside the rows: keys of those left out, and by which rule
 UNSPLIT = "test"  # a mart without a column `split` is only ever tested on
 
 
@@ -63,8 +65,10 @@ def freeze(
             not permit it; or the dataset cannot be written, and nothing is left of it.
         ManifestError: The directory holds a dataset with other rows, or a damaged one.
     """
-    weighed = _weigh(database, table, key, terms) if terms else None
-    rows, content_hash = _rows(database, table, key, weighed.refused if weighed else ())
+    with open_copy(database) as connection:  # one: a copy may be published at any time
+        weighed = _weigh(connection, database, table, key, terms) if terms else None
+        refused = weighed.refused if weighed else {}
+        rows, content_hash = _rows(connection, database, table, key, refused)
     if not rows.num_rows and not allow_empty:
         raise WarehouseError(
             f"{table} in {database} is empty, so there is nothing to freeze as {name} "
@@ -90,23 +94,32 @@ def freeze(
             licences=_counted(rows, "licence"),
             trained_through_batch=trained_through_batch,
             use=terms.use if terms else "",
-            rows_refused=len(weighed.refused) if weighed else 0,
-            duties=sorted(weighed.rights.duties) if weighed else [],
+            rows_refused=len(refused),
+            duties=sorted(weighed.rights.duties) if weighed and terms and terms.use else [],
         )
+        if refused:
+            lines = (f"{one}\t{rule}\n" for one, rule in sorted(refused.items()))
+            (draft / REFUSED).write_text("".join(lines), encoding="utf-8")
         manifest.save(draft)
     return manifest
 
 
-def _weigh(database: Path, table: str, key: str, terms: Terms) -> Weighed:
+def _weigh(
+    connection: duckdb.DuckDBPyConnection, database: Path, table: str, key: str, terms: Terms
+) -> Weighed:
     """What may be used of a mart; an error where rows may not, unless they are to be left out."""
-    with open_copy(database) as connection:
-        for name in (table, *RESTS_ON):
-            require(connection, name, database)
-        weighed = weigh(connection, table, key, terms)
+    for name in (table, *RESTS_ON):
+        require(connection, name, database)
+    weighed = weigh(connection, table, key, terms)
     if weighed.refused and terms.refused == "fail":
+        wanted = (
+            f"to {terms.use}, which [licences] use asks for"
+            if terms.use
+            else "because a consent was refused, has ended or was taken back"
+        )
         raise WarehouseError(
-            f"{len(weighed.refused)} rows of {table} may not be used to {terms.use}, which "
-            f"[licences] use asks for: {'; '.join(weighed.told)}. Leave their source out in dbt, "
+            f"{len(weighed.refused)} rows of {table} may not be used {wanted}: "
+            f"{'; '.join(weighed.told)}. Leave their source out in dbt, "
             f'set [licences] refused = "exclude" to go on without them, or say under [licences] '
             f"own what a licence allows"
         )
@@ -148,15 +161,20 @@ def groups_in_two_splits(directory: Path) -> list[str]:
     return sorted(group for group, splits in seen.items() if splits > 1)
 
 
-def _rows(database: Path, table: str, key: str, without: Collection[str]) -> tuple[pa.Table, str]:
+def _rows(
+    connection: duckdb.DuckDBPyConnection,
+    database: Path,
+    table: str,
+    key: str,
+    without: Collection[str],
+) -> tuple[pa.Table, str]:
     """Rows in the order of their key but those refused, and a hash of nothing but them."""
-    with open_copy(database) as connection:
-        if key not in require(connection, table, database):
-            raise WarehouseError(f"{table} in {database} has no column {key} to order its rows by")
-        rows = connection.sql(f'select * from {table} order by "{key}"').to_arrow_table()
-        hashes = connection.sql(
-            f'select sha256(to_json(t)::varchar), "{key}" from {table} t order by "{key}"'
-        ).fetchall()
+    if key not in require(connection, table, database):
+        raise WarehouseError(f"{table} in {database} has no column {key} to order its rows by")
+    rows = connection.sql(f'select * from {table} order by "{key}"').to_arrow_table()
+    hashes = connection.sql(
+        f'select sha256(to_json(t)::varchar), "{key}" from {table} t order by "{key}"'
+    ).fetchall()
     keys = [value for _, value in hashes]
     if None in keys or len(set(keys)) < len(keys):
         raise WarehouseError(

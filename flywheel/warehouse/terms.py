@@ -6,6 +6,7 @@ however many records there are.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
@@ -37,12 +38,12 @@ class Weighed:
     """What the rights of a mart's rows came to.
 
     Attributes:
-        refused: Keys of rows that may not be used.
+        refused: Keys of rows that may not be used, and by which rule.
         told: For each rule that refuses, how many rows and which, e.g. with file and line.
         rights: Of all other rows together.
     """
 
-    refused: frozenset[str]
+    refused: Mapping[str, str]
     told: tuple[str, ...]
     rights: Rights
 
@@ -63,21 +64,22 @@ def weigh(
     for says in connection.sql(f"select distinct {', '.join(SAYS)} from behind").fetchall():
         licence, consent, speaker = says
         parts = {f"licence {licence or 'unknown'}": rights_of_licence(licence, terms.own)}
-        if consent is not None:
-            named = json.loads(consent)
-            name = named.get("id") if isinstance(named, dict) else named
-            said = by_consent.get(str(name), [])
+        named = None if consent is None else json.loads(consent)
+        if named is not None:
+            name = named.get("id", "of no name") if isinstance(named, dict) else named
+            name = str(name).strip()
+            said = by_consent.get(name, [])
             parts[f"consent {name}"] = rights_of_consent(named, said, today)
         if speaker is not None:
             parts[f"consent of annotator {speaker}"] = rights_of_consent(
                 None, by_speaker[speaker], today, is_named=False
             )
         found[says] = together(*parts.values())
-        if terms.use not in found[says].uses:
-            named_parts = (f"{k} allows {_uses(r)}" for k, r in parts.items() if not _may(r, terms))
-            rules.append((*says, "; ".join(named_parts)))
+        if against := [f"{k} allows {_uses(r)}" for k, r in parts.items() if not _may(k, r, terms)]:
+            rules.append((*says, "; ".join(against)))
     refused, told = _refused(connection, rules)
-    kept = [one for says, one in found.items() if terms.use in one.uses]
+    against_any = {tuple(says) for *says, _ in rules}
+    kept = [one for says, one in found.items() if says not in against_any]
     return Weighed(refused=refused, told=told, rights=together(*kept) if kept else ALL)
 
 
@@ -112,7 +114,7 @@ def _gather(connection: duckdb.DuckDBPyConnection, table: str, key: str) -> None
         left join {CONSENTED} as consented using (record_uid)
         left join (
             select distinct annotator_id from {STATEMENTS}
-            where annotator_id is not null
+            where annotator_id is not null and consent_id is null
         ) as speakers using (annotator_id)
         """
     )
@@ -138,9 +140,9 @@ def _statements(
 
 def _refused(
     connection: duckdb.DuckDBPyConnection, rules: list[tuple[Any, ...]]
-) -> tuple[frozenset[str], tuple[str, ...]]:
+) -> tuple[dict[str, str], tuple[str, ...]]:
     if not rules:
-        return frozenset(), ()
+        return {}, ()
     columns = [
         pa.array(one, f.type) for one, f in zip(zip(*rules, strict=True), COMBINED, strict=True)
     ]
@@ -161,12 +163,18 @@ def _refused(
             """
         ).fetchall()
     )
-    keys = connection.sql("select distinct row_key from refused").fetchall()
-    return frozenset(one for (one,) in keys), told
+    by_key = connection.sql(
+        "select row_key, string_agg(distinct rule, '; ' order by rule) from refused group by 1"
+    ).fetchall()
+    return dict(by_key), told
 
 
-def _may(rights: Rights, terms: Terms) -> bool:
-    return terms.use in rights.uses
+def _may(part: str, rights: Rights, terms: Terms) -> bool:
+    """Whether a licence or a consent allows the use; where none is asked for, whether a consent
+    allows anything at all."""
+    if terms.use:
+        return terms.use in rights.uses
+    return bool(rights.uses) or part.startswith("licence ")
 
 
 def _uses(rights: Rights) -> str:

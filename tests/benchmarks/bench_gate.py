@@ -17,9 +17,11 @@ from flywheel.evaluate.stats import outcomes, rate
 from flywheel.lake import SCHEMAS, ensure, write_table
 from flywheel.layout import Layout
 from flywheel.lineage import trace
-from flywheel.lineage.edges import place_of, write_checkpoint_edges
+from flywheel.lineage.checkpoints import place_of
+from flywheel.lineage.edges import write_checkpoint_edges
 from flywheel.process.content import code_hash
 from tests.benchmarks.canaries import canaries
+from tests.benchmarks.evaluation_cost import evaluation_cost
 from tests.benchmarks.measurement import Measurement
 
 RUNS, LOOKS = 2000, 20
@@ -33,7 +35,15 @@ PLANTED = Path(__file__).parents[2] / "var" / "planted.json"
 
 def measure() -> list[Measurement]:
     """Simulated challengers; those of `python -m flywheel.sample.planted`; a million outcomes."""
-    return [*false_promotions(), *power(), *planted(), *lineage(), *statistics(), *canaries()]
+    return [
+        *false_promotions(),
+        *power(),
+        *planted(),
+        *lineage(),
+        *statistics(),
+        *evaluation_cost(),
+        *canaries(),
+    ]
 
 
 def false_promotions() -> list[Measurement]:

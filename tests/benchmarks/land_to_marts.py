@@ -24,7 +24,7 @@ from tests.benchmarks.measurement import Measurement
 ASKED = "FLYWHEEL_BENCH_COMPARISONS"
 LIMIT_SECONDS, LIMIT_BYTES = 20 * 60, 8e9  # for ten million, on two cores
 TABLES = (
-    "intermediate.int_comparisons_unioned",
+    "intermediate.int_comparisons_deduplicated",
     "intermediate.int_texts",
     "intermediate.int_votes_counted_by_pair",
     "marts.fct_preferences",

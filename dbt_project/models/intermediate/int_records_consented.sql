@@ -10,6 +10,6 @@ select
     record_uid,
     json_extract(metadata, '$.consent') as consent
 from {{ ref('stg_landing__' ~ kind) }}
-where contains(metadata, '"consent"') and json_extract(metadata, '$.consent') is not null
+where contains(metadata, '"consent"') and json_type(metadata, '$.consent') != 'NULL'
 {{ 'union all' if not loop.last }}
 {% endfor %}

@@ -13,51 +13,94 @@ votes as (
 
 counted as (
 
--- lists made distinct by pair: a `distinct` aggregate keeps a hash table for each of them
-select
-    ---------- ids
-    min(judgement_id) as first_judgement_id,
-    pair_key,
-    min(prompt_key) as prompt_key,
-    min(response_a_key) as response_a_key,
-    min(response_b_key) as response_b_key,
-    arg_min(is_turned, judgement_id) as is_turned,
+    -- lists are made distinct by pair (a `distinct` aggregate keeps a hash table for each), and as few
+    -- as can be: they are what an aggregate cannot put on the disk
+    select
+        pair_key,
+        min(judgement_id) as first_judgement_id,
+        min(domain) as domain,
+        min(model_a) as model_a,
+        min(model_b) as model_b,
+        min(source) as first_source,
+        max(source) as last_source,
+        min(terms) as first_terms,
+        max(terms) as last_terms,
+        count(*) filter (vote = 1) as votes_a,
+        count(*) filter (vote = 0) as votes_b,
+        count(*) filter (vote = 0.5) as ties,
+        greatest(votes_a, votes_b, ties) / count(*) as agreement_frac,
+        votes_a > 0 and votes_b > 0 as is_conflict,
+        bool_or(is_gold) as is_gold,
+        max(weight) as weight,
+        -- one vote of a voter is active; one without a name is a voter of its own
+        count(*) filter (annotator_id is null) as nameless_count,
+        round(sum(seconds), 6) as seconds,
+        round(sum(cost_usd), 6) as cost_usd,
+        list(annotator_id) filter (annotator_id is not null) as named,
+        list(record_uid) as record_uids
 
-    ---------- strings
-    nullif(array_to_string(list_sort(list_distinct(list(source))), ', '), '') as source,
-    min(domain) as domain,
-    min(model_a) as model_a,
-    min(model_b) as model_b,
-    array_to_string(list_sort(list_distinct(list(terms))), ', ') as licence,
+    from votes
 
-    ---------- numerics
-    count(*) filter (vote = 1) as votes_a,
-    count(*) filter (vote = 0) as votes_b,
-    count(*) filter (vote = 0.5) as ties,
-    greatest(votes_a, votes_b, ties) / count(*) as agreement_frac,
-    votes_a > 0 and votes_b > 0 as is_conflict,
-    bool_or(is_gold) as is_gold,
-    max(weight) as weight,
-    len(list_distinct(list(voter))) as annotator_count,
-    round(sum(seconds), 6) as seconds,
-    round(sum(cost_usd), 6) as cost_usd,
+    group by pair_key
 
-    ---------- lists
-    list_sort(list_distinct(list(annotator_id))) as annotator_ids,
-    list_sort(list_distinct(list(record_uid))) as record_uids
+),
 
-from votes
+mixed as (
 
-group by pair_key
+    -- those few with several sources or terms
+    select
+        pair_key,
+        string_agg(distinct source, ', ' order by source) as sources,
+        string_agg(distinct terms, ', ' order by terms) as terms
+
+    from votes
+
+    where
+        pair_key in (
+            select pair_key from counted
+            where first_source <> last_source or first_terms <> last_terms
+        )
+
+    group by pair_key
 
 )
 
 -- the words are fetched from the pair's first vote: an aggregate would hold them all in memory
 select
-    counted.* exclude (first_judgement_id, is_turned),
+    ---------- ids
+    counted.pair_key,
+    shown.prompt_key,
+    least(shown.response_a_key, shown.response_b_key) as response_a_key,
+    greatest(shown.response_a_key, shown.response_b_key) as response_b_key,
+
+    ---------- strings
+    coalesce(mixed.sources, counted.first_source) as source,
+    counted.domain,
+    counted.model_a,
+    counted.model_b,
+    coalesce(mixed.terms, counted.first_terms) as licence,
+
+    ---------- numerics
+    counted.votes_a,
+    counted.votes_b,
+    counted.ties,
+    counted.agreement_frac,
+    counted.is_conflict,
+    counted.is_gold,
+    counted.weight,
+    coalesce(len(list_distinct(counted.named)), 0) + counted.nameless_count as annotator_count,
+    counted.seconds,
+    counted.cost_usd,
+
+    ---------- lists
+    list_sort(coalesce(list_distinct(counted.named), [])) as annotator_ids,
+    list_sort(list_distinct(counted.record_uids)) as record_uids,
+
+    ---------- words
     shown.prompt,
-    if(is_turned, shown.response_b, shown.response_a) as response_a,
-    if(is_turned, shown.response_a, shown.response_b) as response_b
+    if(shown.response_a_key > shown.response_b_key, shown.response_b, shown.response_a) as response_a,
+    if(shown.response_a_key > shown.response_b_key, shown.response_a, shown.response_b) as response_b
 
 from {{ ref('int_comparisons_unioned') }} as shown
 inner join counted on shown.judgement_id = counted.first_judgement_id
+left join mixed on counted.pair_key = mixed.pair_key

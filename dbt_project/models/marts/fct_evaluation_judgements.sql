@@ -1,5 +1,6 @@
 -- What people said of two responses to an evaluation prompt. They train nothing, because their
--- prompt is one that is tested on; an evaluation that compares these very responses counts them.
+-- prompt is one that is tested on; an evaluation that compares these very responses counts those
+-- of persons.
 
 select
     votes.judgement_id,
@@ -8,7 +9,7 @@ select
     pairs.response_a,
     pairs.response_b,
     votes.vote,
-    votes.voter,
+    votes.annotator_id as voter,
     votes.annotator_kind,
     votes.guideline_version,
     votes.source,

@@ -186,8 +186,8 @@ def _by_comparison(answers: list[Row], place: dict[str, int]) -> Floats:
             said[mine, other].append(shares)
             said[other, mine].append([shares[1], shares[0], shares[2]])
     found = np.zeros((len(place), len(place), 3))
-    for pair, shares in said.items():
-        found[pair] = np.mean(shares, axis=0)
+    for pair, told in said.items():
+        found[pair] = np.mean(told, axis=0)
     return found
 
 

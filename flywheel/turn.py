@@ -17,6 +17,9 @@
   of them on the same pairs; the plurality is the plain count of votes;
 * `policy`: {opponent, win_rate, ci, prompts, groups, mean_response_tokens, versus, slices, ...};
 * `broken_invariants`: what must hold of any challenger and does not: name to what broke it;
+* `evaluation_sets`: {name, version, content_hash, win_rate, ci, compared, ...} of each set asked;
+* `judge`: its agreement with people beside the annotators' ceiling, null where none was asked;
+  `people`: by opponent how often people prefer the challenger, and how many they were;
 * `demonstrations`: {base, sft, policy}: nats per token of held-out demonstrations, all losses
   over all tokens; {sft, policy}_minus_base; each with its `_ci`; rows, tokens, groups;
   null where there are none;
@@ -112,6 +115,9 @@ def summarize(
         "reward_model": evaluation.get("reward_model"),
         "policy": without_outcomes(evaluation.get("policy")),
         "broken_invariants": evaluation.get("broken_invariants", {}),
+        "evaluation_sets": evaluation.get("evaluation_sets", []),
+        "judge": evaluation.get("judge"),
+        "people": without_outcomes(evaluation.get("people", {})),
         "demonstrations": evaluation.get("demonstrations"),
         "gate": latest_decision(layout, generation),
         "champion": holder.generation if holder else None,

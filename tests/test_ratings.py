@@ -118,17 +118,47 @@ def test_what_nothing_connects_has_no_rating() -> None:
         {"grader": "numeric_answer"},
         {"temperature": 0.5},
         {"score": None},
-        {"grader": "reward_model", "evaluation_id": "e2"},
+        {"grader": "reward_model", "grader_identity": "another"},
+        {"grader": "my:passes", "grader_identity": "edited"},
+        {"evaluation_set_hash": "v2"},
     ],
 )
 def test_only_answers_to_one_prompt_by_one_grader_alike_are_compared(change: Row) -> None:
-    same = {"grader": "reward_model"} if change.get("grader") == "reward_model" else {}
+    same = {"grader": change["grader"]} if "grader_identity" in change else {}
     rows = [
         answered(f"q{number}", model, content, **{"score": 1.0, **more})
         for number in range(9)
         for model, content, more in (("base", "b", same), ("policy", "p", change))
     ]
     assert not any(row["is_connected"] or row["comparison_count"] for row in rated(rows))
+
+
+def compared(prompt: str, outcome: float, **more: Any) -> Row:
+    """The policy (p) against the base (b), by who compares two answers."""
+    told = {"grader": "judge", "grader_identity": "j", "against": "base"}
+    told |= {"against_content_hash": "b", "outcome": outcome}
+    return answered(prompt, "policy", "p", None, **told | more)
+
+
+def test_what_a_judge_or_people_prefer_counts_as_wins() -> None:
+    """Three of four, where people were torn on some: a share for either side."""
+    said = [1.0] * 1400 + [0.0] * 400 + [0.8] * 200
+    base = [answered("q0", "base", "b", None, grader="judge")]
+    rows = base + [compared(f"q{number}", one) for number, one in enumerate(said)]
+    found = ratings(rows, resamples=20)
+    won = 1400 + 160
+    expected = 1000 + 400 * math.log10(won / (2000 - won))
+    assert found["p"]["rating"] == pytest.approx(expected, abs=0.2)
+    assert (found["p"]["comparison_count"], found["b"]["prompt_count"]) == (2000, 2000)
+
+
+def test_two_comparisons_of_one_prompt_share_its_weight_and_two_judges_have_one_each() -> None:
+    base = [answered("q0", "base", "b", None, grader="judge")]
+    once = base + [compared(f"q{number}", 1.0) for number in range(9)]
+    again = once + [row | {"evaluation_id": "e2"} for row in once[1:]]
+    other = once + [row | {"grader_identity": "k"} for row in once[1:]]
+    counts = [ratings(rows, resamples=5)["p"]["comparison_count"] for rows in (once, again, other)]
+    assert counts == [9, 9, 18]
 
 
 def test_one_that_never_loses_has_a_finite_rating() -> None:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flywheel.evaluate.graders import Asked
+from flywheel.evaluate.graders import BY_JUDGE, BY_PEOPLE, Asked
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.stats import Rate, rate, ratio
 from flywheel.evaluate.versus import Answers, cut, taken
@@ -60,6 +60,59 @@ def measured(
     yield from _of_reward(result["reward_model"])
     yield from _of_following(policy, _common(asked) | {"temperature": settings.temperature})
     yield from _of_demonstrations(result["demonstrations"])
+    at = {"temperature": settings.temperature}
+    for row in (*of_sets(result["evaluation_sets"]), *of_people(result["people"])):
+        yield _common(asked) | at | row
+    yield from of_judge(result["judge"])
+
+
+def of_sets(found: Sequence[dict[str, Any]]) -> Iterator[Row]:
+    """Win rate on each set, where several are asked; of one alone it is that of everything."""
+    for one in found if len(found) > 1 else ():
+        if one["compared"]:
+            yield _won("policy", one["opponent"], one) | {
+                "evaluation_set": one["name"],
+                "grader": one["graders"][0] if len(one["graders"]) == 1 else SEVERAL,
+                "observation_count": one["compared"],
+                "cluster_count": one["groups"],
+            }
+
+
+def of_people(found: dict[str, dict[str, Any]]) -> Iterator[Row]:
+    """How often people prefer the challenger over each other policy, and what the grader says."""
+    for other, told in found.items():
+        won = _won("policy", other, told) | {"metric": "people_win_rate", "grader": BY_PEOPLE}
+        yield won | _counts(told)
+        if beside := told["grader_agrees"]:
+            told = {"se": None} | beside
+            agrees = _named("policy", "grader_agrees_with_people", told, "agreement", "")
+            yield agrees | {"against": other, "observation_count": beside["prompts"]}
+
+
+def of_judge(found: dict[str, Any] | None) -> Iterator[Row]:
+    """How often a judge agrees with people on held-out pairs, and how often they do themselves."""
+    if not found:
+        return
+    counts = {"agreement": found["pairs"] - found["unread"], "annotator_ceiling": None}
+    for name, count in counts.items():
+        if found[name] is not None:
+            told = {f"{name}_se": None} | found
+            row = _named(BY_JUDGE, f"judge_{name}", told, name, f"{name}_")
+            at = {"evaluation_set": "held-out pairs", "grader": "annotators"}
+            yield row | at | {"observation_count": count}
+
+
+def of_other_tools(found: Sequence[dict[str, Any]]) -> Iterator[Row]:
+    """What other tools measured of these very weights: the task is the set, the tool the slice."""
+    for one in found:
+        if one["is_current"] and one["value"] is not None:
+            yield _plain("policy", one["metric"], one["value"], one["samples"]) | {
+                "evaluation_set": f"{one['task']} {one['task_version']}".strip(),
+                "axis": "tool",
+                "slice": one["by"],
+                "grader": one["by"],
+                "standard_error": one["stderr"],
+            }
 
 
 def _common(asked: Sequence[Asked]) -> Row:

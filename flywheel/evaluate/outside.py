@@ -18,6 +18,8 @@ from flywheel.process.content import model_hash
 from flywheel.process.launch import launch, write_json
 from flywheel.process.settings import build
 
+OUTSIDE = "outside"  # folder beside an evaluation
+
 
 class Outside(TypedDict):
     """One number of another tool.
@@ -90,10 +92,15 @@ def store_results(layout: Layout, generation: str, rows: Sequence[Outside]) -> l
 def read_results(layout: Layout, generation: str) -> list[dict[str, Any]]:
     """Every row that is stored, with when it was, and whether of the weights that lie there."""
     now = model_hash(str(_policy(layout, generation)))
+    return results_beside(layout.evaluation(generation), now)
+
+
+def results_beside(folder: Path, content_hash: str) -> list[dict[str, Any]]:
+    """Every row beside an evaluation, with when it was, and whether it is of these weights."""
     found = []
-    for path in sorted(_folder(layout, generation).glob("*.json")):
+    for path in sorted((folder / OUTSIDE).glob("*.json")):
         told = json.loads(path.read_text())
-        facts = {"at": told["at"], "is_current": told["content_hash"] == now}
+        facts = {"at": told["at"], "is_current": told["content_hash"] == content_hash}
         found += [row | facts for row in told["results"]]
     return found
 
@@ -106,4 +113,4 @@ def _policy(layout: Layout, generation: str) -> Path:
 
 
 def _folder(layout: Layout, generation: str) -> Path:
-    return layout.evaluation(generation) / "outside"
+    return layout.evaluation(generation) / OUTSIDE

@@ -2,10 +2,12 @@
 
 A generation sets its own checkpoints side by side. What ties generations together is that they ask
 the same prompts, and that a champion comes back: any two answers to one prompt make a comparison,
-whichever evaluation they come from, as long as one grader scored both at one temperature. The
-reward model is a grader of its generation alone, because the next has another. Answers are known
-by the hash of the weights that gave them, so that a champion adds to what it was as a challenger;
-where several answers of one checkpoint to a prompt are known, they share the weight of one.
+whichever evaluation they come from, as long as one grader scored both at one temperature, and is
+the same in both: the weights of a model that scores, the code of a function, the version of the
+set. A judge or people score no answer; what they say of two of them counts as it is, a share of it
+for either side. Answers are known by the hash of the weights that gave them, so that a champion
+adds to what it was as a challenger; where several answers of one checkpoint to a prompt are known,
+or several comparisons of two, they share the weight of one.
 
 Strengths are those of Bradley and Terry with Davidson's ties (`flywheel.labels.bradley_terry`), in
 points as in chess: the base of the first generation has 1000, and a lead of 100 wins 64 % of what
@@ -32,7 +34,15 @@ from flywheel.layout import Layout
 
 Row = dict[str, Any]
 Floats = npt.NDArray[np.float64]
-BY_REWARD = "reward_model"  # graders.py says so too, and loads torch
+Item = tuple[str | float | None, ...]
+ALIKE = (  # what two answers must have in common to be compared
+    "prompt_key",
+    "evaluation_set",
+    "evaluation_set_hash",
+    "grader",
+    "grader_identity",
+    "temperature",
+)
 ANCHOR = 1000.0
 POINTS = 400 / math.log(10)  # a log-odds of 1, in points
 RESAMPLES = 200
@@ -136,32 +146,49 @@ def _compared(
         prompts each checkpoint was compared on.
     """
     count = len(place)
-    scored = [row for row in outcomes if row["score"] is not None]
-    if any(row["temperature"] > 0 for row in scored):  # what is sampled is what is trained
-        scored = [row for row in scored if row["temperature"] > 0]
-    asked: dict[tuple[str, str, float], list[Row]] = defaultdict(list)
+    told = [row for row in outcomes if row["score"] is not None or row.get("outcome") is not None]
+    if any(row["temperature"] > 0 for row in told):  # what is sampled is what is trained
+        told = [row for row in told if row["temperature"] > 0]
+    asked: dict[Item, list[Row]] = defaultdict(list)
     group: dict[str, str] = {}  # a prompt's, as the newest evaluation knows it
-    for row in sorted(scored, key=lambda row: row["evaluated_at"]):
-        judge = row["grader"]
-        if judge == BY_REWARD:
-            judge = f"{judge} of {row['evaluation_id']}"
-        asked[row["prompt_key"], judge, row["temperature"]].append(row)
+    for row in sorted(told, key=lambda row: row["evaluated_at"]):
+        asked[tuple(row.get(name) for name in ALIKE)].append(row)
         group[row["prompt_key"]] = row["group_id"]
     groups = {name: at for at, name in enumerate(dict.fromkeys(group.values()))}
     first, second = np.triu_indices(count, 1)
     counts = np.zeros((len(groups), len(first), 3))
     prompts = [set[str]() for _ in place]
-    for (key, _, _), answers in asked.items():
-        who = np.array([place[row["content_hash"]] for row in answers])
-        scores = np.array([row["score"] for row in answers])
-        told = _outcome(who, scores, count)
-        counts[groups[group[key]]] += told[first, second]
-        present = set(who.tolist())
-        for at in present if len(present) > 1 else ():
+    for answers in asked.values():
+        key = answers[0]["prompt_key"]
+        won = _by_scores(answers, place) + _by_comparison(answers, place)
+        counts[groups[group[key]]] += won[first, second]
+        for at in np.flatnonzero(won.sum(axis=(1, 2)) > won.diagonal().sum(axis=0)):
             prompts[at].add(key)
     met = counts.sum(axis=(0, 2)) > 0
     pairs = np.stack([first[met], second[met]], axis=1)
     return counts[:, met], pairs, [len(one) for one in prompts]
+
+
+def _by_scores(answers: list[Row], place: dict[str, int]) -> Floats:
+    """`_outcome` of the answers that have a score."""
+    scored = [row for row in answers if row["score"] is not None]
+    who = np.array([place[row["content_hash"]] for row in scored], np.intp)
+    return _outcome(who, np.array([row["score"] for row in scored]), len(place))
+
+
+def _by_comparison(answers: list[Row], place: dict[str, int]) -> Floats:
+    """(count, count, 3) shares of wins, defeats and ties, as who compares two answers says."""
+    said: dict[tuple[int, int], list[list[float]]] = defaultdict(list)
+    for row in answers:
+        if (won := row.get("outcome")) is not None:
+            mine, other = place[row["content_hash"]], place[row["against_content_hash"]]
+            shares = [0.0, 0.0, 1.0] if won == 0.5 else [won, 1 - won, 0.0]
+            said[mine, other].append(shares)
+            said[other, mine].append([shares[1], shares[0], shares[2]])
+    found = np.zeros((len(place), len(place), 3))
+    for pair, told in said.items():
+        found[pair] = np.mean(told, axis=0)
+    return found
 
 
 def _outcome(who: npt.NDArray[np.intp], scores: Floats, count: int) -> Floats:

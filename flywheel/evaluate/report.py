@@ -1,7 +1,8 @@
 """One page for who decides: the verdict, the numbers behind it, what they rest on, the answers.
 
-It is written by the evaluation, and again when the gate has spoken and checkpoints are rated. It
-reads files alone, needs no other file and no network, and can be printed.
+It is written by the evaluation, and again when the gate has spoken and checkpoints are rated, with
+what other tools have measured by then. It reads files alone, needs no other file and no network,
+and can be printed.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from flywheel.evaluate.outside import results_beside
 from flywheel.evaluate.pictures import turn_picture
+from flywheel.evaluate.ratings import rating_plot
+from flywheel.evaluate.report_others import others_told
 from flywheel.evaluate.report_reward import reward_told
 from flywheel.evaluate.report_tables import number, table
 from flywheel.evaluate.side_by_side import side_by_side
@@ -72,6 +76,8 @@ of near repeats, graded by {escape(policy["grader"])}. {READING}</p>
 {_plain_plot(policy)}
 <h2>Where it is better, and where not</h2>
 {_slices(policy["slices"])}
+<h2>What judge, people and other tools say</h2>
+{others_told(result, results_beside(folder, result["policy_content_hash"]))}
 <h2>Beside all other checkpoints</h2>
 {_ratings(ratings)}
 <h2>Was the reward model followed too far?</h2>
@@ -176,9 +182,6 @@ def _ratings(ratings: Sequence[Told]) -> str:
     rated = [row for row in ratings if row["is_connected"]]
     if not rated:
         return "<p class=note>Checkpoints are rated when the gate has spoken.</p>"
-    ends = [one for row in rated for one in (row["low"], row["high"])]
-    low, high = 50 * (min(ends) // 50), 50 * (max(ends) // 50 + 1)
-    points = [(row["name"], row["low"], row["rating"], row["high"]) for row in rated]
     rows = [
         (
             row["name"],
@@ -196,7 +199,7 @@ def _ratings(ratings: Sequence[Told]) -> str:
         else ""
     )
     return (
-        dot_plot("Rating; the first base has 1000", points, (low, high), 1000)
+        rating_plot(rated)
         + f"<p class=note>A lead of 100 points wins 64 % of what is decided.{left}</p>"
         + table(("checkpoint", "rating", "95 % interval", "prompts", "seen as"), rows)
     )

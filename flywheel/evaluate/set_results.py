@@ -36,7 +36,8 @@ def results_by_set(
     """Each set with how often the challenger is preferred on it, and what every policy scores.
 
     `asked` is how many of its prompts were: two evaluations that asked fewer asked the first ones.
-    A set of which none was asked is left out.
+    A set of which none was asked is left out. `compared` is how many of these have an outcome: the
+    win rate of none is no number.
     """
     opponent = "champion" if "champion" in answers else "base"
     found = []
@@ -55,6 +56,8 @@ def results_by_set(
                 "opponent": opponent,
                 "win_rate": told["win_rate"],
                 "ci": told["ci"],
+                "se": told["se"],
+                "compared": told["prompts"],
                 "groups": len(told["outcomes"]),
                 "mean_score": mean_scores(part, here, settings)["mean_score"],
             }

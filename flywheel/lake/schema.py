@@ -164,6 +164,8 @@ EVALUATION: dict[str, pa.Schema] = {
             *_columns(pa.float64(), "temperature", "value", "low", "high", "standard_error"),
             *_columns(pa.int64(), "observation_count", "cluster_count", "seed"),
             *_texts("look"),
+            *_columns(pa.int64(), "evaluation_set_version"),
+            *_texts("evaluation_set_hash", "grader_identity"),
             *_columns(TIME, "evaluated_at"),
         ]
     ),
@@ -174,6 +176,9 @@ EVALUATION: dict[str, pa.Schema] = {
             *_columns(pa.float64(), "temperature", "score"),
             *_columns(pa.int64(), "token_count"),
             *_columns(pa.bool_(), "ended"),
+            *_columns(pa.int64(), "evaluation_set_version"),
+            *_texts("evaluation_set_hash", "grader_identity", "against", "against_content_hash"),
+            *_columns(pa.float64(), "outcome"),  # of a comparison, which has no score
             *_columns(TIME, "evaluated_at"),
         ]
     ),

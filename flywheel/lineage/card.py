@@ -136,6 +136,20 @@ def _of_policy(evaluation: dict[str, Any]) -> str:
         for name, one in compared.items()
         if "length_controlled" in one
     ]
+    rows += [
+        (f"preferred by {one['annotators']} people over {name}", _share(one), one["prompts"])
+        for name, one in evaluation.get("people", {}).items()
+    ]
+    rows += [
+        (f"on set {one['name']} version {one['version']}", _share(one), one["compared"])
+        for one in evaluation.get("evaluation_sets", ())
+        if one["compared"]
+    ]
+    judge = evaluation.get("judge")
+    if judge and judge["agreement"] is not None:
+        told = {"win_rate": judge["agreement"], "ci": judge["agreement_ci"]}
+        count = judge["pairs"] - judge["unread"]
+        rows.append(("its judge agrees with people on held-out pairs", _share(told), count))
     if reward := evaluation["reward_model"]:
         told = {"win_rate": reward["accuracy"], "ci": reward["ci"]}
         rows.append(("its reward model on held-out pairs", _share(told), reward["pairs"]))

@@ -15,7 +15,8 @@ the sound policy itself, through evaluation and gate:
 * *not finite*: one weight is no number.
 
 Where no evaluation can be made, as of corrupted weights, that is what stops it. Writes
-`var/planted.json`; exit code 1 where one passes, or the sound policy does not.
+`var/planted.json`, with the hash of the code that judged; exit code 1 where one passes, or the
+sound policy does not.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from rich.table import Table
 
 from flywheel.errors import LaunchError
 from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.process.content import code_hash
 from flywheel.process.launch import launch, write_json
 from flywheel.promotion import GateSettings, decide
 from flywheel.sample.seeds import SEEDS, VAR
@@ -130,9 +132,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         verdict = "[green]yes" if one.passed else "[red]NO"
         table.add_row(str(one.seed), one.kind, one.decision, verdict, "; ".join(one.reasons)[:160])
     Console().print(table)
-    write_json(
-        chosen.root / "planted.json", [asdict(one) | {"passed": one.passed} for one in found]
-    )
+    told = [asdict(one) | {"passed": one.passed} for one in found]
+    write_json(chosen.root / "planted.json", {"code_hash": code_hash(), "verdicts": told})
     return int(not all(one.passed for one in found))
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from flywheel.layout import Layout
 from flywheel.lineage import trace
 from flywheel.lineage.checkpoints import place_of
 from flywheel.lineage.edges import write_checkpoint_edges
+from flywheel.process.content import code_hash
 from tests.benchmarks.canaries import canaries
 from tests.benchmarks.evaluation_cost import evaluation_cost
 from tests.benchmarks.measurement import Measurement
@@ -108,11 +110,21 @@ def _seen_at(found: np.ndarray) -> np.ndarray:
     return np.array([_first(run, every) for run in found])
 
 
-def planted() -> list[Measurement]:
-    """What became of the challengers of `python -m flywheel.sample.planted`; none where not run."""
-    if not PLANTED.exists():
+def planted(path: Path = PLANTED) -> list[Measurement]:
+    """What became of the challengers of `python -m flywheel.sample.planted`.
+
+    None, and it is said why, where that was not run or other code than this judged them.
+    """
+    told = json.loads(path.read_text()) if path.exists() else {}
+    if not isinstance(told, dict) or told.get("code_hash") != code_hash():
+        why = "was judged by other code than this" if told else "is missing"
+        print(
+            f"planted_challengers_passed is left out: {path} {why}; run "
+            f"`python -m flywheel.sample.planted` first",
+            file=sys.stderr,
+        )
         return []
-    found = [one for one in json.loads(PLANTED.read_text()) if one["meant"]]
+    found = [one for one in told["verdicts"] if one["meant"]]
     through = sum(one["decision"] == "PROMOTE" for one in found)
     by_its_own = sum(one["passed"] for one in found)
     return [

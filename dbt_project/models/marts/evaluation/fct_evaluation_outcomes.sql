@@ -1,7 +1,7 @@
 select
     ---------- ids
     md5(concat_ws(
-        ':', evaluation_id, model, evaluation_set, prompt_key, temperature
+        ':', evaluation_id, model, evaluation_set, prompt_key, temperature, coalesce(against, '-')
     )) as evaluation_outcome_id,
     evaluation_id,
     generation,
@@ -12,13 +12,19 @@ select
 
     ---------- strings
     evaluation_set,
+    evaluation_set_version,
+    evaluation_set_hash,
     domain,
     source,
     grader,
+    grader_identity,
+    against,
+    against_content_hash,
 
     ---------- numerics
     temperature,
     score,
+    outcome,
     token_count,
 
     ---------- booleans

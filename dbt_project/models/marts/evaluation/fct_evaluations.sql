@@ -29,11 +29,14 @@ select
 
     ---------- strings
     evaluation_set,
+    evaluation_set_version,
+    evaluation_set_hash,
     axis,
     slice,
     metric,
     against,
     grader,
+    grader_identity,
     look,
 
     ---------- numerics

@@ -93,7 +93,7 @@ MUTANTS = [
         "flywheel/train/preference_losses.py",
         "(a.policy - a.reference) / a.lengths - (b.policy - b.reference) / b.lengths",
         "(a.policy - a.reference) - (b.policy - b.reference)",
-        "test_preference.py::test_trl_finds_the_same_loss_on_the_same_model_and_text",
+        "test_beside_trl.py::test_choosing_has_trls_loss_and_gradient",
     ),
     Mutant(
         "a prompt with many pairs counts as many prompts",

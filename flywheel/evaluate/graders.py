@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from flywheel.errors import EvaluationError, SettingsError
+from flywheel.errors import EvaluationError
+from flywheel.evaluate.blame import blamed
 from flywheel.evaluate.numbers import is_marked, number_in
 from flywheel.records.message import Conversation, text_of
 from flywheel.rollout import Response, RewardModel, verifier_of
@@ -94,17 +95,13 @@ def checked(asked: Asked, response: Response) -> float:
     Raises:
         EvaluationError: There is no such function, or it raises, or says no number.
     """
-    try:
+    with blamed(
+        f"grader {asked.grader} on prompt {asked.key}",
+        "an answer that it cannot grade is no 0: repair it, or let it say what that is worth",
+    ):
         check = verifier_of(asked.grader)
         given = (asked.prompt, response.text, asked.reference)[: _parameters(check)]
         score = float(check(*given))
-    except SettingsError:
-        raise
-    except Exception as error:  # whatever it raises: it is not our code
-        raise EvaluationError(
-            f"grader {asked.grader} failed on prompt {asked.key}: {type(error).__name__}: {error}; "
-            f"an answer that it cannot grade is no 0: repair it, or let it say what that is worth"
-        ) from error
     if not math.isfinite(score):
         raise EvaluationError(f"grader {asked.grader} said {score} on prompt {asked.key}")
     return score

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import EvaluationError, SettingsError
+from flywheel.evaluate.blame import blamed
 from flywheel.process.content import code_of, content_of
 from flywheel.process.launch import write_json
 from flywheel.process.settings import build
@@ -55,15 +56,10 @@ class Rule:
             return (re.search(self.forbid or self.require, text) is None) == bool(self.forbid)
         from flywheel.rollout import verifier_of  # loads torch, which who writes rules need not
 
-        try:
+        with blamed(
+            f"the rule {self.check}", "an answer that it cannot judge is not fine: repair it"
+        ):
             return bool(verifier_of(self.check)(prompt, text))
-        except SettingsError:
-            raise
-        except Exception as error:  # whatever it raises: it is not our code
-            raise EvaluationError(
-                f"the rule {self.check} failed: {type(error).__name__}: {error}; an answer that it "
-                f"cannot judge is not fine: repair it"
-            ) from error
 
 
 def write_rules(table: dict[str, Any], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Whose fault it is where a function of the user's own fails: nothing stands in for what it says."""
+"""Whose fault it is where a function of the user's own fails: nothing stands in for it."""
 
 import contextlib
 from collections.abc import Iterator

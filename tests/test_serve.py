@@ -144,7 +144,7 @@ def test_openais_client_gets_answers_streams_models_and_errors(
     content_hash = promote(layout, models, "g0001")
     with serving(layout) as (_, api):
         assert [one.id for one in api.models.list()] == ["champion", "g0001"]
-        whole = api.chat.completions.create(**ASK, user="ada", seed=3)
+        whole = api.chat.completions.create(**ASK, user="ada lovelace", seed=3)
         assert whole.model == "g0001" and whole.system_fingerprint == content_hash[:12]
         assert whole.usage and whole.usage.completion_tokens <= 12
         streamed = list(
@@ -177,7 +177,7 @@ def test_openais_client_gets_answers_streams_models_and_errors(
         "policy",
     )
     assert len(first["token_ids"]) == len(first["logprobs"]) == first["response_tokens"]
-    assert first["user"].startswith("u-") and "ada" not in json.dumps(kept)
+    assert first["user"].startswith("u-") and "lovelace" not in json.dumps(kept)
 
 
 def test_what_is_no_request_is_told_in_openais_shape(layout: Layout, models: Path) -> None:

@@ -20,7 +20,7 @@ from assets.partitions import generations
 from assets.resources import Home
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import FlywheelError
-from flywheel.evaluate.trials import reliability_of
+from flywheel.evaluate.statistics.trials import reliability_of
 from flywheel.lineage import refresh
 from flywheel.rights import Terms
 from flywheel.warehouse import freeze, groups_in_two_splits, newest_batch_number

@@ -15,10 +15,10 @@ from assets.partitions import generations
 from assets.resources import Devices, Home
 from assets.retry import tried_twice
 from assets.training import BASE_POLICY, POLICY, REWARD_MODEL, SFT_POLICY
-from flywheel.evaluate.ratings import rate_checkpoints, rating_plot, read_ratings
-from flywheel.evaluate.report import write_report
-from flywheel.evaluate.rules import write_rules
+from flywheel.evaluate.graders.rules import write_rules
+from flywheel.evaluate.report.page import write_report
 from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.evaluate.statistics.ratings import rate_checkpoints, rating_plot, read_ratings
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
 from flywheel.promotion import champion, latest_decision, title_holder

@@ -9,8 +9,8 @@ from assets.keys import CONTAMINATION
 from assets.partitions import generations
 from assets.resources import Home
 from flywheel.datasets.manifest import read_split
-from flywheel.evaluate.leaks import decontamination
-from flywheel.evaluate.registry import enter_sets
+from flywheel.evaluate.sets.leaks import decontamination
+from flywheel.evaluate.sets.registry import enter_sets
 from flywheel.process.launch import write_json
 
 EVALUATION_SETS = dg.AssetKey(["evaluation", "evaluation_sets"])

@@ -4,7 +4,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.resources import Home
-from flywheel.evaluate.outside import measure, read_results
+from flywheel.evaluate.outside.results import measure, read_results
 
 
 class Tasks(dg.Config):

@@ -8,7 +8,7 @@ import dagster as dg
 from assets.evaluation import HELD_OUT
 from assets.partitions import generations
 from assets.resources import Home
-from flywheel.evaluate.registry import check_newest
+from flywheel.evaluate.sets.registry import check_newest
 from flywheel.process.launch import write_json
 from flywheel.process.settings import build
 from flywheel.promotion import (

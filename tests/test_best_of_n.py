@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.best_of_n import (
+from flywheel.evaluate.graders.graders import Asked
+from flywheel.evaluate.reward.best_of_n import (
     Pools,
     best,
     chances,
@@ -18,8 +19,7 @@ from flywheel.evaluate.best_of_n import (
     strayed,
     turn_of_best,
 )
-from flywheel.evaluate.graders import Asked
-from flywheel.evaluate.overoptimisation import is_past, peak_of_form
+from flywheel.evaluate.reward.overoptimisation import is_past, peak_of_form
 from flywheel.records.message import prompt_of
 from flywheel.rollout import Response, RewardModel
 from tests.models_for_tests import reward_of, tiny

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flywheel.evaluate.calibration import _temperatures, calibrated, temperature_of
+from flywheel.evaluate.reward.calibration import _temperatures, calibrated, temperature_of
 
 
 def drawn(heat: float, count: int = 4000, seed: int = 0) -> tuple[list[float], list[float]]:

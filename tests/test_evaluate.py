@@ -11,8 +11,15 @@ import pytest
 
 from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError, LaunchError, SettingsError
-from flywheel.evaluate.graders import Asked, checked, exact, numeric_answer, refund_desk, score_all
-from flywheel.evaluate.registry import enter_sets
+from flywheel.evaluate.graders.graders import (
+    Asked,
+    checked,
+    exact,
+    numeric_answer,
+    refund_desk,
+    score_all,
+)
+from flywheel.evaluate.sets.registry import enter_sets
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.lake import EVALUATION
 from flywheel.layout import Layout
@@ -332,7 +339,7 @@ def test_the_loss_of_demonstrations_is_all_nats_over_all_tokens(tmp_path: Path) 
 
 
 def test_a_reward_model_is_held_against_the_better_rule_of_length(tmp_path: Path) -> None:
-    from flywheel.evaluate.reward import measure_reward
+    from flywheel.evaluate.reward.accuracy import measure_reward
     from flywheel.rollout import RewardModel
 
     tiny(tmp_path / "base")
@@ -370,7 +377,7 @@ def test_a_reward_model_is_held_against_the_better_rule_of_length(tmp_path: Path
 
 
 def test_the_plurality_of_votes_and_the_slices_by_domain_by_hand() -> None:
-    from flywheel.evaluate.reward import Judged, _by_domain, _plurality
+    from flywheel.evaluate.reward.accuracy import Judged, _by_domain, _plurality
 
     options: dict[str, Any] = {"resamples": 200, "seed": 0}
 
@@ -396,7 +403,7 @@ def test_the_plurality_of_votes_and_the_slices_by_domain_by_hand() -> None:
 
 def test_an_annotator_and_the_model_are_set_against_the_same_votes_of_the_others() -> None:
     """Three votes for a, a, b: without one a the others are split, which tests nobody."""
-    from flywheel.evaluate.reward import Judged, _others
+    from flywheel.evaluate.reward.accuracy import Judged, _others
 
     options: dict[str, Any] = {"resamples": 200, "seed": 0}
 

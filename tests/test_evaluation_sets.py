@@ -13,8 +13,8 @@ import pytest
 from assets.resources import Home
 from flywheel.errors import EvaluationError, ManifestError
 from flywheel.evaluate.commands import evaluation_sets
-from flywheel.evaluate.leaks import decontamination
-from flywheel.evaluate.registry import (
+from flywheel.evaluate.sets.leaks import decontamination
+from flywheel.evaluate.sets.registry import (
     check_newest,
     enter_sets,
     folder_of,
@@ -22,7 +22,7 @@ from flywheel.evaluate.registry import (
     read_registry,
     rows_of,
 )
-from flywheel.evaluate.sets import asked_of, by_set
+from flywheel.evaluate.sets.rows import asked_of, by_set
 from flywheel.lake import DERIVED
 from flywheel.layout import Layout
 from flywheel.records.message import dump, prompt_of, response_of

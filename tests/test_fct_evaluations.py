@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from flywheel.evaluate.ratings import rate_checkpoints
+from flywheel.evaluate.statistics.ratings import rate_checkpoints
 from flywheel.lake import EVALUATION, write_table
 from flywheel.layout import Layout
 from flywheel.warehouse import publish_read_copy, read_table

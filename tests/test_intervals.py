@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate import stats
-from flywheel.evaluate.stats import agreement, outcomes, rate, ratio
+from flywheel.evaluate.statistics import stats
+from flywheel.evaluate.statistics.stats import agreement, outcomes, rate, ratio
 
 
 def test_a_rate_is_the_mean_and_its_interval_holds_it() -> None:

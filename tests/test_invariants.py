@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from flywheel.errors import EvaluationError, ManifestError, SettingsError
-from flywheel.evaluate.graders import Asked
+from flywheel.evaluate.graders.graders import Asked
+from flywheel.evaluate.graders.rules import write_rules
 from flywheel.evaluate.invariants import (
     broken_invariants,
     records_of,
     told_of_people,
     verify_weights,
 )
-from flywheel.evaluate.rules import write_rules
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers
 from flywheel.models.publish import publish

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from flywheel.errors import EvaluationError, SettingsError
-from flywheel.evaluate.graders import Asked
-from flywheel.evaluate.judge import (
+from flywheel.evaluate.graders.graders import Asked
+from flywheel.evaluate.graders.judge import (
     Pair,
     bias_of,
     judge_pairs,
@@ -21,7 +21,7 @@ from flywheel.evaluate.judge import (
     question,
     verdict,
 )
-from flywheel.evaluate.others import compared_by_others
+from flywheel.evaluate.graders.others import compared_by_others
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers, compare
 from flywheel.promotion import GateSettings, decide

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.length import controlled, fit, squash
+from flywheel.evaluate.statistics.length import controlled, fit, squash
 
 
 def judged(

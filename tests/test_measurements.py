@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from flywheel.evaluate.graders import Asked
+from flywheel.evaluate.graders.graders import Asked
 from flywheel.evaluate.measured import of_contest
 from flywheel.evaluate.measurements import write_measurements
-from flywheel.evaluate.outside import Outside
-from flywheel.evaluate.ratings import rated
-from flywheel.evaluate.report_others import others_told
+from flywheel.evaluate.outside.results import Outside
+from flywheel.evaluate.report.others import others_told
 from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.evaluate.statistics.ratings import rated
 from flywheel.evaluate.versus import Answers, compare
 from flywheel.lineage.card import metrics_of
 from flywheel.records.message import prompt_of

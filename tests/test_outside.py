@@ -13,8 +13,8 @@ import pytest
 from assets.resources import Home
 from flywheel.errors import EvaluationError, LaunchError, SettingsError
 from flywheel.evaluate.commands import harness, read_inspect
-from flywheel.evaluate.inspect_log import read_inspect_log
-from flywheel.evaluate.outside import Outside, measure, read_results, store_results
+from flywheel.evaluate.outside.inspect_log import read_inspect_log
+from flywheel.evaluate.outside.results import Outside, measure, read_results, store_results
 from flywheel.evaluate.settings import HarnessSettings
 from flywheel.layout import Layout
 from tests.models_for_tests import tiny

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from flywheel.evaluate.overoptimisation import fitted, is_past, points_of, turn_of
+from flywheel.evaluate.reward.overoptimisation import fitted, is_past, points_of, turn_of
 from flywheel.sample.reinforce import CAUTION, limit_of
 
 

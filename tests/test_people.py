@@ -12,9 +12,9 @@ import pytest
 from flywheel.collect.pairs import ask_people, queue_of
 from flywheel.dedup import mark
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.graders import Asked
-from flywheel.evaluate.others import compared_by_others
-from flywheel.evaluate.people import judged_by_people, votes_of
+from flywheel.evaluate.graders.graders import Asked
+from flywheel.evaluate.graders.others import compared_by_others
+from flywheel.evaluate.graders.people import judged_by_people, votes_of
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers, compare
 from flywheel.layout import Layout

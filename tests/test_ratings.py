@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flywheel.evaluate.ratings import POINTS, rate_checkpoints, rated
+from flywheel.evaluate.statistics.ratings import POINTS, rate_checkpoints, rated
 from flywheel.lake import EVALUATION, write_table
 from flywheel.layout import Layout
 

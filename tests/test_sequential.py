@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.sequential import (
+from flywheel.evaluate.statistics.sequential import (
     BETS,
     SHARES,
     bounds,

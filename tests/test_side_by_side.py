@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flywheel.evaluate.side_by_side import side_by_side
+from flywheel.evaluate.report.side_by_side import side_by_side
 
 NAN = float("nan")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flywheel.evaluate.traps import LEAST, TRAPS, sentences, trapped
+from flywheel.evaluate.reward.traps import LEAST, TRAPS, sentences, trapped
 from flywheel.records.message import Conversation, prompt_of, response_of, text_of
 from flywheel.rollout import RewardModel
 from tests.models_for_tests import chatml, reward_of, tiny

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.stats import rate
-from flywheel.evaluate.trials import pass_all, pass_at, reliability, reliability_of
+from flywheel.evaluate.statistics.stats import rate
+from flywheel.evaluate.statistics.trials import pass_all, pass_at, reliability, reliability_of
 from tests.models_for_tests import freeze
 
 TAU = Path(__file__).parents[2] / "shared" / "data" / "tau_bench" / "gpt-4o-airline.json"

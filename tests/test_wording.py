@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flywheel.evaluate.wording import OUTCOMES, verdict_told
+from flywheel.evaluate.report.wording import OUTCOMES, verdict_told
 from flywheel.promotion.succession import SAID
 
 

@@ -1,1 +1,1 @@
-"""Held-out prompts, graders, intervals, reports."""
+"""What a checkpoint is worth: graders over held-out prompts, intervals, reports."""

@@ -44,7 +44,7 @@ def add_commands(add: Callable[..., argparse.ArgumentParser], home: Callable[[],
 
 def harness(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     """Run tasks, store what came out, and show all that is stored of the generation."""
-    from flywheel.evaluate.outside import measure, read_results
+    from flywheel.evaluate.outside.results import measure, read_results
 
     layout, generation = home().layout, arguments.generation
     if arguments.tasks:
@@ -63,8 +63,8 @@ def harness(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def read_inspect(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     """Store what logs tell, and show all that is stored of the generation."""
-    from flywheel.evaluate.inspect_log import read_inspect_log
-    from flywheel.evaluate.outside import read_results, store_results
+    from flywheel.evaluate.outside.inspect_log import read_inspect_log
+    from flywheel.evaluate.outside.results import read_results, store_results
 
     layout, generation = home().layout, arguments.generation
     rows = [row for path in arguments.logs for row in read_inspect_log(path)]
@@ -90,7 +90,7 @@ def _results(found: list[dict[str, Any]], arguments: argparse.Namespace) -> dict
 
 def evaluation_sets(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     """List every version of every set, with the last look for it in training data."""
-    from flywheel.evaluate.registry import listed
+    from flywheel.evaluate.sets.registry import listed
 
     found = listed(home().layout)
     if not arguments.json:

@@ -7,7 +7,7 @@
   deduplication keep those out; this looks at what was frozen, and not at the marks.
 * *not finite*: the challenger gives an answer of its own no probability.
 * *personal data*: an answer holds an address, a number or a secret that its prompt does not.
-* *rule ...*: answers break a rule of the user's own (`rules.py`).
+* *rule ...*: answers break a rule of the user's own (`graders/rules.py`).
 
 The last two prove first that they can find something: a planted answer must be caught.
 
@@ -22,9 +22,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.graders import Asked
-from flywheel.evaluate.leaks import asked_text, leaks_into
-from flywheel.evaluate.rules import Rule, read_rules
+from flywheel.evaluate.graders.graders import Asked
+from flywheel.evaluate.graders.rules import Rule, read_rules
+from flywheel.evaluate.sets.leaks import asked_text, leaks_into
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers
 from flywheel.models.load import load_tokenizer

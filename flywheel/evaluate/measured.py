@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flywheel.evaluate.graders import BY_JUDGE, BY_PEOPLE, Asked
+from flywheel.evaluate.graders.graders import BY_JUDGE, BY_PEOPLE, Asked
 from flywheel.evaluate.settings import EvaluateSettings
-from flywheel.evaluate.stats import Rate, rate, ratio
+from flywheel.evaluate.statistics.stats import Rate, rate, ratio
 from flywheel.evaluate.versus import Answers, cut, taken
 
 Row = dict[str, Any]

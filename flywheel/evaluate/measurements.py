@@ -25,10 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flywheel.evaluate.graders import BY_JUDGE, BY_REWARD, PAIRWISE, Asked
+from flywheel.evaluate.graders.graders import BY_JUDGE, BY_REWARD, PAIRWISE, Asked
 from flywheel.evaluate.measured import measured, of_other_tools
-from flywheel.evaluate.outside import results_beside
-from flywheel.evaluate.sets import code_hashes
+from flywheel.evaluate.outside.results import results_beside
+from flywheel.evaluate.sets.rows import code_hashes
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers
 from flywheel.lake import EVALUATION, write_table

@@ -2,7 +2,7 @@
 
 from hashlib import blake2b
 
-from flywheel.evaluate.graders import Asked, score_all
+from flywheel.evaluate.graders.graders import Asked, score_all
 from flywheel.evaluate.settings import SAMPLING_FRAC, EvaluateSettings
 from flywheel.evaluate.versus import Answers
 from flywheel.process.clock import pieces

@@ -15,21 +15,21 @@ import pyarrow.parquet as pq
 
 from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.following import followed
-from flywheel.evaluate.graders import BY_REWARD, Asked, score_all
+from flywheel.evaluate.graders.graders import BY_REWARD, Asked, score_all
+from flywheel.evaluate.graders.others import compared_by_others
 from flywheel.evaluate.invariants import (
     broken_invariants,
     unknown_ancestors,
     verify_weights,
 )
 from flywheel.evaluate.measurements import write_measurements
-from flywheel.evaluate.others import compared_by_others
 from flywheel.evaluate.policies import answer_all
-from flywheel.evaluate.report import write_report
-from flywheel.evaluate.reward import measure_reward
-from flywheel.evaluate.set_results import results_by_set, sets_of
+from flywheel.evaluate.report.page import write_report
+from flywheel.evaluate.reward.accuracy import measure_reward
+from flywheel.evaluate.reward.following import followed
+from flywheel.evaluate.sets.results import results_by_set, sets_of
 from flywheel.evaluate.settings import DEMONSTRATIONS_FRAC, EvaluateSettings
-from flywheel.evaluate.stats import outcomes, ratio, told
+from flywheel.evaluate.statistics.stats import outcomes, ratio, told
 from flywheel.evaluate.versus import Answers, compare, plainly
 from flywheel.process.clock import pieces
 from flywheel.process.content import model_hash

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from flywheel.evaluate.graders import BY_JUDGE, BY_REWARD, PAIRWISE, Asked
-from flywheel.evaluate.length import SCALE, controlled
+from flywheel.evaluate.graders.graders import BY_JUDGE, BY_REWARD, PAIRWISE, Asked
 from flywheel.evaluate.settings import EvaluateSettings
-from flywheel.evaluate.stats import by_cluster, outcomes, rate, ratio
+from flywheel.evaluate.statistics.length import SCALE, controlled
+from flywheel.evaluate.statistics.stats import by_cluster, outcomes, rate, ratio
 from flywheel.records.message import text_of
 from flywheel.rollout import Response
 

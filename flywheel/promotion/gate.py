@@ -8,11 +8,11 @@ the win rate over the champion, must rise.
 REJECT needs evidence against the challenger, PROMOTE evidence for it; where there is too little of
 either the gate holds, and says how many prompts more would be enough. What is counted is groups of
 prompts: near repeats of one prompt are no further evidence. Evidence is that of
-`flywheel.evaluate.sequential`, so that a challenger may be looked at again with more prompts, as
-often as one likes: the chance that a champion is ever replaced by a challenger that is no better
-stays below `level`, which all challengers that it ever meets share. "Better" is what the grader
-prefers: where a model judges, length at its expense is held by two guardrails more, which are
-estimates and have no level. Guardrails must all hold, so each is tested at the whole level; of
+`flywheel.evaluate.statistics.sequential`, so that a challenger may be looked at again with more
+prompts, as often as one likes: the chance that a champion is ever replaced by a challenger that is
+no better stays below `level`, which all challengers that it ever meets share. "Better" is what the
+grader prefers: where a model judges, length at its expense is held by two guardrails more, which
+are estimates and have no level. Guardrails must all hold, so each is tested at the whole level; of
 slices that look worse, how many were looked at counts. All challengers are asked the same prompts:
 who chooses one by looking at its answers to them has looked more often than is counted here.
 """
@@ -23,8 +23,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from flywheel.errors import PromotionError, SettingsError
-from flywheel.evaluate.overoptimisation import is_past
-from flywheel.evaluate.sequential import bounds, clusters_to_decide, level_of, log_evidence
+from flywheel.evaluate.reward.overoptimisation import is_past
+from flywheel.evaluate.statistics.sequential import (
+    bounds,
+    clusters_to_decide,
+    level_of,
+    log_evidence,
+)
 
 Verdict = Literal["PROMOTE", "HOLD", "REJECT"]
 EVEN = 0.5

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from statistics import mean, stdev
 
-from flywheel.evaluate.stats import outcomes, rate
+from flywheel.evaluate.statistics.stats import outcomes, rate
 from flywheel.records.message import prompt_of
 from flywheel.sample.deliver import KINDS
 from flywheel.sample.gold import grade

@@ -6,11 +6,11 @@ three times: on the true reward as a verifier; on the turn's reward model; and o
 with a limit on how far held-out responses may stray. The first is compared with the turn's DPO
 policy. Of the second the gold is measured beside the proxy on validation prompts as training goes
 on, never taught; where it turns is read off the best curve that rises and then falls, and the form
-of Gao et al. is fitted and shown (`flywheel.evaluate.overoptimisation`). The third run, looked at
-before every step, ends at `CAUTION` of that turn: as a team has a hundred or two answers to
-validation prompts judged along a first run, and trains once more up to where they were best. A turn
-belongs to its reward model: the median of other seeds' was tried, and came too late for three of
-five. What is reached is measured on evaluation prompts, which neither run nor limit has seen.
+of Gao et al. is fitted and shown (`flywheel.evaluate.reward.overoptimisation`). The third run,
+looked at before every step, ends at `CAUTION` of that turn: as a team has a hundred or two answers
+to validation prompts judged along a first run, and trains once more up to where they were best. A
+turn belongs to its reward model: the median of other seeds' was tried, and came too late for three
+of five. What is reached is measured on evaluation prompts, which neither run nor limit has seen.
 Writes `var/reinforce.json`.
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flywheel.evaluate.overoptimisation import Curve, fitted, points_of
+from flywheel.evaluate.reward.overoptimisation import Curve, fitted, points_of
 from flywheel.process.launch import launch, write_json
 from flywheel.process.settings import build
 from flywheel.records.message import Conversation, text_of

@@ -2,8 +2,8 @@
 
 An outcome is one user's, from 0 to 1, a half where the two are alike, and it is made once: of the
 first comparisons of that user, whatever he says later. So the bets of
-`flywheel.evaluate.sequential` hold at every look, however many there are, and who says much weighs
-no more than who says little.
+`flywheel.evaluate.statistics.sequential` hold at every look, however many there are, and who says
+much weighs no more than who says little.
 
 * On `shadow` a comparison is whether the reward model of the champion scores the challenger's
   answer higher than the one that was shown; the challenger was not trained against that model.
@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flywheel.evaluate.sequential import bounds
+from flywheel.evaluate.statistics.sequential import bounds
 from flywheel.layout import Layout
 from flywheel.promotion import Entry, advance, standing, stop
 from flywheel.serve.feedback import FOLDER

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from flywheel.evaluate.length import SCALE, controlled
-from flywheel.evaluate.sequential import bounds, log_evidence
-from flywheel.evaluate.stats import outcomes, rate
+from flywheel.evaluate.statistics.length import SCALE, controlled
+from flywheel.evaluate.statistics.sequential import bounds, log_evidence
+from flywheel.evaluate.statistics.stats import outcomes, rate
 from flywheel.lake import SCHEMAS, ensure, write_table
 from flywheel.layout import Layout
 from flywheel.lineage import trace

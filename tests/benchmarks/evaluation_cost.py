@@ -21,8 +21,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from flywheel.evaluate import best_of_n, policies
+from flywheel.evaluate import policies
 from flywheel.evaluate import run as evaluation
+from flywheel.evaluate.reward import best_of_n
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.models.small import small_llama, word_tokenizer
 from flywheel.process.launch import write_json

@@ -12,14 +12,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from flywheel.evaluate.outside import results_beside
-from flywheel.evaluate.pictures import turn_picture
-from flywheel.evaluate.ratings import rating_plot
-from flywheel.evaluate.report_others import others_told
-from flywheel.evaluate.report_reward import reward_told
-from flywheel.evaluate.report_tables import number, table
-from flywheel.evaluate.side_by_side import side_by_side
-from flywheel.evaluate.wording import LIMITS, READING, pairs_told, verdict_told
+from flywheel.evaluate.outside.results import results_beside
+from flywheel.evaluate.report.others import others_told
+from flywheel.evaluate.report.pictures import turn_picture
+from flywheel.evaluate.report.reward import reward_told
+from flywheel.evaluate.report.side_by_side import side_by_side
+from flywheel.evaluate.report.tables import number, table
+from flywheel.evaluate.report.wording import LIMITS, READING, pairs_told, verdict_told
+from flywheel.evaluate.statistics.ratings import rating_plot
 from flywheel.labels.charts import dot_plot
 
 Told = dict[str, Any]

@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.graders import BY_REWARD, PAIRWISE, Asked, score_all
-from flywheel.evaluate.overoptimisation import Point, fitted, peak_of_form, turn
+from flywheel.evaluate.graders.graders import BY_REWARD, PAIRWISE, Asked, score_all
 from flywheel.evaluate.policies import seed_of
+from flywheel.evaluate.reward.overoptimisation import Point, fitted, peak_of_form, turn
 from flywheel.evaluate.settings import BEST_OF_FRAC, EvaluateSettings
 from flywheel.process.clock import pieces
 from flywheel.rollout import Policy, Response, RewardModel, sample

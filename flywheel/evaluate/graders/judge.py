@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from flywheel.evaluate.graders import BY_JUDGE, Asked
+from flywheel.evaluate.graders.graders import BY_JUDGE, Asked
 from flywheel.evaluate.settings import EvaluateSettings
-from flywheel.evaluate.stats import agreement, rate
+from flywheel.evaluate.statistics.stats import agreement, rate
 from flywheel.evaluate.versus import Answers
 from flywheel.models.load import load_tokenizer
 from flywheel.process.content import model_hash

@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.outside import Outside
+from flywheel.evaluate.outside.results import Outside
 
 ZSTANDARD = 93  # how a ZIP file names it
 LOCAL_HEADER = struct.Struct("<26xHH")  # lengths of name and extra, before the packed bytes

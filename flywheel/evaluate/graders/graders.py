@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.blame import blamed
-from flywheel.evaluate.numbers import is_marked, number_in
+from flywheel.evaluate.graders.blame import blamed
+from flywheel.evaluate.graders.numbers import is_marked, number_in
 from flywheel.records.message import Conversation, text_of
 from flywheel.rollout import Response, RewardModel, verifier_of
 from flywheel.sample.gold import gold

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from flywheel.datasets.manifest import MANIFEST, DatasetManifest, read_split
 from flywheel.dedup.overlap import EvaluationRuns, Overlap
-from flywheel.evaluate.sets import Row, by_set
+from flywheel.evaluate.sets.rows import Row, by_set
 from flywheel.records.message import Conversation, load, text_of
 
 SIDES = ("prompt", "response", "response_a", "response_b", "steps")

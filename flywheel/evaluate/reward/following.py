@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.datasets.render import Rendered, render_prompts
-from flywheel.evaluate.best_of_n import best_of_n, turn_of_best
-from flywheel.evaluate.graders import Asked
-from flywheel.evaluate.overoptimisation import fitted, is_past, turn_of
+from flywheel.evaluate.graders.graders import Asked
+from flywheel.evaluate.reward.best_of_n import best_of_n, turn_of_best
+from flywheel.evaluate.reward.overoptimisation import fitted, is_past, turn_of
 from flywheel.evaluate.settings import EvaluateSettings
-from flywheel.evaluate.stats import ratio
+from flywheel.evaluate.statistics.stats import ratio
 from flywheel.evaluate.versus import Answers
 from flywheel.models.publish import manifest_of
 from flywheel.rollout import Policy, RewardModel, rendered_logprobs

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.datasets.manifest import read_split
-from flywheel.evaluate.graders import Asked
-from flywheel.evaluate.sets import asked_of, by_set
+from flywheel.evaluate.graders.graders import Asked
+from flywheel.evaluate.sets.rows import asked_of, by_set
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers, against, mean_scores, taken
 

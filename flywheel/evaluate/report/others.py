@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from flywheel.evaluate.report_tables import Told, number, table
+from flywheel.evaluate.report.tables import Told, number, table
 
 
 def others_told(result: Told, by_tools: Sequence[Told]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import EvaluationError, SettingsError
-from flywheel.evaluate.blame import blamed
+from flywheel.evaluate.graders.blame import blamed
 from flywheel.process.content import code_of, content_of
 from flywheel.process.launch import write_json
 from flywheel.process.settings import build

@@ -21,10 +21,10 @@ import numpy as np
 import pyarrow as pa
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.calibration import calibrated
+from flywheel.evaluate.reward.calibration import calibrated
+from flywheel.evaluate.reward.traps import trapped
 from flywheel.evaluate.settings import PAIRS_FRAC, TRAPS_FRAC, EvaluateSettings
-from flywheel.evaluate.stats import agreement, outcomes, rate, told
-from flywheel.evaluate.traps import trapped
+from flywheel.evaluate.statistics.stats import agreement, outcomes, rate, told
 from flywheel.process.clock import pieces
 from flywheel.records.message import load, text_of
 from flywheel.rollout import RewardModel

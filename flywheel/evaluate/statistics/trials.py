@@ -14,7 +14,7 @@ from typing import Any
 
 from flywheel.datasets.manifest import DatasetManifest, read_split
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.stats import rate, told
+from flywheel.evaluate.statistics.stats import rate, told
 
 
 def pass_at(k: int, passed: int, attempts: int) -> float:

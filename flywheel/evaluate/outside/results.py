@@ -61,7 +61,7 @@ def measure(
     """
     settings = build(HarnessSettings, chosen, model=str(_policy(layout, generation)))
     run_dir = layout.run("harness", generation)
-    result = launch("flywheel.evaluate.harness", settings, run_dir, log=log)
+    result = launch("flywheel.evaluate.outside.harness", settings, run_dir, log=log)
     return store_results(layout, generation, result["results"])
 
 

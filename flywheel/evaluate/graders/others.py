@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.graders import BY_JUDGE, BY_PEOPLE, PAIRWISE, Asked
-from flywheel.evaluate.judge import judged_by_model, load_judge, measure_judge, too_few_read
-from flywheel.evaluate.people import judged_by_people, votes_of
+from flywheel.evaluate.graders.graders import BY_JUDGE, BY_PEOPLE, PAIRWISE, Asked
+from flywheel.evaluate.graders.judge import judged_by_model, load_judge, measure_judge, too_few_read
+from flywheel.evaluate.graders.people import judged_by_people, votes_of
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers
 

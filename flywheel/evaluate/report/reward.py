@@ -1,7 +1,7 @@
 """What a page says of the reward model: how right, how sure, and what it falls for."""
 
-from flywheel.evaluate.pictures import reliability_picture
-from flywheel.evaluate.report_tables import Told, number, table
+from flywheel.evaluate.report.pictures import reliability_picture
+from flywheel.evaluate.report.tables import Told, number, table
 from flywheel.labels.charts import dot_plot
 
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flywheel.evaluate.stats import outcomes, rate, told
+from flywheel.evaluate.statistics.stats import outcomes, rate, told
 from flywheel.process.clock import pieces
 from flywheel.records.message import Conversation, response_of, text_of
 from flywheel.rollout import RewardModel

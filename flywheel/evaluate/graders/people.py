@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from flywheel.evaluate.graders import BY_PEOPLE, PAIRWISE, Asked
+from flywheel.evaluate.graders.graders import BY_PEOPLE, PAIRWISE, Asked
 from flywheel.evaluate.settings import EvaluateSettings
-from flywheel.evaluate.stats import outcomes, rate
+from flywheel.evaluate.statistics.stats import outcomes, rate
 from flywheel.evaluate.versus import Answers, plainly
 from flywheel.records.message import load, text_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import EvaluationError, SettingsError
-from flywheel.evaluate.outside import Outside
+from flywheel.evaluate.outside.results import Outside
 from flywheel.evaluate.settings import HarnessSettings
 from flywheel.process.worker import start, use_threads
 from flywheel.rollout import Policy

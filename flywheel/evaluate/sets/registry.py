@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from flywheel.datasets.manifest import DatasetManifest, file_hash, read_split
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.sets import CONTENT, Row, by_set, code_hashes, content_hash_of
+from flywheel.evaluate.sets.rows import CONTENT, Row, by_set, code_hashes, content_hash_of
 from flywheel.layout import Layout
 
 CLUSTER_KEY = "group_id"  # prompts that nearly repeat each other

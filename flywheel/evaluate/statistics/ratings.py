@@ -26,7 +26,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flywheel.evaluate.stats import SAME
+from flywheel.evaluate.statistics.stats import SAME
 from flywheel.labels.bradley_terry import from_counts
 from flywheel.labels.charts import dot_plot
 from flywheel.lake import DERIVED, ensure, read_folder, write_table

@@ -1,0 +1,1 @@
+"""Who says how good an answer is: programs, a judge, people."""

@@ -1,0 +1,1 @@
+"""What other tools measure: lm-evaluation-harness and inspect_ai."""

@@ -176,8 +176,8 @@ def _facts(console: Console, facts: Iterator[tuple[str, str | Text]]) -> None:
 
 def batch_facts(batch: BatchManifest) -> dict[str, Any]:
     """What became of one file, as plain data."""
-    names = "batch_id file format sure why lines rows quarantined blanks set_aside skipped blocked"
-    return {name: getattr(batch, name) for name in names.split()} | {
+    names = "batch_id file format sure why lines rows quarantined blanks set_aside skipped erased"
+    return {name: getattr(batch, name) for name in (*names.split(), "blocked")} | {
         "rows_by_kind": batch.rows_by_kind
     }
 

@@ -191,7 +191,8 @@ def unaccounted(layout: Layout) -> list[str]:
     return [
         one.file
         for one in read_batches(layout)
-        if one.lines != one.rows + one.quarantined + one.blanks + one.erased or _differs(one, layout)
+        if one.lines != one.rows + one.quarantined + one.blanks + one.erased
+        or _differs(one, layout)
     ]
 
 

@@ -31,9 +31,7 @@ class Drafts:
         erased_refused: Refused lines that were left out of quarantine for the same reason.
     """
 
-    def __init__(
-        self, layout: Layout, source: str, batch_id: str, tombstones: Tombstones
-    ) -> None:
+    def __init__(self, layout: Layout, source: str, batch_id: str, tombstones: Tombstones) -> None:
         self.rows: dict[str, int] = {}
         self.events: dict[str, list[Digests]] = {}
         self.erased_lines: set[int] = set()

@@ -54,9 +54,7 @@ def rights_of_records(
     return found
 
 
-def against_use(
-    connection: duckdb.DuckDBPyConnection, layout: Layout, terms: Terms
-) -> list[str]:
+def against_use(connection: duckdb.DuckDBPyConnection, layout: Layout, terms: Terms) -> list[str]:
     """For each rule that records of the table `told` are against: it, how many, which, and whence.
 
     Where no use is asked for, only a consent that allows nothing is one, and an erasure.

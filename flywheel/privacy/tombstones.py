@@ -29,8 +29,9 @@ class Tombstones:
 
     def hold(self, names: Iterable[str]) -> list[bool]:
         """Which of these were erased; each is what `erased_name` says of it."""
-        keyed = self._keyed
-        return [bool(keyed) and keyed(one)[:DIGITS] in self._known for one in names]
+        if not self._keyed:
+            return [False for _ in names]
+        return [self._keyed(one)[:DIGITS] in self._known for one in names]
 
     def add(self, names: Sequence[str]) -> None:
         """Note what is erased, on the disk before anything is taken away.

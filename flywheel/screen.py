@@ -256,6 +256,8 @@ def show_status(facts: dict[str, Any]) -> None:
                 else "not judged",
             )
         yield "champion", facts["champion"] or "none yet"
+        for trouble in filter(None, (facts["may_not_be_used"], facts["erasure_cut_off"])):
+            yield "", Text(trouble, "red")
         if store := facts["store"]:
             waiting = f", {store['waiting']} wait" if store["waiting"] else ""
             yield "store", f"{store['address']}: {store['files']} files{waiting}"

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from flywheel.datasets.manifest import DatasetManifest, read_split
-from flywheel.erasure import erase, finish_pending, forget_served, look_for, pending
+from flywheel.erasure.plan import pending
+from flywheel.erasure.retention import forget_served
+from flywheel.erasure.run import erase, finish_pending, look_for
 from flywheel.errors import ErasureError, LakeError, SettingsError
 from flywheel.ingest import land, landing_counts, read_batches, unaccounted
 from flywheel.ingest.keys import prompt_key
@@ -210,7 +212,8 @@ def test_checkpoints_that_saw_it_are_named_in_the_entry_a_trace_and_a_card(
 KILLED = """
 import os, sys
 from pathlib import Path
-from flywheel.erasure import erase, lake, frozen, lines, run
+from flywheel.erasure import lake, frozen, lines, run
+from flywheel.erasure.run import erase
 from flywheel.layout import Layout
 calls = 0
 def cut(function):

@@ -92,6 +92,17 @@ def read_plan(layout: Layout) -> Plan | None:
         ) from error
 
 
+def pending(layout: Layout) -> str:
+    """What there is to say of an erasure that has begun and not ended; empty where none has."""
+    plan = read_plan(layout)
+    if plan is None:
+        return ""
+    return (
+        f"an erasure that {plan.by} asked for at {plan.at} was cut off; give the same command "
+        f"again, or wait for the nightly job: either finishes it"
+    )
+
+
 @contextmanager
 def alone(layout: Layout) -> Iterator[None]:
     """One erasure at a time in a home, and no clearing of logs beside it."""

@@ -89,17 +89,6 @@ def look_for(layout: Layout, what: str, name: str) -> Plan:
         return _look(layout, what, name, "", "")[0]
 
 
-def pending(layout: Layout) -> str:
-    """What there is to say of an erasure that has begun and not ended; empty where none has."""
-    plan = read_plan(layout)
-    if plan is None:
-        return ""
-    return (
-        f"an erasure that {plan.by} asked for at {plan.at} was cut off; give the same command "
-        f"again, or wait for the nightly job: either finishes it"
-    )
-
-
 def finish_pending(layout: Layout, *, key_file: str = "", log: Log = print) -> Erasure | None:
     """Finish an erasure that was cut off; None where none was.
 

@@ -14,9 +14,10 @@ import dagster as dg
 
 from assets.champion import CHAMPION
 from assets.documentation import LANDED_LATELY
-from assets.keys import DBT_DOCS, SERVING_STAGE, STEP_REWARD_CARD, STEP_REWARD_MODEL
+from assets.keys import DBT_DOCS, SERVED_LOG, SERVING_STAGE, STEP_REWARD_CARD, STEP_REWARD_MODEL
 from assets.partitions import add, generations, name_after, ordered
 from assets.resources import Home
+from assets.rights import STILL_USED
 from assets.storage import end_dead_runs
 from flywheel.datasets.manifest import DatasetManifest
 from flywheel.errors import ManifestError, SettingsError, StoreError
@@ -59,8 +60,10 @@ document_warehouse = dg.define_asset_job(
 turn = dg.define_asset_job(
     "turn",
     selection=dg.AssetSelection.all()
-    - dg.AssetSelection.assets(STEP_REWARD_MODEL, STEP_REWARD_CARD, DBT_DOCS, SERVING_STAGE)
-    - FRESHNESS,
+    - dg.AssetSelection.assets(STEP_REWARD_MODEL, STEP_REWARD_CARD, DBT_DOCS)
+    - dg.AssetSelection.assets(SERVING_STAGE, SERVED_LOG)
+    - FRESHNESS
+    - STILL_USED,
     description="One whole turn of the wheel: a new generation from landing to promotion.",
 )
 step_reward = dg.define_asset_job(

@@ -19,6 +19,7 @@ from assets import (
     people,
     promotion,
     quality,
+    rights,
     serving,
     stores,
     training,
@@ -31,10 +32,10 @@ assembled = dg.Definitions(
         [
             *(landing, stores, transform, quality, labels, documentation),
             *(datasets, training, evaluation_sets, people, evaluation),
-            *(promotion, champion, serving, lineage, collection),
+            *(promotion, champion, rights, serving, lineage, collection),
         ]
     ),
-    asset_checks=[documentation.source_freshness],
+    asset_checks=[documentation.source_freshness, rights.data_may_still_be_used],
     jobs=[
         automation.land_inbox,
         automation.rebuild_warehouse,
@@ -47,6 +48,8 @@ assembled = dg.Definitions(
         champion.judge_challenger,
         champion.rollback_champion,
         serving.look_at_stage,
+        rights.erase_records,
+        rights.look_after_rights,
     ],
     sensors=[
         automation.new_files_in_the_inbox,
@@ -56,7 +59,7 @@ assembled = dg.Definitions(
         serving.more_was_served,
         stores.changes_not_in_the_store,
     ],
-    schedules=[automation.nightly_build, automation.weekly_turn],
+    schedules=[automation.nightly_build, automation.weekly_turn, rights.nightly_rights],
     resources={
         "dbt": transform.Dbt(project_dir=str(transform.project.project_dir)),
         "devices": Devices(),

@@ -47,6 +47,7 @@ DBT_DOCS = dg.AssetKey(["marts", "dbt_docs"])  # for people: outside the job `tu
 
 # Outside the job `turn`: what was served since a challenger is on its stage judges it.
 SERVING_STAGE = dg.AssetKey(["promotion", "serving_stage"])
+SERVED_LOG = dg.AssetKey(["promotion", "served_log"])  # nightly: nothing of a turn reads it
 PEOPLE_JUDGEMENTS = dg.AssetKey(["evaluation", "people_judgements"])
 
 # Outside the job `turn`: nothing of a turn reads it, and many a home has no step to learn from.

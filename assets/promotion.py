@@ -9,6 +9,7 @@ from assets.evaluation import HELD_OUT
 from assets.partitions import generations
 from assets.resources import Home
 from flywheel.evaluate.sets.registry import check_newest
+from flywheel.lineage import INVARIANT, against_its_use, reading_of
 from flywheel.process.launch import write_json
 from flywheel.process.settings import build
 from flywheel.promotion import (
@@ -43,6 +44,8 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
     settings = build(GateSettings, home.settings("gate"))
     result = evaluation_of(layout, generation)
     check_newest(layout, result.get("evaluation_sets", ()))
+    if told := against_its_use(layout, f"policy/{generation}", reading_of(home.settings)):
+        result["broken_invariants"] = result.get("broken_invariants", {}) | {INVARIANT: told}
     decide_and_record(
         layout,
         generation,

@@ -54,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """Every command with its options."""
     from flywheel import commands as others
+    from flywheel.erasure import commands as of_erasure
     from flywheel.evaluate import commands as of_evaluation
     from flywheel.stores import commands as of_stores
 
@@ -105,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     others.add_commands(add, home, decider)
     of_evaluation.add_commands(add, home)
     of_stores.add_commands(add, home)
+    of_erasure.add_commands(add, home, decider)
 
     ui = add("ui", open_ui, "serve the Dagster UI on loopback, with schedules and sensors")
     ui.add_argument("--port", type=int, default=3000)
@@ -197,9 +199,11 @@ def land(arguments: argparse.Namespace) -> dict[str, Any]:
 def status(arguments: argparse.Namespace) -> dict[str, Any]:
     """Say what is there, from the files alone."""
     from flywheel import screen
+    from flywheel.lineage import reading_of
     from flywheel.turn import status_of
 
-    facts = status_of(home().layout)
+    where = home()
+    facts = status_of(where.layout, reading_of(where.settings))
     if not arguments.json:
         screen.show_status(facts)
     return facts

@@ -143,6 +143,7 @@ def document(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def serve(home: Any, arguments: argparse.Namespace) -> None:
     """Answer until interrupted."""
+    from flywheel.lineage import reading_of
     from flywheel.privacy import Policy
     from flywheel.process.settings import build
     from flywheel.serve.app import serve as answer
@@ -152,7 +153,8 @@ def serve(home: Any, arguments: argparse.Namespace) -> None:
     settings = build(ServeSettings, where.settings("serve"))
     personal = Policy.of_settings(where.settings("personal_data"))
     print(f"the champion answers at http://{arguments.host}:{arguments.port}/v1", file=sys.stderr)
-    answer(where.layout, settings, personal, host=arguments.host, port=arguments.port)
+    reading = reading_of(where.settings)
+    answer(where.layout, settings, personal, reading, host=arguments.host, port=arguments.port)
 
 
 def canary(home: Any, decider: Any, arguments: argparse.Namespace) -> dict[str, Any]:

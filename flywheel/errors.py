@@ -17,6 +17,7 @@
   * EvaluationError        there is nothing to evaluate, or a grader does not fit the prompt
   * PromotionError         a decision is not permitted
     - LedgerError          the ledger was edited, or entries of it are gone
+  * ErasureError           what is to be erased is not known here, or cannot be taken out
   * ServeError             what was asked of the champion or said of its answers cannot be taken
 
 A message says what was expected, what was found, where, and what to do next.
@@ -98,3 +99,7 @@ class ServeError(FlywheelError):
 
 class LineageError(FlywheelError):
     """What is to be traced is not known here, or its name is that of several things."""
+
+
+class ErasureError(FlywheelError):
+    """What is to be erased is not known here, or a plan of an erasure cannot be read."""

@@ -56,6 +56,11 @@ class Layout:
         """Folder of quarantined lines and rows, `<batch_id>.parquet` per batch."""
         return self.lake / "quarantine"
 
+    @property
+    def erased(self) -> Path:
+        """Folder of the names of erased records, `<erasure>.parquet`, without what they said."""
+        return self.lake / "erased"
+
     def raw(self, source: str) -> Path:
         """Folder of a table in no known format, landed untouched as a raw source."""
         return self.lake / "raw" / source

@@ -176,8 +176,8 @@ def _facts(console: Console, facts: Iterator[tuple[str, str | Text]]) -> None:
 
 def batch_facts(batch: BatchManifest) -> dict[str, Any]:
     """What became of one file, as plain data."""
-    names = "batch_id file format sure why lines rows quarantined blanks set_aside skipped blocked"
-    return {name: getattr(batch, name) for name in names.split()} | {
+    names = "batch_id file format sure why lines rows quarantined blanks set_aside skipped erased"
+    return {name: getattr(batch, name) for name in (*names.split(), "blocked")} | {
         "rows_by_kind": batch.rows_by_kind
     }
 
@@ -256,6 +256,8 @@ def show_status(facts: dict[str, Any]) -> None:
                 else "not judged",
             )
         yield "champion", facts["champion"] or "none yet"
+        for trouble in filter(None, (facts["may_not_be_used"], facts["erasure_cut_off"])):
+            yield "", Text(trouble, "red")
         if store := facts["store"]:
             waiting = f", {store['waiting']} wait" if store["waiting"] else ""
             yield "store", f"{store['address']}: {store['files']} files{waiting}"

@@ -37,7 +37,8 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.datasets.manifest import DatasetManifest
-from flywheel.errors import EvaluationError, ManifestError
+from flywheel.erasure.plan import pending
+from flywheel.errors import EvaluationError, LineageError, ManifestError
 from flywheel.ingest import (
     landing_counts,
     quarantine_kinds,
@@ -46,6 +47,7 @@ from flywheel.ingest import (
     standing_batches,
 )
 from flywheel.layout import Layout
+from flywheel.lineage import Reading, against_its_use
 from flywheel.promotion import latest_decision, title_holder
 from flywheel.stores import store_facts
 from flywheel.warehouse import read_table
@@ -138,7 +140,7 @@ def without_outcomes(told: Any) -> Any:
     return [without_outcomes(one) for one in told] if isinstance(told, list) else told
 
 
-def status_of(layout: Layout) -> dict[str, Any]:
+def status_of(layout: Layout, reading: Reading | None = None) -> dict[str, Any]:
     """What landed, what is quarantined or blocked and why, generations, champion and copy."""
     folder = layout.artifacts / "datasets" / "preference"
     generations = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
@@ -162,8 +164,19 @@ def status_of(layout: Layout) -> dict[str, Any]:
             for name in generations
         ],
         "champion": holder.generation if holder else None,
+        "may_not_be_used": _against_champion(layout, reading) if holder and reading else "",
+        "erasure_cut_off": pending(layout),
         "store": store_facts(layout),
     }
+
+
+def _against_champion(layout: Layout, reading: Reading) -> str:
+    """Why the champion may not be used any more, by what its data allows today."""
+    holder = title_holder(layout)
+    try:
+        return against_its_use(layout, f"policy/{holder.generation}", reading) if holder else ""
+    except LineageError as error:
+        return f"whether the champion's data may be used cannot be told: {error}"
 
 
 def excluded_counts(layout: Layout) -> dict[str, int]:

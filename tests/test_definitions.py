@@ -90,7 +90,7 @@ def test_a_turn_takes_every_asset_but_the_step_reward_model_the_stage_and_pages(
     step_reward = {keys.STEP_REWARD_MODEL, keys.STEP_REWARD_CARD}
     assert selected["step_reward"] == step_reward
     every = defs.resolve_asset_graph().executable_asset_keys
-    alone = step_reward | {keys.DBT_DOCS, keys.SERVING_STAGE}
+    alone = step_reward | {keys.DBT_DOCS, keys.SERVING_STAGE, keys.SERVED_LOG}
     assert selected["turn"] == set(every) - alone
 
 
@@ -104,6 +104,7 @@ def test_schedules_and_sensors_run_with_the_daemon() -> None:
         "word_of_a_person",
         "more_was_served",
         "nightly_build",
+        "nightly_rights",
         "weekly_turn",
     }
     assert all(one.default_status.value == "RUNNING" for one in (*defs.sensors, *defs.schedules))

@@ -69,6 +69,9 @@ MAY_IMPORT = {
     "flywheel.lineage": GROUND
     | {"flywheel.lake", "flywheel.ingest", "flywheel.datasets", "flywheel.promotion"}
     | {"flywheel.models", "flywheel.rights"},  # manifests of checkpoints, no torch
+    "flywheel.erasure": GROUND
+    | {"flywheel.lake", "flywheel.records", "flywheel.privacy", "flywheel.ingest"}
+    | {"flywheel.datasets", "flywheel.lineage", "flywheel.serve"},  # it reaches what they keep
     "assets": None,  # the outermost room: it may import all of flywheel
 }
 

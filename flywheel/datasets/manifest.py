@@ -32,6 +32,8 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
         use: What licences and consents of every row allowed on that day; "" where nobody asked.
         rows_refused: Rows left out because theirs did not; `refused.tsv` beside names them.
         duties: What they ask for in return.
+        rows_erased: Rows taken out since, because a record that they rest on was erased;
+            `content_hash`, and all that is said of the rows together, is of what was frozen.
     """
 
     name: str
@@ -49,6 +51,7 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
     use: str = ""
     rows_refused: int = 0
     duties: list[str] = []
+    rows_erased: int = 0
 
     @property
     def rows(self) -> int:

@@ -38,12 +38,13 @@ class ExpectationResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchManifest:
-    """What became of one file. lines = rows + quarantined + blanks, always.
+    """What became of one file. lines = rows + quarantined + blanks + erased, always.
 
     Attributes:
         number: 1, 2, 3, ... in the order of landing.
         lines: Lines, elements or rows of the file.
-        rows: Those that landed; one line may hold several records.
+        rows: Those that landed, and of which nothing was erased; one line may hold several
+            records.
         rows_by_kind: Records landed, by kind; "raw" counts rows of raw sources.
         new_rows_by_kind: Those of them whose `content_sha256` no batch before held: of a file
             that grew, or came again in another form, only what is new. Raw rows are all new.
@@ -53,6 +54,11 @@ class BatchManifest:
         skipped: What stood beside labels and is none, by why: drafts, cancelled, predictions.
         sure: How sure the format is, from 0 to 1, with `why` in words.
         personal_data: Values of persons that were taken out or refused, by kind.
+        erased: Lines of which a record was taken out because somebody asked for it, since they
+            landed, or as they came in again.
+        erased_at: When that was done last; "" where it never was. Who keeps anything of a batch
+            takes it anew when this changes.
+        blanked_sha256: Of the file in the inbox, once its erased lines were blanked there.
     """
 
     number: int
@@ -76,6 +82,14 @@ class BatchManifest:
     expectations: list[ExpectationResult] = field(default_factory=list)
     set_aside: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    erased: int = 0
+    erased_at: str = ""
+    blanked_sha256: str = ""
+
+    @property
+    def contents(self) -> set[str]:
+        """Hashes of the contents that this batch is known by."""
+        return {self.file_sha256, self.blanked_sha256} - {""}
 
     @property
     def blocked_because(self) -> str:
@@ -177,7 +191,8 @@ def unaccounted(layout: Layout) -> list[str]:
     return [
         one.file
         for one in read_batches(layout)
-        if one.lines != one.rows + one.quarantined + one.blanks or _differs(one, layout)
+        if one.lines != one.rows + one.quarantined + one.blanks + one.erased
+        or _differs(one, layout)
     ]
 
 

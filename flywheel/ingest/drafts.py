@@ -1,7 +1,7 @@
 """The tables of one batch while its file is read: written aside as they come, published at its end.
 
 The rows of a file are as many as there are; only 16 bytes of each stay in memory, of the hash of
-its event, by which a batch tells what in it is new.
+its event, by which a batch tells what in it is new. What was erased here once is left out again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flywheel.errors import FlywheelError
 from flywheel.ingest.batch import BatchManifest
@@ -17,6 +18,7 @@ from flywheel.ingest.formats import RAW
 from flywheel.ingest.seen import EVENT, Digests, digests_of
 from flywheel.lake import QUARANTINE, Draft, written_as
 from flywheel.layout import Layout
+from flywheel.privacy import Tombstones, erased_name
 
 
 class Drafts:
@@ -25,17 +27,24 @@ class Drafts:
     Attributes:
         rows: Rows so far, by kind.
         events: Digests of their events, by kind; none for raw rows, which are all new.
+        erased_lines: Numbers of lines of which a record was left out, because it was erased.
+        erased_refused: Refused lines that were left out of quarantine for the same reason.
     """
 
-    def __init__(self, layout: Layout, source: str, batch_id: str) -> None:
+    def __init__(self, layout: Layout, source: str, batch_id: str, tombstones: Tombstones) -> None:
         self.rows: dict[str, int] = {}
         self.events: dict[str, list[Digests]] = {}
+        self.erased_lines: set[int] = set()
+        self.erased_refused = 0
+        self._tombstones = tombstones
         self._layout, self._source, self._batch_id = layout, source, batch_id
         self._drafts: dict[Path, Draft] = {}
 
     def add(self, kind: str, table: pa.Table) -> None:
         """Write rows of a kind."""
         raw = kind == RAW
+        if self._tombstones and not (table := self._without_erased(kind, table)).num_rows:
+            return
         self._draft(self._layout.raw(self._source) if raw else self._layout.landing(kind), table)
         self.rows[kind] = self.rows.get(kind, 0) + table.num_rows
         if not raw:
@@ -43,6 +52,12 @@ class Drafts:
 
     def refuse(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write rows of quarantine."""
+        if self._tombstones:
+            names = [erased_name("line", row["raw"]) for row in rows]
+            gone = self._tombstones.hold(names)
+            self.erased_refused += sum(gone)
+            if not (rows := [row for row, one in zip(rows, gone, strict=True) if not one]):
+                return
         self._draft(self._layout.quarantine, pa.Table.from_pylist(rows, schema=QUARANTINE))
 
     def publish(self, batch: BatchManifest) -> None:
@@ -69,6 +84,14 @@ class Drafts:
         for draft in self._drafts.values():
             draft.discard()
         self.rows, self.events, self._drafts = {}, {}, {}
+        self.erased_lines, self.erased_refused = set(), 0
+
+    def _without_erased(self, kind: str, table: pa.Table) -> pa.Table:
+        column = "record" if kind == RAW else EVENT
+        names = (erased_name(column, one) for one in table[column].to_pylist())
+        gone = pa.array(self._tombstones.hold(names), pa.bool_())
+        self.erased_lines.update(table["line_no"].filter(gone).to_pylist())
+        return table.filter(pc.invert(gone))
 
     def _draft(self, folder: Path, table: pa.Table) -> None:
         if folder not in self._drafts:
@@ -80,9 +103,11 @@ class Drafts:
 
 
 @contextmanager
-def drafts_of(layout: Layout, source: str, batch_id: str) -> Iterator[Drafts]:
+def drafts_of(
+    layout: Layout, source: str, batch_id: str, tombstones: Tombstones
+) -> Iterator[Drafts]:
     """Drafts of which nothing is left but what was published."""
-    drafts = Drafts(layout, source, batch_id)
+    drafts = Drafts(layout, source, batch_id, tombstones)
     try:
         yield drafts
     finally:

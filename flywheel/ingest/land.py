@@ -32,7 +32,7 @@ from flywheel.ingest.unit import Unit
 from flywheel.ingest.units import read_blocks
 from flywheel.lake import ensure
 from flywheel.layout import Layout
-from flywheel.privacy import Policy, forget_originals
+from flywheel.privacy import Policy, Tombstones, forget_originals
 
 SNIFFED = 100  # objects looked at to recognise a format
 Log = Callable[[str], object]
@@ -95,7 +95,7 @@ def land(
 
 def pending_files(layout: Layout, quiet_seconds: float = 0.0) -> list[Path]:
     """Files that `land` would land from the inbox now, blocked ones aside."""
-    known = {one.file_sha256 for one in read_batches(layout)}
+    known = {sha256 for one in read_batches(layout) for sha256 in one.contents}
     found = settled(find_files([layout.inbox]), quiet_seconds=quiet_seconds)
     return [file.path for file in found if file.sha256 not in known]
 
@@ -133,10 +133,10 @@ def _land(
     batches = read_batches(layout)
     for path in remove_orphans(layout, {one.batch_id for one in batches}):
         log(f"removed {path.name}: a landing was cut off before it was whole")
-    known = {one.file_sha256: one for one in batches}
+    known = {sha256: one for one in batches for sha256 in one.contents}
     number = max((one.number for one in batches), default=0)
     landed = []
-    seen = Seen(layout)
+    seen, tombstones = Seen(layout), Tombstones(layout)
     pseudonym = pseudonyms(layout.root)
     for file in new(find_files(paths, left)):
         before = known.get(file.sha256)
@@ -148,7 +148,7 @@ def _land(
             "source": source or source_of(file.path, layout),
             "landed_at": datetime.now(UTC).replace(tzinfo=None),
         }
-        with drafts_of(layout, facts["source"], facts["batch_id"]) as drafts:
+        with drafts_of(layout, facts["source"], facts["batch_id"], tombstones) as drafts:
             screening = Screening.of(personal, str(facts["source"]), layout)
             taking = partial(Intake, facts, pseudonym, judge, drafts, screening)
             intake, told = _take_in(file, taking, format)
@@ -172,6 +172,7 @@ def _land(
         log(
             f"{batch.file}: {batch.format} ({batch.sure:.0%}: {batch.why}), {batch.lines} lines = "
             f"{batch.rows} rows + {batch.quarantined} quarantined + {batch.blanks} blank"
+            + (f" + {batch.erased} erased before" if batch.erased else "")
             + (f", BLOCKED: {batch.blocked_because}" if batch.blocked else "")
         )
     return landed
@@ -257,8 +258,8 @@ def _manifest(
         file_sha256=file.sha256,
         file_bytes=file.stamp[2],
         lines=intake.lines,
-        rows=intake.rows,
-        quarantined=intake.quarantined,
+        rows=intake.rows - len(drafts.erased_lines),
+        quarantined=intake.quarantined - drafts.erased_refused,
         blanks=intake.blanks,
         rows_by_kind={} if blocked else drafts.rows,
         new_rows_by_kind={} if blocked else seen.count_new(drafts.rows, drafts.events),
@@ -266,6 +267,7 @@ def _manifest(
         landed_at=facts["landed_at"].isoformat(),
         personal_data=intake.personal_data,
         expectations=intake.expectations,
+        erased=len(drafts.erased_lines) + drafts.erased_refused,
         set_aside=intake.set_aside,
         skipped=dict(sorted(intake.skipped.items())),
     )

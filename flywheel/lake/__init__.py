@@ -1,10 +1,11 @@
 """Parquet folders: append a batch, publish atomically, read."""
 
 from flywheel.lake.files import Draft, ensure, read_folder, write_table, written_as
-from flywheel.lake.schema import DERIVED, EVALUATION, LINEAGE, QUARANTINE, RAW, SCHEMAS
+from flywheel.lake.schema import DERIVED, ERASED, EVALUATION, LINEAGE, QUARANTINE, RAW, SCHEMAS
 
 __all__ = [
     "DERIVED",
+    "ERASED",
     "EVALUATION",
     "LINEAGE",
     "QUARANTINE",

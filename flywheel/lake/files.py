@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flywheel.errors import LakeError
-from flywheel.lake.schema import DERIVED, EVALUATION, LINEAGE, QUARANTINE, RAW, SCHEMAS
+from flywheel.lake.schema import DERIVED, ERASED, EVALUATION, LINEAGE, QUARANTINE, RAW, SCHEMAS
 from flywheel.layout import Layout
 
 EMPTY = "_empty.parquet"
@@ -139,6 +139,7 @@ def ensure(layout: Layout) -> None:
     wanted = {layout.landing(kind) / EMPTY: schema for kind, schema in SCHEMAS.items()}
     wanted[layout.quarantine / EMPTY] = QUARANTINE
     wanted[layout.raw("_none") / EMPTY] = RAW
+    wanted[layout.erased / EMPTY] = ERASED
     wanted |= {layout.derived(name): schema for name, schema in DERIVED.items()}
     wanted |= {layout.lineage(name) / EMPTY: schema for name, schema in LINEAGE.items()}
     none = layout.evaluation("_none")

@@ -215,6 +215,9 @@ LINEAGE: dict[str, pa.Schema] = {
     ),
 }
 
+# Records that were erased: names without what they said, for who asks what was trained on them.
+ERASED: pa.Schema = pa.schema([*_texts("record_uid"), *_columns(pa.int64(), "erasure")])
+
 # A table in no known format: the row as it was delivered, as JSON text. One schema for every
 # source, so that a new source needs a staging model and nothing else.
 RAW: pa.Schema = pa.schema(

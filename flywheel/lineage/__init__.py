@@ -3,7 +3,21 @@
 from flywheel.lineage.behind import Reading, reading_of
 from flywheel.lineage.card import write_card
 from flywheel.lineage.edges import refresh
+from flywheel.lineage.erased import Erasure, Erasures
 from flywheel.lineage.page import write_page
-from flywheel.lineage.trace import trace
+from flywheel.lineage.permission import INVARIANT, against_its_use
+from flywheel.lineage.trace import reached_by, trace
 
-__all__ = ["Reading", "reading_of", "refresh", "trace", "write_card", "write_page"]
+__all__ = [
+    "INVARIANT",
+    "Erasure",
+    "Erasures",
+    "Reading",
+    "against_its_use",
+    "reached_by",
+    "reading_of",
+    "refresh",
+    "trace",
+    "write_card",
+    "write_page",
+]

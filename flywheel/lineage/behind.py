@@ -13,9 +13,9 @@ from flywheel.lineage.checkpoints import Known, ancestry, is_foreign, unknown_am
 from flywheel.lineage.descent import descent
 from flywheel.lineage.edges import RECORD_CHECKPOINTS, RECORD_DATASETS
 from flywheel.lineage.records import open_records, quoted
-from flywheel.lineage.terms import rights_of_records
+from flywheel.lineage.terms import against_use, rights_of_records
 from flywheel.promotion import history, title_holder
-from flywheel.rights import ALL, UNKNOWN, USES, Rights, rights_of_licence, together
+from flywheel.rights import ALL, UNKNOWN, USES, Rights, Terms, rights_of_licence, together
 
 SHOWN = 20  # annotators, sources, ...: a trace is read by people
 EXAMPLES = (
@@ -40,18 +40,24 @@ PARTS = {
 @dataclass(frozen=True, kw_only=True)
 class Reading:
     """What a home's settings say that a trace tells by: the price of an hour of the machine (0
-    where it is not known), the licence of the model that training starts from, and licences of
-    its own."""
+    where it is not known), the licence of the model that training starts from, licences of its
+    own, and what checkpoints are wanted for ("": nobody asks)."""
 
     usd_per_hour: float = 0.0
     base: str | None = None
     licences: Mapping[str, Any] = field(default_factory=dict)
+    use: str = ""
 
 
 def reading_of(settings: Callable[[str], dict[str, Any]]) -> Reading:
     """What `[cost]` and `[licences]` of a home say."""
     said = settings("licences")
-    return Reading(**settings("cost"), base=said.get("base"), licences=said.get("own", {}))
+    return Reading(
+        **settings("cost"),
+        base=said.get("base"),
+        licences=said.get("own", {}),
+        use=said.get("use", ""),
+    )
 
 
 def behind_checkpoint(
@@ -126,9 +132,11 @@ def _told(
             [ids],
         )
         connection.execute(
-            f"create temp table told as select times, records_once.record_uid, cost_usd, "
-            f"consent, {', '.join(PARTS.values())} "
-            f"from behind left join records_once on behind.record_uid = records_once.record_uid"
+            f"create temp table told as select times, behind.record_uid as uid, "
+            f"records_once.record_uid, record_id, file, line_no, cost_usd, consent, erasure, "
+            f"{', '.join(PARTS.values())} "
+            f"from behind left join records_once on behind.record_uid = records_once.record_uid "
+            f"left join erased on behind.record_uid = erased.record_uid"
         )
         count, times, unknown, cost = connection.execute(
             "select count(*), coalesce(sum(times), 0), count(*) filter (record_uid is null), "
@@ -136,8 +144,21 @@ def _told(
         ).fetchone() or (0, 0, 0, 0.0)
         parts = {f"by_{part}": _parts(connection, column) for part, column in PARTS.items()}
         said = rights_of_records(connection, layout, reading.licences)
+        terms = Terms(use=reading.use, own=reading.licences)
+        against = against_use(connection, layout, terms)
+        erasures = connection.sql(
+            "select erasure, count(*), sum(times) from told where erasure is not null "
+            "group by 1 order by 1"
+        ).fetchall()
         examples = _examples(connection)
-    said |= _not_from_records(layout, known, ids, reading)
+    others = _not_from_records(layout, known, ids, reading)
+    if reading.use:  # of what is unknown, `ancestors_unknown` tells
+        against += [
+            f"{name} allows {', '.join(sorted(one.uses)) or 'nothing'}"
+            for name, one in others.items()
+            if reading.use not in one.uses and one != UNKNOWN
+        ]
+    said |= others
     if unknown:
         said["records that are landed no longer"] = UNKNOWN
     said = said or {"that no record is behind it, nor anything else that is known": UNKNOWN}
@@ -155,6 +176,11 @@ def _told(
         "allowed_uses": [one for one in USES if one in rights.uses],
         "duties": sorted(rights.duties),
         "limited_by": [name for name, one in said.items() if one.uses < ALL.uses],
+        "against_use": against,
+        "erased": [
+            {"erasure": number, "records": count, "times_seen": int(seen)}
+            for number, count, seen in erasures
+        ],
         **parts,
         "examples": examples,
         "decisions": [

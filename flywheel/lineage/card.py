@@ -89,6 +89,8 @@ def _data(found: dict[str, Any]) -> str:
         f"{found['records']} records, seen {found['times_seen']} times in all, its parents' "
         f"included; {found['records_no_longer_landed']} of them are landed no longer."
     )
+    for one in found["erased"]:
+        told += f" {one['records']} of its records were erased since (erasure {one['erasure']})."
     if found["ancestors_unknown"]:
         told += f" What {', '.join(found['unknown_ancestors'])} saw cannot be told any more."
     datasets = _table(("dataset", "content"), found["datasets"].items())
@@ -109,7 +111,8 @@ def _rights(found: dict[str, Any]) -> str:
         f"By the licences and consents of its records and the licence of what training started "
         f"from, together: {uses}. Duties: {duties}."
     )
-    return told + (f" More is not, because of: {limits}." if limits else "")
+    told += f" More is not, because of: {limits}." if limits else ""
+    return told + "".join(f"\n- not as it is wanted: {one}" for one in found["against_use"])
 
 
 def metrics_of(kind: str, evaluation: dict[str, Any], result: dict[str, Any]) -> str:

@@ -37,8 +37,8 @@ KEY = "md5_number_lower(record_uid)"  # of a record, as edges have it
 
 @contextmanager
 def open_records(layout: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with views of the edges, of every landed record (`records`), and of every
-    record once (`records_once`).
+    """A connection with views of the edges, of every landed record (`records`), of every record
+    once (`records_once`), and of those that were erased (`erased`).
 
     Records of raw sources get their ids where staging gives them a meaning, in the warehouse. They
     keep their ids when they are delivered again; no other record has the id of another.
@@ -49,6 +49,10 @@ def open_records(layout: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
                 f"create view {name} as select * from "
                 f"read_parquet('{_quoted(layout.lineage(name))}/*.parquet')"
             )
+        connection.execute(
+            f"create view erased as select record_uid, min(erasure) as erasure from "
+            f"read_parquet('{_quoted(layout.erased)}/*.parquet') group by 1"
+        )
         columns = ", ".join(ATTRIBUTES)
         landed = f"read_parquet('{_quoted(layout.lake)}/landing/*/*.parquet', union_by_name = true)"
         told = once = f"select {columns}, {CONSENT} as consent_id, {TERMS} as consent from {landed}"

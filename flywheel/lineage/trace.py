@@ -14,9 +14,11 @@ apart from one that saw it itself.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from flywheel.errors import LineageError
 from flywheel.layout import Layout
@@ -168,29 +170,54 @@ def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, An
         count = (connection.execute("select count(*) from chosen").fetchone() or (0,))[0]
         if not count:
             raise LineageError(f"no landed record has {kind} {name!r}")
-        among = _among(connection)
         columns = ", ".join(ATTRIBUTES)
         examples = connection.execute(f"select {columns} from chosen limit {SHOWN}").fetchall()
-        datasets = connection.execute(
-            f"select dataset_id, split, count(*) from {RECORD_DATASETS} "
-            f"where {among} group by all order by all"
-        ).fetchall()
-        seen = connection.execute(
-            f"select checkpoint_id, count(*), sum(times_seen) from {RECORD_CHECKPOINTS} "
-            f"where {among} and times_seen > 0 "
-            f"group by 1 order by 1"
-        ).fetchall()
+        reached = _reached(connection, known)
         is_said = kind in ("consent", "annotator")
         said = statements_about(connection, layout, kind, name) if is_said else []
-    saw = {checkpoint for checkpoint, _, _ in seen}
-    heirs = [one for one in known if one not in saw and saw & set(ancestry(known, one))]
-    touched = {known[one]["content_hash"] for one in (*saw, *heirs) if one in known}
+    saw = (*(one["checkpoint"] for one in reached["checkpoints"]), *reached["descendants"])
+    touched = {known[one]["content_hash"] for one in saw if one in known}
     is_touched, unknown = _champion(layout, known, touched)
     return {
         "kind": kind,
         "name": name,
         "records": count,
         "examples": [dict(zip(ATTRIBUTES, row, strict=True)) for row in examples],
+        **reached,
+        "consent_statements": said,
+        "champion_is_touched": is_touched,
+        "ancestors_unknown": len(unknown),
+        "unknown_ancestors": unknown,
+    }
+
+
+def reached_by(layout: Layout, uids: Sequence[str]) -> dict[str, Any]:
+    """What records went into that may be landed no longer: `datasets`, `checkpoints` that had one
+    in a step, and `descendants` of those.
+
+    Raises:
+        LineageError: A file of the lake cannot be read.
+    """
+    refresh(layout)
+    with open_records(layout) as connection:
+        connection.register("named", pa.table({"record_uid": pa.array(uids, pa.string())}))
+        connection.execute("create temp table chosen as select distinct record_uid from named")
+        return _reached(connection, known_checkpoints(layout))
+
+
+def _reached(connection: duckdb.DuckDBPyConnection, known: Known) -> dict[str, Any]:
+    """What the records in the table `chosen` went into."""
+    among = _among(connection)
+    datasets = connection.execute(
+        f"select dataset_id, split, count(*) from {RECORD_DATASETS} "
+        f"where {among} group by all order by all"
+    ).fetchall()
+    seen = connection.execute(
+        f"select checkpoint_id, count(*), sum(times_seen) from {RECORD_CHECKPOINTS} "
+        f"where {among} and times_seen > 0 group by 1 order by 1"
+    ).fetchall()
+    saw = {checkpoint for checkpoint, _, _ in seen}
+    return {
         "datasets": [
             dict(zip(("dataset", "split", "records"), row, strict=True)) for row in datasets
         ],
@@ -198,11 +225,7 @@ def _forward(layout: Layout, known: Known, kind: str, name: str) -> dict[str, An
             {"checkpoint": one, "records": records, "times_seen": int(times)}
             for one, records, times in seen
         ],
-        "descendants": heirs,
-        "consent_statements": said,
-        "champion_is_touched": is_touched,
-        "ancestors_unknown": len(unknown),
-        "unknown_ancestors": unknown,
+        "descendants": [one for one in known if one not in saw and saw & set(ancestry(known, one))],
     }
 
 

@@ -5,6 +5,7 @@ from flywheel.privacy.kinds import KINDS, Kind
 from flywheel.privacy.originals import forget_originals, keep_originals, read_originals
 from flywheel.privacy.policy import Policy, Pseudonyms
 from flywheel.privacy.screen import screen_texts
+from flywheel.privacy.tombstones import Tombstones, erased_name
 
 __all__ = [
     "KINDS",
@@ -12,6 +13,8 @@ __all__ = [
     "Kind",
     "Policy",
     "Pseudonyms",
+    "Tombstones",
+    "erased_name",
     "find",
     "forget_originals",
     "keep_originals",

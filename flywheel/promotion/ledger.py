@@ -1,5 +1,7 @@
 """The ledger: every decision ever taken, one JSON line each, sealed by the hash of the one before.
 
+A `Chain` is how it is kept, whatever its entries say; erasures have one of their own.
+
 Appending takes a lock and syncs. A last line torn by a kill is no entry: the next append removes
 it. A line changed or taken out of the middle breaks the chain; for lines cut off its end, a second
 file, the head, says how many entries there are and how the last one hashes. It is put in place
@@ -12,12 +14,12 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from flywheel.errors import LedgerError
 from flywheel.lake.files import sync
@@ -28,11 +30,24 @@ LATER = ("look", "stage")  # fields that entries did not have at first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Sealed:
+    """What every entry of a chain has: its number from 1, when it was made, the hash of the entry
+    before and its own."""
+
+    number: int
+    at: str
+    before: str
+    hash: str
+
+
+E = TypeVar("E", bound=Sealed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry(Sealed):
     """One decision.
 
     Attributes:
-        number: 1, 2, 3, ...
         action: PROMOTE, HOLD or REJECT by the gate; APPROVE, DECLINE or ROLLBACK by a person;
             ADVANCE or STOP of a stage, by the statistic or by a person; STOP, too, just before an
             entry by which another challenger or champion takes the place of who is on a stage.
@@ -45,8 +60,6 @@ class Entry:
             the title, or neither.
     """
 
-    number: int
-    at: str
     action: str
     generation: str
     reasons: list[str]
@@ -57,20 +70,19 @@ class Entry:
     content_hash: str
     evidence: str
     evidence_sha256: str
-    before: str  # hash of the entry before
-    hash: str
     look: str = ""
     stage: str = ""
 
 
-class Ledger:
-    """The decisions of one home."""
+class Chain(Generic[E]):
+    """Entries of one kind, `<name>.jsonl` in a folder."""
 
-    def __init__(self, layout: Layout) -> None:
-        self.path = layout.registry / "ledger.jsonl"
-        self.head_path = layout.registry / "ledger.head.json"
+    def __init__(self, folder: Path, name: str, kind: type[E]) -> None:
+        self.path = folder / f"{name}.jsonl"
+        self.head_path = folder / f"{name}.head.json"
+        self._kind = kind
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[E]:
         """Every entry, oldest first.
 
         Raises:
@@ -84,22 +96,22 @@ class Ledger:
             return entries
 
     @contextmanager
-    def appending(self) -> Iterator[tuple[list[Entry], Callable[..., Entry]]]:
+    def appending(self) -> Iterator[tuple[list[E], Callable[..., E]]]:
         """Hold the ledger: its entries, and a function that appends one.
 
         Raises:
             LedgerError: An entry was changed or taken out, of the middle or of the end.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with (self.path.parent / ".ledger.lock").open("w") as lock:
+        with (self.path.parent / f".{self.path.stem}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             entries, whole = self._read()
             self._check_head(entries)
             if self.path.exists() and self.path.stat().st_size > whole:
                 os.truncate(self.path, whole)  # a line torn by a kill was never an entry
 
-            def append(**facts: Any) -> Entry:
-                entry = _sealed(entries, facts)
+            def append(**facts: Any) -> E:
+                entry = self._sealed(entries, facts)
                 with self.path.open("ab") as file:
                     file.write(json.dumps(asdict(entry)).encode() + b"\n")
                     file.flush()
@@ -111,14 +123,14 @@ class Ledger:
 
             yield entries, append
 
-    def _read(self) -> tuple[list[Entry], int]:
+    def _read(self) -> tuple[list[E], int]:
         """Entries and the bytes they take; a torn last line is left out."""
         data = self.path.read_bytes() if self.path.exists() else b""
         whole = data.rfind(b"\n") + 1
-        entries: list[Entry] = []
+        entries: list[E] = []
         for place, line in enumerate(data[:whole].splitlines(), start=1):
             try:
-                entry = Entry(**json.loads(line))
+                entry = self._kind(**json.loads(line))
             except (ValueError, TypeError) as error:
                 raise LedgerError(
                     f"{self._at(place)} is no entry: {error}; restore the ledger from a copy"
@@ -143,7 +155,7 @@ class Ledger:
                 f"{self.head_path} is no head of a ledger: {error}; restore it from a copy"
             ) from error
 
-    def _check_head(self, entries: list[Entry]) -> None:
+    def _check_head(self, entries: list[E]) -> None:
         """Refuse a ledger that its head does not fit; the caller holds the ledger."""
         head = self._head()
         if head == _head_of(entries):
@@ -158,7 +170,7 @@ class Ledger:
             f"{json.dumps(_head_of(entries))} into {self.head_path}"
         )
 
-    def _write_head(self, entries: list[Entry]) -> None:
+    def _write_head(self, entries: list[E]) -> None:
         draft = self.head_path.with_name(f".{self.head_path.name}.draft")
         draft.write_text(json.dumps(_head_of(entries)) + "\n")
         sync(draft)
@@ -168,26 +180,32 @@ class Ledger:
     def _at(self, place: int) -> str:
         return f"line {place} of {self.path}"
 
+    def _sealed(self, entries: list[E], facts: dict[str, Any]) -> E:
+        entry = self._kind(
+            **facts,
+            number=len(entries) + 1,
+            at=datetime.now(UTC).isoformat(timespec="seconds"),
+            before=entries[-1].hash if entries else FIRST,
+            hash="",
+        )
+        return replace(entry, hash=_hash(entry))
 
-def _sealed(entries: list[Entry], facts: dict[str, Any]) -> Entry:
-    entry = Entry(
-        **facts,
-        number=len(entries) + 1,
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
-        before=entries[-1].hash if entries else FIRST,
-        hash="",
-    )
-    return Entry(**{**asdict(entry), "hash": _hash(entry)})
+
+class Ledger(Chain[Entry]):
+    """The decisions of one home."""
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout.registry, "ledger", Entry)
 
 
-def _head_of(entries: list[Entry]) -> dict[str, Any]:
+def _head_of(entries: Sequence[Sealed]) -> dict[str, Any]:
     return {"count": len(entries), "hash": entries[-1].hash if entries else FIRST}
 
 
-def _hash(entry: Entry) -> str:
+def _hash(entry: Sealed) -> str:
     facts = {name: value for name, value in asdict(entry).items() if name != "hash"}
     for name in LATER:
-        if not facts[name]:
+        if name in facts and not facts[name]:
             del facts[name]  # as it was hashed before there was one
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

@@ -29,7 +29,7 @@ from starlette.routing import Route
 
 from flywheel.errors import FlywheelError
 from flywheel.layout import Layout
-from flywheel.lineage import trace
+from flywheel.lineage import Reading, trace
 from flywheel.privacy import Policy
 from flywheel.serve.asked import CHAMPION, Asked, Refused, asked_of, parsed
 from flywheel.serve.delivery import deliver
@@ -38,6 +38,7 @@ from flywheel.serve.engine import Engine
 from flywheel.serve.feedback import Feedback, find
 from flywheel.serve.ids import Names
 from flywheel.serve.log import ServedLog
+from flywheel.serve.permitted import Permitted
 from flywheel.serve.screening import Screen
 from flywheel.serve.settings import ServeSettings
 from flywheel.serve.watch import Watch
@@ -49,10 +50,17 @@ CLOSED = 499  # whoever asked is gone
 class Endpoint:
     """The routes over one home."""
 
-    def __init__(self, layout: Layout, settings: ServeSettings, personal: Policy) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        settings: ServeSettings,
+        personal: Policy,
+        reading: Reading | None = None,
+    ) -> None:
         self._layout, self._settings = layout, settings
         self._names, screen = Names(layout), Screen(layout, personal)
         self._engine, self._watch = Engine(settings.most_waiting), Watch(layout, settings)
+        self._permitted = Permitted(layout, self._watch, reading or Reading())
         self.desk = Desk(
             settings,
             names=self._names,
@@ -60,6 +68,7 @@ class Endpoint:
             log=ServedLog(layout.served),
             engine=self._engine,
             watch=self._watch,
+            permitted=self._permitted,
         )
         self._feedback = Feedback(layout, settings, self._names, screen)
         self._one_at_a_time = asyncio.Lock()
@@ -70,8 +79,10 @@ class Endpoint:
         ended = threading.Event()
         hand_over = partial(deliver, self._layout)
         await asyncio.to_thread(self._watch.look)
+        await asyncio.to_thread(self._permitted.look)
         threads = [
             _repeated(self._watch.look, self._settings.poll_seconds, ended),
+            _repeated(self._permitted.look, self._settings.poll_seconds, ended),
             _repeated(hand_over, self._settings.deliver_seconds, ended),
         ]
         try:
@@ -161,7 +172,8 @@ class Endpoint:
 
     async def health(self, request: Request) -> Response:
         """GET /health."""
-        stand = self._watch.stand
+        stand, forbidden = self._watch.stand, self._permitted.told
+        answers = stand.champion and not self.desk.refusal(stand.champion)
         body = {
             "champion": stand.champion.generation if stand.champion else None,
             "content_hash": stand.champion.content_hash if stand.champion else None,
@@ -171,8 +183,9 @@ class Endpoint:
             "shadows_let_go": self._engine.let_go,
             "shadows_uncompared": self.desk.uncompared,
             "fault": stand.fault or None,
+            "may_not_be_used": forbidden or None,
         }
-        return JSONResponse(body, status_code=200 if stand.champion else 503)
+        return JSONResponse(body, status_code=200 if answers else 503)
 
     async def _body(self, request: Request) -> dict[str, Any]:
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
@@ -186,9 +199,11 @@ class Endpoint:
         return parsed(data)
 
 
-def application(layout: Layout, settings: ServeSettings, personal: Policy) -> Starlette:
+def application(
+    layout: Layout, settings: ServeSettings, personal: Policy, reading: Reading | None = None
+) -> Starlette:
     """The endpoint over one home, as an ASGI application."""
-    over = Endpoint(layout, settings, personal)
+    over = Endpoint(layout, settings, personal, reading)
     return Starlette(
         routes=[
             Route("/v1/chat/completions", over.complete, methods=["POST"]),
@@ -209,12 +224,19 @@ def application(layout: Layout, settings: ServeSettings, personal: Policy) -> St
 
 
 def serve(
-    layout: Layout, settings: ServeSettings, personal: Policy, *, host: str, port: int
+    layout: Layout,
+    settings: ServeSettings,
+    personal: Policy,
+    reading: Reading,
+    *,
+    host: str,
+    port: int,
 ) -> None:
     """Serve until interrupted."""
     import uvicorn
 
-    uvicorn.run(application(layout, settings, personal), host=host, port=port, log_level="warning")
+    app = application(layout, settings, personal, reading)
+    uvicorn.run(app, host=host, port=port, log_level="warning")
 
 
 def _repeated(

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flywheel.lake.files import sync
@@ -29,8 +30,7 @@ def deliver(layout: Layout) -> int:
     if not folder.exists():
         return 0
     handed = 0
-    with (folder / ".delivery.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with delivery_held(layout):
         path = folder / OFFSETS
         offsets: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
         for source in sorted(folder.glob("[0-9]*.jsonl")):
@@ -44,6 +44,27 @@ def deliver(layout: Layout) -> int:
             handed += len(lines)
         _place(path, json.dumps(offsets))
     return handed
+
+
+@contextmanager
+def delivery_held(layout: Layout) -> Iterator[None]:
+    """Hold delivery: nothing is handed over meanwhile by anybody else."""
+    folder = layout.served / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".delivery.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def forget_offsets(layout: Layout) -> None:
+    """Forget how far files were handed over that are gone; the caller holds delivery."""
+    folder = layout.served / FOLDER
+    path = folder / OFFSETS
+    if path.exists():
+        offsets: dict[str, int] = json.loads(path.read_text())
+        _place(
+            path, json.dumps({one: at for one, at in offsets.items() if (folder / one).exists()})
+        )
 
 
 def _lines(rows: Iterator[Row]) -> Iterator[str]:

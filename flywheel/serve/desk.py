@@ -26,6 +26,7 @@ from flywheel.serve.asked import CHAMPION, Asked, Refused
 from flywheel.serve.engine import Engine, Job, Loaded
 from flywheel.serve.ids import Names
 from flywheel.serve.log import Row, ServedLog
+from flywheel.serve.permitted import Permitted
 from flywheel.serve.screening import Screen
 from flywheel.serve.settings import ServeSettings
 from flywheel.serve.watch import Stand, Watch
@@ -69,11 +70,12 @@ class Desk:
         log: ServedLog,
         engine: Engine,
         watch: Watch,
+        permitted: Permitted,
     ) -> None:
         self.names, self.log = names, log
         self.uncompared = 0  # shadows that failed, or of which an answer was too long to score
         self._settings, self._screen = settings, screen
-        self._engine, self._watch = engine, watch
+        self._engine, self._watch, self._permitted = engine, watch, permitted
 
     async def answer(self, asked: Asked, is_gone: Callable[[], Awaitable[bool]]) -> Answer | None:
         """Answer a request, and write it down first.
@@ -87,6 +89,8 @@ class Desk:
         started, stand = time.monotonic(), self._watch.stand
         user = self.names.user(asked.user) if asked.user else None
         route = self._route(asked, user, stand)
+        if why := self.refusal(route.loaded):
+            raise Refused(why, status=503, kind="server_error", code="data_withdrawn")
         seed = secrets.randbits(31) if asked.seed is None else asked.seed
         try:
             ids = render_prompt(route.loaded.policy.tokenizer, asked.messages)
@@ -110,6 +114,10 @@ class Desk:
     def cut_off(self, answer: Answer) -> None:
         """Write down that an answer was not seen to its end."""
         self.log.append(answer.row | {"finish_reason": "cancelled"})
+
+    def refusal(self, one: Loaded) -> str:
+        """Why a checkpoint does not answer, where what its data allows is a reason not to."""
+        return self._permitted.against(one) if self._settings.forbidden == "refuse" else ""
 
     def _route(self, asked: Asked, user: str | None, stand: Stand) -> Route:
         if stand.champion is None:

@@ -37,6 +37,7 @@ from flywheel.serve.screening import Screen
 from flywheel.serve.settings import ServeSettings
 
 FOLDER = "feedback"  # below the served answers
+NOT_KEPT = "the answer was not to be kept"
 
 
 @dataclass(slots=True)
@@ -173,7 +174,7 @@ class Feedback:
     ) -> tuple[dict[str, Any] | None, str]:
         """The record for landing, or why there is none."""
         if not answered["consent"]:
-            return None, "the answer was not to be kept"
+            return None, NOT_KEPT
         if answered["request"] is None or not answered.get("trains", True):
             return None, "the answer holds personal data"
         other = self._other(what, body, answered)

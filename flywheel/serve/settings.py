@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from flywheel.errors import SettingsError
 from flywheel.promotion.stages import STAGES
 
+FORBIDDEN = ("tell", "refuse")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
@@ -26,6 +28,12 @@ class ServeSettings:
         most_waiting: Requests; beyond, callers are told to come again.
         feedback_per_day: Of one author; beyond, he is told to come again.
         deliver_seconds: Feedback goes to the inbox this often.
+        keep_days: A line of the served log, and feedback, is removed after so many days; 0 keeps
+            them.
+        keep_days_without_consent: The same of lines whose caller said store: false, which hold
+            numbers alone.
+        forbidden: What becomes of a champion whose data may not be used any more, by licences,
+            consents and erasures of today: "tell" answers on and says so, "refuse" answers no more.
         store_by_default: Whether answers are kept where the caller says nothing of `store`.
         backend_url: Of an OpenAI-compatible server that has the champion loaded under its content
             hash as name; empty samples in this process.
@@ -44,6 +52,9 @@ class ServeSettings:
     most_waiting: int = 256
     feedback_per_day: int = 200
     deliver_seconds: float = 60.0
+    keep_days: int = 0
+    keep_days_without_consent: int = 0
+    forbidden: str = "tell"
     store_by_default: bool = True
     backend_url: str = ""
     backend_text_only: bool = False
@@ -66,6 +77,13 @@ class ServeSettings:
         for name in ("poll_seconds", "deliver_seconds"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"[serve] {name} must be above 0, got {getattr(self, name)}")
+        if self.forbidden not in FORBIDDEN:
+            raise SettingsError(
+                f"[serve] forbidden must be one of {', '.join(FORBIDDEN)}, got {self.forbidden!r}"
+            )
+        for name in ("keep_days", "keep_days_without_consent"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"[serve] {name} must be 0 or more, got {getattr(self, name)}")
         for name in (
             "least_users",
             "per_user",

@@ -1,0 +1,127 @@
+"""Copies of what landed: frozen datasets, sampled answers, queues for annotators, the warehouse.
+
+A frozen dataset never changes, but for this: rows that rest on an erased record go as a whole,
+and its manifest says how many. Its content hash stays the name of what was frozen, by which
+checkpoints and their lineage know it.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from flywheel.datasets.manifest import DatasetManifest, file_hash
+from flywheel.errors import LakeError
+from flywheel.ingest.keys import prompt_key
+from flywheel.lake import write_table
+from flywheel.layout import Layout
+from flywheel.records.message import Conversation
+
+
+def rows_frozen(layout: Layout, names: list[str], uids: list[str]) -> dict[str, int]:
+    """Rows of each frozen dataset that rest on one of the records."""
+    found = {}
+    for name in names:
+        folder = layout.artifacts / "datasets" / name
+        parts = (_read(path) for path in sorted(folder.glob("*.parquet")))
+        count = sum(pc.sum(_rests_on(part, uids)).as_py() or 0 for part in parts)
+        if count:
+            found[name] = int(count)
+    return found
+
+
+def remove_from_datasets(layout: Layout, names: list[str], uids: list[str]) -> None:
+    """Write datasets again without the rows that rest on one of the records, then the manifest."""
+    for name in names:
+        folder = layout.artifacts / "datasets" / name
+        manifest = DatasetManifest.load(folder)
+        files, rows = dict(manifest.files), dict(manifest.rows_by_split)
+        for path in sorted(folder.glob("*.parquet")):
+            table = _read(path)
+            kept = table.filter(pc.invert(_rests_on(table, uids)))
+            if kept.num_rows < table.num_rows:
+                write_table(kept, path)
+            if path.stem in rows:
+                files[path.name], rows[path.stem] = file_hash(path), kept.num_rows
+        gone = manifest.rows - sum(rows.values())
+        if gone:
+            fewer = {"rows_by_split": rows, "files": files}
+            more = {"rows_erased": manifest.rows_erased + gone}
+            msgspec.structs.replace(manifest, **fewer, **more).save(folder)
+
+
+def remove_prompts(layout: Layout, keys: list[str]) -> dict[str, int]:
+    """Take prompts out of queues, and what was sampled on them out of evaluations.
+
+    Returns:
+        Lines of queues, rows of samples and reports that went. A report is written again by its
+        asset, `evaluation/report`.
+    """
+    if not keys:
+        return {}
+    queues = sorted(layout.annotation_queue.rglob("*.jsonl"))
+    removed = {"annotation_queue": sum(_without_prompts(path, set(keys)) for path in queues)}
+    wanted, rows = pa.array(keys, pa.string()), 0
+    for path in sorted(layout.artifacts.glob("*/**/samples.parquet")):
+        table = _read(path)
+        kept = table.filter(pc.invert(pc.is_in(table["prompt_key"], value_set=wanted)))
+        if kept.num_rows < table.num_rows:
+            path.with_name("report.html").unlink(missing_ok=True)
+            write_table(kept, path)
+            rows += table.num_rows - kept.num_rows
+    return {name: n for name, n in (removed | {"samples": rows}).items() if n}
+
+
+def forget_warehouse(layout: Layout) -> None:
+    """Remove the warehouse that dbt writes, with copies of it that were set aside: the next build
+    makes it anew, so that not even a free page of it holds what was erased.
+
+    The read copy stays until then: others read it. The caller keeps dbt out.
+    """
+    for path in layout.warehouse.parent.glob(f"{layout.warehouse.name}*"):
+        path.unlink(missing_ok=True)
+
+
+def _rests_on(table: pa.Table, uids: list[str]) -> pa.Array:
+    """Which rows rest on one of the records."""
+    wanted = pa.array(uids, pa.string())
+    if "record_uid" in table.column_names:
+        return pc.is_in(table["record_uid"], value_set=wanted).combine_chunks()
+    if "record_uids" not in table.column_names:
+        return pa.array([False] * table.num_rows, pa.bool_())
+    names = set(uids)
+    lists = table["record_uids"].to_pylist()
+    return pa.array([not names.isdisjoint(one or ()) for one in lists], pa.bool_())
+
+
+def _without_prompts(path: Path, keys: set[str]) -> int:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not _asks(line, keys)]
+    if len(kept) < len(lines):
+        draft = path.with_name(f".{path.name}.draft")
+        draft.write_text("".join(kept), encoding="utf-8")
+        os.replace(draft, path)
+    return len(lines) - len(kept)
+
+
+def _asks(line: str, keys: set[str]) -> bool:
+    try:
+        row: dict[str, Any] = json.loads(line)
+        return prompt_key(msgspec.convert(row["prompt"], Conversation)) in keys
+    except (ValueError, KeyError, TypeError):  # no line of ours
+        return False
+
+
+def _read(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise LakeError(
+            f"{path} is torn: {error}; restore it from a copy, or remove its folder, then erase "
+            f"again"
+        ) from error

@@ -232,6 +232,6 @@ def test_a_score_is_read_at_the_last_real_token_and_shifted(tmp_path: Path) -> N
     raw = module.backbone(ids).last_hidden_state[0, -1] @ module.head.weight[0] + module.head.bias
     assert float(module(ids, torch.tensor([[0, 2]]))) == pytest.approx(float(raw), abs=1e-6)
     read: list[int] = []
-    reward.module.register_forward_hook(lambda _, given, scores: read.append(len(given[0])))
+    reward.module.head.register_forward_hook(lambda _, given, scores: read.append(len(given[0])))
     again = reward.score([*PROMPTS[:2], PROMPTS[0]], [*answers, answers[0]])
     assert again[:2] == together and again[2] == again[0] and sum(read) == 2  # and not 3 texts

@@ -7,6 +7,7 @@ names every model by its content hash, so that nothing is decided on other weigh
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from flywheel.evaluate.policies import answer_all
 from flywheel.evaluate.report.page import write_report
 from flywheel.evaluate.reward.accuracy import measure_reward
 from flywheel.evaluate.reward.following import followed
+from flywheel.evaluate.reward.kept import measured_once
 from flywheel.evaluate.sets.results import results_by_set, sets_of
 from flywheel.evaluate.settings import DEMONSTRATIONS_FRAC, EvaluateSettings
 from flywheel.evaluate.statistics.stats import outcomes, ratio, told
@@ -53,7 +55,8 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     reward = RewardModel.load(settings.reward_model)
     use_threads(reward.module.backbone.num_parameters(), settings.threads)
     pairs = read_split(Path(settings.preference_dataset), "test")
-    result: dict[str, Any] = {"reward_model": measure_reward(pairs, reward, settings)}
+    measure = partial(measure_reward, pairs, reward, settings)
+    result: dict[str, Any] = {"reward_model": measured_once(measure, settings, run_dir)}
     print(f"reward model: {result['reward_model']['accuracy']:.3f}", flush=True)
 
     asked, sources = prompts_of(settings)

@@ -116,6 +116,12 @@ def entropy(logps: Tensor) -> Tensor:
     return torch.special.entr(logps.exp()).sum(-1)
 
 
+def targets_of(row: Rendered) -> list[int]:
+    """Places of the tokens of a row that carry loss, as `pad` marks them."""
+    observed = {at for first, end in row.observed for at in range(first, end)}
+    return [at for at in range(max(1, row.start), len(row.ids)) if at not in observed]
+
+
 def pad(rows: Sequence[Rendered], device: Any) -> tuple[Tensor, Tensor]:
     """Rows as (B, T) ids and (B, T) target marks, padded with 0 on the right."""
     length = max(len(row.ids) for row in rows)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from flywheel.models.cuts import batch_tokens, cheapest_cuts
 from flywheel.rollout.decoder import GROWTH, going_on
-from flywheel.rollout.llama import Layer
+from flywheel.rollout.llama import Layer, angles, norm
 
 READ_TOKENS = 16384  # of prompts at once
 LIGHTER = 4  # a pass that reads costs this much less beside its tokens than one that trains
@@ -37,9 +37,8 @@ class LeanDecoder:
     ) -> None:
         self._model, self._layers, self._most_new = model, layers, most_new
         attention = model.model.layers[0].self_attn
-        self._size, self._scale = attention.head_dim, attention.scaling
-        self._groups = attention.num_key_value_groups
-        self._heads = layers[0].module.self_attn.k_proj.out_features // self._size
+        self._scale = attention.scaling
+        self._size, self._groups, self._heads = layers[0].size, layers[0].groups, layers[0].heads
         weight = model.model.embed_tokens.weight
         self._device, self._dtype = weight.device, weight.dtype
         places: dict[tuple[int, ...], int] = {}
@@ -49,10 +48,7 @@ class LeanDecoder:
         lengths = torch.tensor([len(row) - 1 for row in self._prompts], device=self._device)
         self._positions = lengths[self._prompt_of]
         width = int(lengths.max())
-        angles = torch.arange(width + most_new + 1, device=self._device)[None]
-        cos, sin = model.model.rotary_emb(weight[:0], angles)
-        half = self._size // 2
-        self._cos, self._sin = cos[0], torch.cat((-sin[0, :, :half], sin[0, :, half:]), -1)
+        self._cos, self._sin = angles(model.model, width + most_new + 1)
         # what is masked must still be a number: zeros
         self._kept = weight.new_zeros(
             len(layers), 2, len(self._prompts), self._heads, width, self._size
@@ -90,9 +86,9 @@ class LeanDecoder:
         self._used += 1
         said = self._said[:, :, :rows, :, : self._used].flatten(2, 3)
         for place, layer in enumerate(self._layers):
-            queries, keys, values = self._queries_keys_values(layer, states, cos, sin)
+            queries, keys, values = layer.queries_keys_values(states, cos, sin)
             now[place, 0], now[place, 1] = keys, values
-            states = self._after(layer, states, self._attend(queries, place, said[place]))
+            states = layer.after(states, self._attend(queries, place, said[place]))
         self._positions = self._positions + 1
         return self._logits(states)
 
@@ -162,7 +158,7 @@ class LeanDecoder:
         cos, sin = (one[:width, None].repeat(count, 1, 1) for one in (self._cos, self._sin))
         states = self._model.model.embed_tokens(ids).flatten(0, 1)
         for place, layer in enumerate(self._layers):
-            heads = self._queries_keys_values(layer, states, cos, sin)
+            heads = layer.queries_keys_values(states, cos, sin)
             queries, keys, values = (one.unflatten(0, ids.shape).transpose(1, 2) for one in heads)
             self._kept[place, 0, places, :, :width] = keys
             self._kept[place, 1, places, :, :width] = values
@@ -172,33 +168,10 @@ class LeanDecoder:
             found = F.scaled_dot_product_attention(
                 queries, keys, values, is_causal=True, scale=self._scale
             )
-            states = self._after(layer, states, found.transpose(1, 2).flatten(2).flatten(0, 1))
-
-    def _queries_keys_values(
-        self, layer: Layer, states: Tensor, cos: Tensor, sin: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """(rows, heads, D) of each, turned by their positions."""
-        attention = layer.module.self_attn
-        heads = _project(_norm(states, layer.module.input_layernorm), layer.qkv)
-        heads = heads.view(len(states), -1, self._size)
-        count = self._heads * self._groups
-        turned = heads[:, : count + self._heads]
-        if hasattr(attention, "q_norm"):
-            parts = turned[:, :count], turned[:, count:]
-            norms = attention.q_norm, attention.k_norm
-            turned = torch.cat([_norm(p, norm) for p, norm in zip(parts, norms, strict=True)], 1)
-        turned = torch.addcmul(turned * cos, turned.roll(self._size // 2, -1), sin)
-        return turned[:, :count], turned[:, count:], heads[:, count + self._heads :]
-
-    def _after(self, layer: Layer, states: Tensor, found: Tensor) -> Tensor:
-        """The states after a layer that found `found` (rows, H N D)."""
-        states = _add(states, found, *layer.out)
-        inner = _project(_norm(states, layer.module.post_attention_layernorm), layer.gate_up)
-        gate, up = inner.chunk(2, -1)
-        return _add(states, layer.module.mlp.act_fn(gate) * up, *layer.down)
+            states = layer.after(states, found.transpose(1, 2).flatten(2).flatten(0, 1))
 
     def _logits(self, states: Tensor) -> Tensor:
-        return self._model.lm_head(_norm(states, self._model.model.norm)).float()
+        return self._model.lm_head(norm(states, self._model.model.norm)).float()
 
 
 def _close(buffer: Tensor, places: Tensor) -> None:
@@ -218,21 +191,3 @@ def _products(queries: Tensor, keys: Tensor, scale: float, mask: Tensor | None) 
     else:
         scores = torch.bmm(queries.float(), keys.float()) * scale
     return scores if mask is None else scores + mask
-
-
-def _norm(states: Tensor, norm: Any) -> Tensor:
-    """Its module computes the same in five operations; in bf16 it rounds elsewhere than torch."""
-    if states.dtype != torch.float32:
-        return norm(states)
-    return F.rms_norm(states, norm.weight.shape, norm.weight, norm.variance_epsilon)
-
-
-def _project(states: Tensor, parts: list[tuple[Tensor, Tensor | None]]) -> Tensor:
-    found = [F.linear(states, *part) for part in parts]
-    return found[0] if len(found) == 1 else torch.cat(found, -1)
-
-
-def _add(states: Tensor, inner: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if bias is None:
-        return torch.addmm(states, inner, weight.t())
-    return states + F.linear(inner, weight, bias)

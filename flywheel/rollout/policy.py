@@ -1,17 +1,22 @@
 """A policy ready to answer: weights, tokenizer, and where its turns end."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from flywheel.datasets.render import Rendered, render_all
 from flywheel.models.cuts import batch_tokens, cheapest_cuts, read_tokens
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
-from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
+from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums, targets_of
 from flywheel.records.message import Conversation, Message
+from flywheel.rollout.llama import Layer, layers_of
+from flywheel.rollout.reading import states_at
+
+PIECE = 512  # states whose logits are held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +92,49 @@ def response_nll(
     rows = render_all(
         policy.tokenizer, prompts, responses, max_tokens=max_tokens, stop_ids=policy.stop_ids
     )
-    found: list[tuple[float, int] | None] = [None] * len(rows)
-    module = ResponseLogps(policy.model)
-    for places in by_length(rows):
-        batch = [row for place in places if (row := rows[place])]
-        sums = row_sums(module(*pad(batch, policy.device)), batch)
-        for place, row, total in zip(places, batch, sums.tolist(), strict=True):
-            found[place] = (-total, row.response_tokens)
-    return found
+    kept = [row for row in rows if row]
+    sums = iter(rendered_logprobs(policy, kept))
+    return [(-next(sums), row.response_tokens) if row else None for row in rows]
 
 
 @torch.no_grad()
 def rendered_logprobs(policy: Policy, rows: Sequence[Rendered]) -> list[float]:
     """Log-probability of the tokens that carry loss, in nats, of each row of token ids."""
     found = [0.0] * len(rows)
-    module = ResponseLogps(policy.model)
-    for places in by_length(rows):
-        batch = [rows[place] for place in places]
-        sums = row_sums(module(*pad(batch, policy.device)), batch)
+    layers = layers_of(policy.model, max((len(row.ids) for row in rows), default=0))
+    for places, sums in _sums_read(policy, layers, rows) if layers else _sums(policy, rows):
         for place, total in zip(places, sums.tolist(), strict=True):
             found[place] = total
     return found
+
+
+def _sums(policy: Policy, rows: Sequence[Rendered]) -> Iterator[tuple[list[int], Tensor]]:
+    """Places of a batch of rows, and their log-probabilities, by the model itself."""
+    module = ResponseLogps(policy.model)
+    for places in by_length(rows):
+        batch = [rows[place] for place in places]
+        yield places, row_sums(module(*pad(batch, policy.device)), batch)
+
+
+def _sums_read(
+    policy: Policy, layers: Sequence[Layer], rows: Sequence[Rendered]
+) -> Iterator[tuple[list[int], Tensor]]:
+    """As `_sums`, where `layers_of` knows the model."""
+    if not rows:
+        return
+    texts, targets = [row.ids for row in rows], [targets_of(row) for row in rows]
+    before = [[at - 1 for at in mine] for mine in targets]
+    for places, states in states_at(policy.model.model, layers, texts, before):
+        said = [rows[place].ids[at] for place in places for at in targets[place]]
+        tokens = torch.tensor(said, device=states.device)
+        pieces = zip(states.split(PIECE), tokens.split(PIECE), strict=True)
+        logps = [_told(policy.model.lm_head(some).float(), told) for some, told in pieces]
+        yield places, row_sums(torch.cat(logps), [rows[place] for place in places])
+
+
+def _told(logits: Tensor, tokens: Tensor) -> Tensor:
+    """(N,) log-probabilities of tokens, of (N, V) logits."""
+    return logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
 
 
 def by_length(rows: Sequence[Rendered | None]) -> list[list[int]]:

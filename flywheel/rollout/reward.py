@@ -12,7 +12,9 @@ from flywheel.errors import SettingsError
 from flywheel.models.load import load_tokenizer
 from flywheel.models.reward import STEP_REWARD, RewardHead, last_token, load_reward, scores_at
 from flywheel.records.message import Conversation
+from flywheel.rollout.llama import layers_of
 from flywheel.rollout.policy import by_length
+from flywheel.rollout.reading import states_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,16 @@ def _read(
 ) -> list[list[float] | None]:
     """Raw scores of each row at its places, whatever rows stand beside it; gaps stay."""
     found: list[list[float] | None] = [None] * len(rows)
+    kept = [at for at, row in enumerate(rows) if row]
+    texts = [row.ids for row in rows if row]
+    layers = layers_of(module.backbone, max(map(len, texts), default=0))
+    if layers and texts:
+        asked = [places_of(row) for row in rows if row]
+        for order, states in states_at(module.backbone, layers, texts, asked):
+            numbers = iter(module.head(states)[:, 0].tolist())
+            for at in order:
+                found[kept[at]] = [next(numbers) for _ in asked[at]]
+        return found
     for batch in by_length(rows):
         texts = [row for at in batch if (row := rows[at])]
         places = [places_of(text) for text in texts]

@@ -1,0 +1,57 @@
+"""What a reward model is worth, kept beside the evaluation: that asks no challenger."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.process.content import code_hash, content_of, model_hash
+from flywheel.process.launch import write_json
+
+FILE_NAME = "reward_model.json"
+DECIDE = ("pair_limit", "trap_limit", "max_tokens", "resamples", "seed")
+PACKAGES = ("numpy", "tokenizers", "torch", "transformers")
+
+
+def measured_once(
+    measure: Callable[[], dict[str, Any]], settings: EvaluateSettings, run_dir: Path
+) -> dict[str, Any]:
+    """What `measure` says of the reward model, or said when nothing that decides it was other.
+
+    That is weights, held-out pairs, settings, code and packages, each by its content. Nothing is
+    kept of a hub name, whose content is not known, nor where a budget may have cut the work short.
+    """
+    model = model_hash(settings.reward_model)
+    if settings.budget_seconds or model.startswith("hub:"):
+        return measure()
+    asked = {
+        "reward_model": model,
+        "pairs": content_of(Path(settings.preference_dataset)),
+        "settings": {name: getattr(settings, name) for name in DECIDE},
+        "code": code_hash(),
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+    path = run_dir / FILE_NAME
+    if found := _read(path, asked):
+        print(f"reward model: as measured before, {path.name}", flush=True)
+        return found
+    found = json.loads(json.dumps(measure()))  # the same types as when it is read again
+    write_json(path, {"asked": asked, "found": found, "hash": _hash_of(found)})
+    return found
+
+
+def _read(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
+    """What a file keeps; None where there is none, of another question, or that was changed."""
+    try:
+        kept = json.loads(path.read_text())
+        is_whole = kept["asked"] == asked and kept["hash"] == _hash_of(kept["found"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return dict(kept["found"]) if is_whole else None
+
+
+def _hash_of(found: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()

@@ -33,7 +33,7 @@ from flywheel.ingest.formats.gathered import NO_LABEL, UNFIT
 from flywheel.ingest.formats.own_lines import read_lines
 from flywheel.ingest.gathering import Gathering
 from flywheel.ingest.native import library
-from flywheel.ingest.ordinary import OrdinaryLines, in_order
+from flywheel.ingest.ordinary import OrdinaryLines
 from flywheel.ingest.refused import Bad, Refused, Row
 from flywheel.ingest.screening import REASON, Screening
 from flywheel.ingest.unit import Unit, json_unit
@@ -134,8 +134,7 @@ class Intake:
         if self._gathering:
             self._gather(self._gathering)
         tables = {kind: pa.concat_tables(parts) for kind, parts in self._tables.items()}
-        for kind, table in self._ordinary.taken().items() if self._ordinary else ():
-            tables[kind] = in_order(table, tables[kind]) if kind in tables else table
+        tables = self._ordinary.taken(tables) if self._ordinary else tables
         bad: Bad = {}
         for kind, table in tables.items() if self._screening else ():
             tables[kind] = self._screened(kind, table, bad)

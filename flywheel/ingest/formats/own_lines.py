@@ -24,12 +24,15 @@ from flywheel.records.kinds import AnyRecord
 _DECODE = msgspec.json.Decoder(AnyRecord).decode
 _FIELDS = functools.cache(msgspec.structs.fields)  # it works out the types anew each time
 _LEAVES = {str, int, float, bool, datetime, type(None)}
+FEW = 6  # lines are read faster one by one
 _SPACE = np.zeros(256, bool)
 _SPACE[list(b" \t\n\r\f\v")] = True
 
 
 def read_lines(lines: Sequence[bytes]) -> list[Record | None]:
     """The record of each line; None for one that must be looked at strictly."""
+    if len(lines) < FEW:
+        return [None] * len(lines)
     records: list[Record | None] = []
     for line in lines:
         try:

@@ -1,6 +1,7 @@
 """What is the same prompt, the same group, the same event, whatever file or form it came in."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from flywheel.ingest import land
+from flywheel.ingest.columns import Said, columns_of, table_of, with_ids
 from flywheel.ingest.keys import SAID, WHO, prompt_key
-from flywheel.lake import SCHEMAS, read_folder
+from flywheel.lake import SCHEMAS, read_folder, whole
 from flywheel.layout import Layout
 from flywheel.records import KINDS, Record
+from flywheel.records.kinds import Demonstration
 from flywheel.records.message import prompt_of
 
 CHAT = [
@@ -72,6 +75,15 @@ def test_a_file_of_the_lake_holds_nothing_that_another_column_tells(tmp_path: Pa
     whole = read_folder(folder)
     assert whole["record_id"][0].as_py() == whole["content_sha256"][0].as_py()[:32]
     assert whole["group_hint"].to_pylist() == [opening, "g", opening]
+
+
+@pytest.mark.parametrize("none", ["", 0, False, None])
+def test_an_id_that_says_nothing_is_none(none: Any) -> None:
+    said = Said("demonstration")
+    said.add(Demonstration(prompt="p", response="r", id=none), 1, 0, 0)
+    columns = columns_of(said, {"batch_id": "b", "source": "s"}, str)
+    table = with_ids(said, columns, table_of("demonstration", columns), Counter())
+    assert whole(table)["record_id"][0].as_py() == table["content_sha256"][0].as_py()[:32]
 
 
 # ---- events -----------------------------------------------------------------------------------

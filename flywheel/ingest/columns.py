@@ -154,7 +154,8 @@ def with_ids(said: Said, columns: Columns, table: pa.Table, times: Counter[bytes
     given = [record.id for record in said.records]
     named = map(any, zip(given, columns["annotator_id"], columns["occurred_at"], strict=True))
     hashes = told_apart(columns["event"], named, times)
-    for name, values in (("content_sha256", hashes), ("record_id", given)):
+    ids = [one or None for one in given]  # an export may have "", 0 or false for none
+    for name, values in (("content_sha256", hashes), ("record_id", ids)):
         at = table.schema.get_field_index(name)
         table = table.set_column(at, table.schema.field(at), pa.array(values, pa.string()))
     return table

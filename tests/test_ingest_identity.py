@@ -1,16 +1,20 @@
 """What is the same prompt, the same group, the same event, whatever file or form it came in."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from flywheel.ingest import land
+from flywheel.ingest.columns import Said, columns_of, table_of, with_ids
 from flywheel.ingest.keys import SAID, WHO, prompt_key
-from flywheel.lake import SCHEMAS, read_folder
+from flywheel.lake import SCHEMAS, read_folder, whole
 from flywheel.layout import Layout
 from flywheel.records import KINDS, Record
+from flywheel.records.kinds import Demonstration
 from flywheel.records.message import prompt_of
 
 CHAT = [
@@ -51,6 +55,35 @@ def test_the_tools_of_a_row_are_part_of_its_prompt(tmp_path: Path) -> None:
     f, g, none, again, text = table["prompt_key"].to_pylist()
     assert f == again == text and len({f, g, none}) == 3
     assert none == prompt_key(prompt_of("p")) and len(set(table["group_hint"].to_pylist())) == 1
+
+
+def test_a_file_of_the_lake_holds_nothing_that_another_column_tells(tmp_path: Path) -> None:
+    bare = {"kind": "demonstration", "prompt": "why?", "response": "so", "annotator_id": "p1"}
+    given = bare | {"id": "d", "group": "g", "prompt": CHAT[:4], "response": CHAT[4:]}
+    lines = [bare, given, bare | {"metadata": {"tools": [{"name": "t"}]}}]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    layout = Layout(tmp_path / "home")
+    (batch,) = land([tmp_path / "x.jsonl"], layout, log=lambda _: None)
+    folder = layout.landing("demonstration")
+    written = pq.read_table(folder / f"{batch.batch_id}.parquet")
+    assert written["record_id"].to_pylist() == [None, "d", None]
+    opening = f"opening {prompt_key(prompt_of('why?'))}"
+    assert written["group_hint"].to_pylist() == [None, "g", opening]  # its key tells of the tools
+    for name, left in (("prompt", 1), ("response", 2)):
+        assert written[name].null_count == left
+        assert None not in read_folder(folder, [name])[name].to_pylist()
+    whole = read_folder(folder)
+    assert whole["record_id"][0].as_py() == whole["content_sha256"][0].as_py()[:32]
+    assert whole["group_hint"].to_pylist() == [opening, "g", opening]
+
+
+@pytest.mark.parametrize("none", ["", 0, False, None])
+def test_an_id_that_says_nothing_is_none(none: Any) -> None:
+    said = Said("demonstration")
+    said.add(Demonstration(prompt="p", response="r", id=none), 1, 0, 0)
+    columns = columns_of(said, {"batch_id": "b", "source": "s"}, str)
+    table = with_ids(said, columns, table_of("demonstration", columns), Counter())
+    assert whole(table)["record_id"][0].as_py() == table["content_sha256"][0].as_py()[:32]
 
 
 # ---- events -----------------------------------------------------------------------------------

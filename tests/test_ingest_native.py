@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 import msgspec.inspect as types
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -236,7 +237,8 @@ def test_texts_that_repeat_are_written_once_and_read_as_texts(tmp_path: Path) ->
     assert pq.read_schema(file).equals(SCHEMAS["comparison"])
     group = pq.ParquetFile(file).metadata.row_group(0)
     sizes = {one.path_in_schema: one for one in map(group.column, range(group.num_columns))}
-    assert "RLE_DICTIONARY" not in sizes["content_sha256"].encodings
+    assert sizes["content_sha256"].encodings == ("RLE", "DELTA_LENGTH_BYTE_ARRAY")
+    assert sizes["line_no"].encodings == ("RLE", "DELTA_BINARY_PACKED")
     plain = sum(len(text) for text in pq.read_table(file)["prompt_text"].to_pylist())
     assert sizes["prompt_text"].total_uncompressed_size < plain / 2
 
@@ -249,9 +251,20 @@ def test_hashes_are_those_of_hashlib(size: int) -> None:
         found = ctypes.create_string_buffer(64)
         loaded.lines_sha256(data, size, is_portable, found)
         assert found.raw.decode() == hashlib.sha256(data).hexdigest()
-    found = ctypes.create_string_buffer(32)
-    loaded.lines_blake2b(data, size, found)
-    assert found.raw.decode() == hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+@pytest.mark.parametrize("is_portable", [0, 1])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 5, 9, 500])
+def test_many_keys_at_once_are_those_of_hashlib(count: int, is_portable: int) -> None:
+    loaded, draw = native.library(), Random(count)
+    assert loaded
+    sizes = [0, 1, 127, 128, 129, 255, 256, 257, 1000, 40]
+    texts = [draw.randbytes(draw.choice([*sizes, draw.randrange(600)])) for _ in range(count)]
+    ends = np.cumsum([len(text) for text in texts], dtype=np.int64)
+    found = ctypes.create_string_buffer(32 * count)
+    loaded.lines_blake2b(b"".join(texts), ends.ctypes.data, count, is_portable, found)
+    keys = [hashlib.blake2b(text, digest_size=16).hexdigest() for text in texts]
+    assert found.raw.decode() == "".join(keys)
 
 
 def test_signs_that_are_plain_are_left_as_they_are_by_nfc_beside_any_other() -> None:

@@ -13,6 +13,7 @@ import pytest
 from flywheel.errors import LakeError
 from flywheel.lake import DERIVED, QUARANTINE, RAW, SCHEMAS, ensure, read_folder, write_table
 from flywheel.layout import Layout
+from flywheel.records.message import dump, prompt_of, response_of
 
 TABLE = pa.table({"n": [1, 2, 3]})
 
@@ -30,6 +31,29 @@ def test_a_folder_is_read_in_order_without_its_drafts(tmp_path: Path) -> None:
     (tmp_path / ".c.parquet-1234.draft").write_bytes(b"half")
     (tmp_path / ".d.parquet").write_bytes(b"half")
     assert read_folder(tmp_path, ["n"])["n"].to_pylist() == [0, 1, 2, 3]
+
+
+def test_what_another_column_tells_is_filled_in_and_what_is_there_stays(tmp_path: Path) -> None:
+    odd = 'say "é"\\\n\t\x01/'
+    rows = [
+        {
+            "content_sha256": "ab" * 32,
+            "prompt_key": "k",
+            "prompt_text": odd,
+            "response_text": "y",
+        },
+        {"content_sha256": "cd" * 32, "prompt_key": "l", "prompt_text": "x", "prompt": "[{}]"},
+        {"content_sha256": "ef" * 32, "record_id": "r", "group_hint": "g"},
+    ]
+    write_table(pa.Table.from_pylist(rows, SCHEMAS["demonstration"]), tmp_path / "a.parquet")
+    found = read_folder(tmp_path)
+    assert found.schema.equals(SCHEMAS["demonstration"])
+    assert found["record_id"].to_pylist() == ["ab" * 16, "cd" * 16, "r"]
+    assert found["group_hint"].to_pylist() == ["opening k", "opening l", "g"]
+    assert found["prompt"].to_pylist() == [dump(prompt_of(odd)), "[{}]", None]
+    assert found["response"].to_pylist() == [dump(response_of("y")), None, None]
+    some = read_folder(tmp_path, ["response", "line_no", "record_id"])
+    assert some.equals(found.select(["response", "line_no", "record_id"]))
 
 
 def test_a_torn_file_and_an_empty_folder_are_told_with_the_remedy(tmp_path: Path) -> None:

@@ -5,8 +5,12 @@ original_uid is the record_uid of the first.
 
 Copies are counted on the columns that tell them, and only where the hash of an event stands
 twice: a window over whole rows would sort every text of the lake.
+
+What a file leaves empty because another column tells it is filled in: the id of a record that was
+given none, the group of a prompt of one turn, and the JSON of a bare string, of the conversations
+in `bare` (flywheel/lake/whole.py).
 #}
-{% macro landed(relation, event='content_sha256') -%}
+{% macro landed(relation, bare=['prompt'], event='content_sha256') -%}
     with
 
     repeated as (
@@ -34,7 +38,17 @@ twice: a window over whole rows would sort every text of the lake.
     )
 
     select
-        landed.*,
+        landed.* replace (
+            coalesce(landed.record_id, left(landed.content_sha256, 32)) as record_id,
+            coalesce(landed.group_hint, 'opening ' || landed.prompt_key) as group_hint
+            {%- for name in bare %},
+            coalesce(
+                landed.{{ name }},
+                '[{"role":"{{ 'user' if name == 'prompt' else 'assistant' }}","content":'
+                || to_json(landed.{{ name }}_text)::varchar || '}]'
+            ) as {{ name }}
+            {%- endfor %}
+        ),
         landed.batch_id || ':' || lpad(landed.line_no::varchar, 12, '0') as first_seen,
         coalesce(copies.copy_number, 1) as copy_number,
         coalesce(copies.original_uid, landed.record_uid) as original_uid

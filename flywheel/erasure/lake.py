@@ -22,7 +22,7 @@ from flywheel.ingest import BatchManifest, ExpectationResult, read_batches
 from flywheel.ingest.columns import CONSENTS
 from flywheel.ingest.formats.gathered import NO_LABEL
 from flywheel.ingest.seen import EVENT
-from flywheel.lake import ERASED, write_table
+from flywheel.lake import ERASED, whole, write_table
 from flywheel.layout import Layout
 from flywheel.lineage.records import open_records, quoted
 from flywheel.privacy import erased_name, forget_originals, keep_originals, read_originals
@@ -262,7 +262,7 @@ def _without(path: Path, column: str, values: pa.Array) -> None:
 
 def _read(path: Path, columns: tuple[str, ...] | None) -> pa.Table:
     try:
-        return pq.read_table(path, columns=list(columns) if columns else None)
+        return whole(pq.read_table(path, columns=list(columns))) if columns else pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise LakeError(
             f"{path} is torn: {error}; restore it from a copy, or remove it with its manifest "

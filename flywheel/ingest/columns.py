@@ -40,10 +40,8 @@ _AS_GIVEN = {  # columns that hold a field of the record under its own name
     for kind, schema in SCHEMAS.items()
 }
 Columns = dict[str, Sequence[Any]]
-_ENCODE = msgspec.json.Encoder().encode
 _GROUP = attrgetter("group")
-# A bare string is one turn, whose JSON and key need no message to be made of it.
-TURN_STARTS = {role: f'[{{"role":"{role}","content":' for role in ("user", "assistant")}
+# A bare string is one turn, whose key needs no message to be made of it; its JSON is not written.
 _PROMPT_KEY = key_of_text("prompt", "user")
 _RESPONSE_KEY = key_of_text("response", "assistant")
 Three = tuple[str | None, str | None, str | None]  # JSON, words, key of a conversation
@@ -122,7 +120,7 @@ def columns_of(said: Said, batch: Mapping[str, Any], pseudonym: Callable[[str], 
     tools = [one.get("tools") if one else None for one in metadata]
     _prompts(columns, [one.prompt for one in records], tools)
     columns["group_hint"] = [
-        group or f"opening {opening}"
+        group or (opening and f"opening {opening}")
         for group, opening in zip(map(_GROUP, records), columns.pop("opening"), strict=True)
     ]
     for name in ("response", "response_a", "response_b", "corrected_response", "edited_response"):
@@ -145,7 +143,7 @@ def columns_of(said: Said, batch: Mapping[str, Any], pseudonym: Callable[[str], 
 
 
 def with_ids(said: Said, columns: Columns, table: pa.Table, times: Counter[bytes]) -> pa.Table:
-    """The table with the hash of each event, which is the id of a record that has none.
+    """The table with the hash of each event, whose start is the id of a record that has none.
 
     Args:
         said: The records.
@@ -156,7 +154,7 @@ def with_ids(said: Said, columns: Columns, table: pa.Table, times: Counter[bytes
     given = [record.id for record in said.records]
     named = map(any, zip(given, columns["annotator_id"], columns["occurred_at"], strict=True))
     hashes = told_apart(columns["event"], named, times)
-    ids = [one or digest[:32] for one, digest in zip(given, hashes, strict=True)]
+    ids = [one or None for one in given]  # an export may have "", 0 or false for none
     for name, values in (("content_sha256", hashes), ("record_id", ids)):
         at = table.schema.get_field_index(name)
         table = table.set_column(at, table.schema.field(at), pa.array(values, pa.string()))
@@ -202,22 +200,22 @@ def pseudonyms(root: Path) -> Callable[[str], str]:
 
 def _prompts(columns: Columns, prompts: list[Any], tools: list[Any]) -> None:
     """The columns of prompts and, as `opening`, the key of the first user's turn and before."""
-    known = _texts_once(prompts, TURN_STARTS["user"], _PROMPT_KEY)
+    known = _texts_once(prompts, _PROMPT_KEY)
     found: list[tuple[str | None, ...]] = []
     for prompt, given in zip(prompts, tools, strict=True):
         if isinstance(prompt, str) and prompt and not given:
-            found.append(known[prompt])
+            found.append((*known[prompt], None))  # it is all there is: its key
         else:
             turns = prompt_of(prompt)
             found.append((*_turns(turns, prompt_key(turns, given)), opening_key(turns)))
-    columns["opening"] = [one[-1] for one in found]  # a bare string is all there is: its key
+    columns["opening"] = [one[-1] for one in found]
     columns["prompt"], columns["prompt_text"], columns["prompt_key"] = (
         [one[part] for one in found] for part in range(3)
     )
 
 
 def _responses(columns: Columns, name: str, values: list[Any]) -> None:
-    known = _texts_once(values, TURN_STARTS["assistant"], _RESPONSE_KEY)
+    known = _texts_once(values, _RESPONSE_KEY)
     found: list[Three] = []
     for value in values:
         if isinstance(value, str) and value:
@@ -229,10 +227,10 @@ def _responses(columns: Columns, name: str, values: list[Any]) -> None:
         columns[name + end] = [one[part] for one in found]
 
 
-def _texts_once(values: list[Any], start: str, key: Callable[[str], str]) -> dict[str, Three]:
-    """JSON, words and key of each bare string, equal ones once."""
+def _texts_once(values: list[Any], key: Callable[[str], str]) -> dict[str, Three]:
+    """Words and key of each bare string, equal ones once; `whole` makes its JSON of its words."""
     texts = {value for value in values if isinstance(value, str) and value}
-    return {text: (f"{start}{_ENCODE(text).decode()}}}]", text, key(text)) for text in texts}
+    return {text: (None, text, key(text)) for text in texts}
 
 
 def _turns(turns: Conversation, key: str) -> Three:

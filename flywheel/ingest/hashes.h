@@ -8,7 +8,7 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <cpuid.h>
 #include <immintrin.h>
-#define HAS_SHA_NI 1
+#define HAS_X86 1
 #endif
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -59,7 +59,7 @@ static void sha_blocks(uint32_t *state, const uint8_t *data, int64_t blocks) {
     }
 }
 
-#ifdef HAS_SHA_NI
+#ifdef HAS_X86
 /* The same by the instructions of the processor: four rounds at a time, the state as ABEF, CDGH. */
 __attribute__((target("sha,sse4.1,ssse3"))) static void sha_blocks_ni(
     uint32_t *state, const uint8_t *data, int64_t blocks) {
@@ -103,7 +103,7 @@ static void sha256_hex(const uint8_t *data, int64_t size, int is_portable, uint8
     uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
                          0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     void (*add)(uint32_t *, const uint8_t *, int64_t) = sha_blocks;
-#ifdef HAS_SHA_NI
+#ifdef HAS_X86
     static int is_able = -1;
     if (is_able < 0) is_able = has_sha_ni();
     if (is_able && !is_portable) add = sha_blocks_ni;
@@ -162,16 +162,115 @@ static void blake_block(uint64_t *state, const uint8_t *data, uint64_t told, int
     for (int i = 0; i < 8; i++) state[i] ^= v[i] ^ v[i + 8];
 }
 
-static void blake2b_hex(const uint8_t *data, int64_t size, uint8_t *hex) {
-    uint64_t state[8];
-    uint8_t last[128] = {0};
-    int64_t at = 0;
-    memcpy(state, BLAKE_IV, sizeof state);
-    state[0] ^= 0x01010000 ^ 16;
-    for (; size - at > 128; at += 128) blake_block(state, data + at, (uint64_t)at + 128, 0);
-    if (size) memcpy(last, data + at, size - at);
-    blake_block(state, last, (uint64_t)size, 1);
-    write_hex((const uint8_t *)state, 16, hex);
+/* The next block of each of four messages: of lane i the state is state[0..7][i]. */
+static void blake_four(uint64_t state[8][4], const uint8_t **data, const uint64_t *told, const uint64_t *is_last) {
+    for (int lane = 0; lane < 4; lane++) {
+        uint64_t one[8];
+        if (!told[lane] && !is_last[lane]) continue; /* nothing is left for it */
+        for (int i = 0; i < 8; i++) one[i] = state[i][lane];
+        blake_block(one, data[lane], told[lane], is_last[lane] != 0);
+        for (int i = 0; i < 8; i++) state[i][lane] = one[i];
+    }
+}
+
+#ifdef HAS_X86
+#define MIX_FOUR(a, b, c, d, x, y)                                                                     \
+    do {                                                                                               \
+        a = _mm256_add_epi64(_mm256_add_epi64(a, b), x), d = _mm256_xor_si256(d, a);                   \
+        d = _mm256_shuffle_epi32(d, 0xB1), c = _mm256_add_epi64(c, d), b = _mm256_xor_si256(b, c);     \
+        b = _mm256_shuffle_epi8(b, by_24), a = _mm256_add_epi64(_mm256_add_epi64(a, b), y);            \
+        d = _mm256_shuffle_epi8(_mm256_xor_si256(d, a), by_16), c = _mm256_add_epi64(c, d);            \
+        b = _mm256_xor_si256(b, c), b = _mm256_xor_si256(_mm256_srli_epi64(b, 63), _mm256_add_epi64(b, b)); \
+    } while (0)
+
+/* The same, all four at once. */
+__attribute__((target("avx2"))) static void blake_four_avx2(
+    uint64_t state[8][4], const uint8_t **data, const uint64_t *told, const uint64_t *is_last) {
+    const __m256i by_24 = _mm256_setr_epi8(3, 4, 5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10,
+                                           3, 4, 5, 6, 7, 0, 1, 2, 11, 12, 13, 14, 15, 8, 9, 10);
+    const __m256i by_16 = _mm256_setr_epi8(2, 3, 4, 5, 6, 7, 0, 1, 10, 11, 12, 13, 14, 15, 8, 9,
+                                           2, 3, 4, 5, 6, 7, 0, 1, 10, 11, 12, 13, 14, 15, 8, 9);
+    __m256i m[16], v[16];
+    for (int i = 0; i < 4; i++) { /* word by word across the lanes */
+        __m256i row[4], pair[4];
+        for (int lane = 0; lane < 4; lane++) row[lane] = _mm256_loadu_si256((const __m256i *)(data[lane] + 32 * i));
+        pair[0] = _mm256_unpacklo_epi64(row[0], row[1]), pair[1] = _mm256_unpackhi_epi64(row[0], row[1]);
+        pair[2] = _mm256_unpacklo_epi64(row[2], row[3]), pair[3] = _mm256_unpackhi_epi64(row[2], row[3]);
+        m[4 * i] = _mm256_permute2x128_si256(pair[0], pair[2], 0x20);
+        m[4 * i + 1] = _mm256_permute2x128_si256(pair[1], pair[3], 0x20);
+        m[4 * i + 2] = _mm256_permute2x128_si256(pair[0], pair[2], 0x31);
+        m[4 * i + 3] = _mm256_permute2x128_si256(pair[1], pair[3], 0x31);
+    }
+    for (int i = 0; i < 8; i++) {
+        v[i] = _mm256_loadu_si256((const __m256i *)state[i]);
+        v[i + 8] = _mm256_set1_epi64x((int64_t)BLAKE_IV[i]);
+    }
+    v[12] = _mm256_xor_si256(v[12], _mm256_loadu_si256((const __m256i *)told));
+    v[14] = _mm256_xor_si256(v[14], _mm256_loadu_si256((const __m256i *)is_last));
+#pragma GCC unroll 12
+    for (int round = 0; round < 12; round++) {
+        const uint8_t *s = BLAKE_ORDER[round % 10];
+        MIX_FOUR(v[0], v[4], v[8], v[12], m[s[0]], m[s[1]]);
+        MIX_FOUR(v[1], v[5], v[9], v[13], m[s[2]], m[s[3]]);
+        MIX_FOUR(v[2], v[6], v[10], v[14], m[s[4]], m[s[5]]);
+        MIX_FOUR(v[3], v[7], v[11], v[15], m[s[6]], m[s[7]]);
+        MIX_FOUR(v[0], v[5], v[10], v[15], m[s[8]], m[s[9]]);
+        MIX_FOUR(v[1], v[6], v[11], v[12], m[s[10]], m[s[11]]);
+        MIX_FOUR(v[2], v[7], v[8], v[13], m[s[12]], m[s[13]]);
+        MIX_FOUR(v[3], v[4], v[9], v[14], m[s[14]], m[s[15]]);
+    }
+    for (int i = 0; i < 8; i++) {
+        __m256i was = _mm256_loadu_si256((const __m256i *)state[i]);
+        _mm256_storeu_si256((__m256i *)state[i], _mm256_xor_si256(was, _mm256_xor_si256(v[i], v[i + 8])));
+    }
+}
+#endif
+
+/* Hashes of messages that lie one behind the other and end at `end`: four at a time, and whichever
+ * of the four is done makes room for the next. */
+static void blake2b_hex(const uint8_t *data, const int64_t *end, int64_t count, int is_portable, uint8_t *hex) {
+    void (*add)(uint64_t(*)[4], const uint8_t **, const uint64_t *, const uint64_t *) = blake_four;
+#ifdef HAS_X86
+    if (!is_portable && __builtin_cpu_supports("avx2")) add = blake_four_avx2;
+#endif
+    (void)is_portable;
+    uint64_t state[8][4] = {{0}};
+    uint8_t rest[4][128];
+    int64_t message[4] = {-1, -1, -1, -1}, at[4] = {0}, next = 0;
+    memset(rest, 0, sizeof rest);
+    for (;;) {
+        const uint8_t *block[4];
+        uint64_t told[4] = {0}, is_last[4] = {0};
+        int busy = 0;
+        for (int lane = 0; lane < 4; lane++) {
+            block[lane] = rest[lane];
+            if (message[lane] < 0) {
+                if (next == count) continue;
+                message[lane] = next++;
+                at[lane] = message[lane] ? end[message[lane] - 1] : 0;
+                for (int i = 0; i < 8; i++) state[i][lane] = BLAKE_IV[i] ^ (i ? 0 : 0x01010000 ^ 16);
+            }
+            int64_t start = message[lane] ? end[message[lane] - 1] : 0, size = end[message[lane]] - at[lane];
+            busy = 1;
+            if (size >= 128) {
+                block[lane] = data + at[lane];
+            } else {
+                if (size) memcpy(rest[lane], data + at[lane], size);
+                memset(rest[lane] + size, 0, 128 - size);
+            }
+            if (size <= 128) is_last[lane] = UINT64_MAX;
+            at[lane] += size < 128 ? size : 128;
+            told[lane] = (uint64_t)(at[lane] - start);
+        }
+        if (!busy) return;
+        add(state, block, told, is_last);
+        for (int lane = 0; lane < 4; lane++) {
+            if (!is_last[lane]) continue;
+            uint64_t digest[2] = {state[0][lane], state[1][lane]};
+            write_hex((const uint8_t *)digest, 16, hex + 32 * message[lane]);
+            message[lane] = -1;
+        }
+    }
 }
 
 #endif

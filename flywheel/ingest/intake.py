@@ -33,7 +33,7 @@ from flywheel.ingest.formats.gathered import NO_LABEL, UNFIT
 from flywheel.ingest.formats.own_lines import read_lines
 from flywheel.ingest.gathering import Gathering
 from flywheel.ingest.native import library
-from flywheel.ingest.ordinary import OrdinaryLines, in_order
+from flywheel.ingest.ordinary import OrdinaryLines
 from flywheel.ingest.refused import Bad, Refused, Row
 from flywheel.ingest.screening import REASON, Screening
 from flywheel.ingest.unit import Unit, json_unit
@@ -63,7 +63,7 @@ class Intake:
         screening: Screening | None,
         reader: str,
     ) -> None:
-        self.lines = self.rows = self.blanks = 0
+        self.lines = self.rows = self.blanks = self._held_bytes = 0
         self.skipped: Counter[str] = Counter()
         self.is_unreadable = False
         self._facts, self._reader, self._pseudonym, self._judge = facts, reader, pseudonym, judge
@@ -105,7 +105,7 @@ class Intake:
 
         Lines of which several make one record aside: those are held to the end of the file.
         """
-        return sum(block.held for block in self._blocks) + self._refused.held
+        return self._held_bytes + self._refused.held
 
     def discard(self) -> None:
         """Leave nothing of what was written so far."""
@@ -124,6 +124,7 @@ class Intake:
         take(block)
         if self.rows > rows:  # else nothing will be asked of it any more
             self._blocks.append(block)
+            self._held_bytes += block.held
         at_hand = sum(one.num_rows for parts in self._tables.values() for one in parts)
         at_hand += self._ordinary.count if self._ordinary else 0
         if at_hand >= JUDGED_ROWS or self.held >= HELD_BYTES:
@@ -134,8 +135,7 @@ class Intake:
         if self._gathering:
             self._gather(self._gathering)
         tables = {kind: pa.concat_tables(parts) for kind, parts in self._tables.items()}
-        for kind, table in self._ordinary.taken().items() if self._ordinary else ():
-            tables[kind] = in_order(table, tables[kind]) if kind in tables else table
+        tables = self._ordinary.taken(tables) if self._ordinary else tables
         bad: Bad = {}
         for kind, table in tables.items() if self._screening else ():
             tables[kind] = self._screened(kind, table, bad)
@@ -150,7 +150,7 @@ class Intake:
                 self._drafts.add(kind, table)
         if refused := self._refused.taken():
             self._drafts.refuse(self._screening.lines(refused) if self._screening else refused)
-        self._tables, self._blocks = {}, []
+        self._tables, self._blocks, self._held_bytes = {}, [], 0
 
     def _take_raw(self, block: Block) -> None:
         table = raw_table(self._fit_units(block.units()), self._facts, self._pseudonym)

@@ -19,11 +19,12 @@
 #include "json.h"
 #include "texts.h"
 
-#define LINES_VERSION 1 /* of what the functions compute and take; `native.py` asks for it */
+#define LINES_VERSION 2 /* of what the functions compute and take; `native.py` asks for it */
 #define API __attribute__((visibility("default")))
 #define FIELDS 64 /* of all kinds together: a bit each */
 #define KINDS 16
 #define SAID 12
+#define AT_ONCE 256 /* rows whose hashes are made together, while all of it is in the cache */
 #define NOTHING INT64_MIN /* a moment that was not given */
 
 /* What a field holds; the numbers are those of `native.py`. */
@@ -34,15 +35,14 @@ typedef struct {
     int how, is_required, may_be_empty;
     double least, most, usual; /* NUMBER: its limits, and what stands where none is given */
     Texts choices;
-    Bytes json_start, key_start; /* TURNS: what comes before the text in its JSON and in its key */
+    Bytes key_start;             /* TURNS: what comes before the text in its key */
     Bytes standard;              /* what stands where nothing is given; of NUMBER its JSON */
     Texts texts;                 /* what the column holds; of TURNS the words */
     Bytes rows;                  /* per row: int32 place of the text, double or int64 */
     Texts keys;                  /* TURNS: keys in hex, each once */
     Bytes key_of_text, key_rows; /* TURNS: int32 place of the key by text, by row */
-    Texts json;                  /* TURNS: JSON of each text, in the order of `texts` */
     const uint8_t *last;         /* the raw string that was looked up last, and its place */
-    int64_t last_place;
+    int64_t last_place, usual_place; /* of the standard, or -1 */
 } Field;
 
 typedef struct {
@@ -51,11 +51,16 @@ typedef struct {
     Field field[FIELDS];
     int said[SAID], said_count, scale[3], has_scale;
     Bytes line_no, offset, uid, sha256, record_id, id_end; /* per row; hex has its fixed width */
+    Bytes event, event_end, gap, place, place_end; /* of rows without hashes: what is hashed */
     Texts groups;
     Bytes group_rows;
-    int64_t opening, opened; /* place of the last group that is none, and of the prompt it is of */
     int64_t rows;
 } Kind;
+
+typedef struct { /* where in an event the key of a text belongs */
+    int64_t at;
+    int32_t field, text;
+} Gap;
 
 typedef struct {
     Bytes name[FIELDS]; /* with both quotation marks */
@@ -64,7 +69,7 @@ typedef struct {
     int kind_count, id, annotator, prompt, moment, group;
     Bytes batch_id; /* and a colon */
     Value value[FIELDS], last[FIELDS];
-    Bytes plain, normal, event, object, left; /* `left`: int64 line, start and size of each line left */
+    Bytes plain, normal, normal_end, hex, object, left; /* `left`: int64 line, start and size of each line left */
 } Lines;
 
 /* ---- parsing ------------------------------------------------------------------------------ */
@@ -88,8 +93,9 @@ static const uint8_t *value_end(Lines *lines, const uint8_t *at, const uint8_t *
     return leaf_end(at, end, value);
 }
 
-/* Read one line into `lines->value`; the bits of the fields that were given, 0 where it is left. */
-static uint64_t read_line(Lines *lines, const uint8_t *at, const uint8_t *end) {
+/* Read the line at `at` into `lines->value`, and where it ends into `stop`; the bits of the fields
+ * that were given, 0 where it is left. Nothing that is read here goes beyond the end of a line. */
+static uint64_t read_line(Lines *lines, const uint8_t *at, const uint8_t *end, const uint8_t **stop) {
     uint64_t given = 0, seen = 0;
     int field = -1;
     at = skip_space(at, end);
@@ -110,7 +116,9 @@ static uint64_t read_line(Lines *lines, const uint8_t *at, const uint8_t *end) {
         if (value->is != NULL_VALUE) given |= 1ull << field; /* a null is a key not given */
         at = skip_space(at, end);
     } while (at < end && *at == ',');
-    return at < end && *at == '}' && skip_space(at + 1, end) == end ? given : 0;
+    if (at == end || *at != '}') return 0;
+    *stop = skip_space(at + 1, end);
+    return *stop == end || **stop == '\n' ? given : 0;
 }
 
 /* ---- what a line must be ------------------------------------------------------------------ */
@@ -227,24 +235,6 @@ static int64_t place_of_string(Lines *lines, Field *field, const Value *value) {
     return field->last_place = text ? place_of(&field->texts, text, size) : -1;
 }
 
-/* The place of a bare string among the conversations of its column. */
-static int64_t place_of_turns(Lines *lines, Field *field, const Value *value) {
-    int64_t known = field->texts.count, place = place_of_string(lines, field, value), size;
-    if (place < known) return place; /* or no memory */
-    const uint8_t *text = text_at(&field->texts, place, &size);
-    Bytes *json = &field->json.text;
-    int done = append(json, field->json_start.at, field->json_start.size) && append_string(json, text, size);
-    done = done && append_text(json, "}]") && (place || append_end(&field->json.end, 0));
-    done = done && append_end(&field->json.end, json->size);
-    field->json.count++;
-    uint8_t hex[32];
-    lines->normal.size = 0;
-    if (!done || !append_key(&lines->normal, field, text, size)) return -1;
-    blake2b_hex(lines->normal.at, lines->normal.size, hex);
-    int64_t key = place_of(&field->keys, hex, sizeof hex);
-    return key >= 0 && append_end(&field->key_of_text, key) ? place : -1;
-}
-
 static const uint8_t *key_at(const Field *field, int64_t text) {
     int64_t size;
     return text_at(&field->keys, ((const int32_t *)field->key_of_text.at)[text], &size);
@@ -266,8 +256,9 @@ static int append_moment(Bytes *json, const Value *value) {
 }
 
 /* What one field says in the event: its key, its text, its number, or null. */
-static int append_said(Lines *lines, const Field *field, const Value *value, int is_given) {
-    Bytes *json = &lines->event;
+static int append_said(Kind *kind, int at, const Value *value, int is_given) {
+    const Field *field = &kind->field[at];
+    Bytes *json = &kind->event;
     int64_t size;
     int32_t place;
     if (field->how == NUMBER && is_given) return append_number(json, value);
@@ -275,7 +266,10 @@ static int append_said(Lines *lines, const Field *field, const Value *value, int
     if (field->how == MOMENT) return is_given ? append_moment(json, value) : append_text(json, "null");
     memcpy(&place, field->rows.at + field->rows.size - 4, 4);
     if (place < 0) return append_text(json, "null");
-    if (field->how == TURNS) return append_string(json, key_at(field, place), 32);
+    if (field->how == TURNS) {
+        Gap gap = {json->size + 1, at, place};
+        return append(&kind->gap, &gap, sizeof gap) && append_text(json, "\"                                \"");
+    }
     const uint8_t *text = text_at(&field->texts, place, &size);
     return append_string(json, text, size);
 }
@@ -289,13 +283,11 @@ static int add_field(Lines *lines, Field *field, Value *value, int is_given) {
     }
     if (field->how == ID || field->how == GROUP || field->how == LEAVE) return 1;
     if (is_given || field->standard.size) {
-        if (!is_given) place = place_of(&field->texts, field->standard.at, field->standard.size);
-        else place = field->how == TURNS ? place_of_turns(lines, field, value) : place_of_string(lines, field, value);
+        if (is_given)
+            place = place_of_string(lines, field, value);
+        else if ((place = field->usual_place) < 0)
+            place = field->usual_place = place_of(&field->texts, field->standard.at, field->standard.size);
         if (place < 0) return 0;
-    }
-    if (field->how == TURNS) {
-        int32_t key = place < 0 ? -1 : ((const int32_t *)field->key_of_text.at)[place];
-        if (!append_end(&field->key_rows, key)) return 0;
     }
     return append_end(&field->rows, place);
 }
@@ -309,7 +301,6 @@ static int append_count(Bytes *bytes, int64_t number) {
 }
 
 static int add_row(Lines *lines, Kind *kind, uint64_t given, int64_t line_no, int64_t offset) {
-    uint8_t hex[64];
     int64_t size;
     for (uint64_t rest = kind->known; rest; rest &= rest - 1) {
         int i = __builtin_ctzll(rest);
@@ -317,46 +308,76 @@ static int add_row(Lines *lines, Kind *kind, uint64_t given, int64_t line_no, in
     }
     const Value *group = &lines->value[lines->group], *id = &lines->value[lines->id];
     int has_group = given >> lines->group & 1, has_id = given >> lines->id & 1;
-    const Field *prompt = &kind->field[lines->prompt];
-    int32_t asked;
-    memcpy(&asked, prompt->rows.at + prompt->rows.size - 4, 4);
-    int64_t place = kind->opening;
+    int64_t place = -1;
     if (has_group) {
         const uint8_t *text = plain_of(&lines->plain, group, &size);
         place = text ? place_of(&kind->groups, text, size) : -1;
-    } else if (kind->opened != asked) { /* by the same prompt as the row before */
-        uint8_t opening[] = "opening ................................";
-        memcpy(opening + 8, key_at(prompt, asked), 32);
-        place = kind->opening = place_of(&kind->groups, opening, 40);
-        kind->opened = asked;
+        if (place < 0) return 0;
     }
-    if (place < 0 || !append_end(&kind->group_rows, place)) return 0;
+    if (!append_end(&kind->group_rows, place)) return 0;
 
-    Bytes *event = &lines->event;
-    event->size = 0;
+    Bytes *event = &kind->event, *named = &kind->place;
     int done = append_text(event, "[") && append(event, kind->name.at, kind->name.size) && append_text(event, ",");
     const uint8_t *own = has_id ? plain_of(&lines->plain, id, &size) : NULL;
     if (has_id && !own) return 0;
     done = done && (has_id ? append_string(event, own, size) : append_text(event, "null"));
     for (int i = 0; done && i < kind->said_count; i++) {
         int said = kind->said[i];
-        done = append_text(event, ",") &&
-               append_said(lines, &kind->field[said], &lines->value[said], given >> said & 1);
+        done = append_text(event, ",") && append_said(kind, said, &lines->value[said], given >> said & 1);
     }
-    if (!done || !append_text(event, "]")) return 0;
-    sha256_hex(event->at, event->size, 0, hex);
-    if (!append(&kind->sha256, hex, 64)) return 0;
-    done = append(&kind->record_id, has_id ? own : hex, has_id ? size : 32);
+    if (!done || !append_text(event, "]") || !append(&kind->event_end, &event->size, 8)) return 0;
+    if (has_id) done = append(&kind->record_id, own, size);
     if (!kind->rows && !append_end(&kind->id_end, 0)) return 0;
     if (!done || !append_end(&kind->id_end, kind->record_id.size)) return 0;
 
-    event->size = 0;
-    done = append(event, lines->batch_id.at, lines->batch_id.size);
-    if (!done || !append_count(event, line_no) || !append_text(event, ":0")) return 0;
-    blake2b_hex(event->at, event->size, hex);
+    done = append(named, lines->batch_id.at, lines->batch_id.size) && append_count(named, line_no);
+    if (!done || !append_text(named, ":0") || !append(&kind->place_end, &named->size, 8)) return 0;
     kind->rows++;
-    return append(&kind->uid, hex, 32) && append(&kind->line_no, &line_no, 8) &&
-           append(&kind->offset, &offset, 8);
+    return append(&kind->line_no, &line_no, 8) && append(&kind->offset, &offset, 8);
+}
+
+/* Make the keys of new texts, and look up the key of each row. */
+static int add_keys(Lines *lines, Field *field, int64_t rows) {
+    Bytes *normal = &lines->normal, *hex = &lines->hex;
+    int64_t known = field->key_of_text.size / 4, count = field->texts.count - known, size;
+    normal->size = lines->normal_end.size = 0;
+    for (int64_t i = known; i < known + count; i++) {
+        const uint8_t *text = text_at(&field->texts, i, &size);
+        if (!append_key(normal, field, text, size) || !append(&lines->normal_end, &normal->size, 8)) return 0;
+    }
+    hex->size = 0;
+    if (!make_room(hex, 32 * count)) return 0;
+    if (count) blake2b_hex(normal->at, (const int64_t *)lines->normal_end.at, count, 0, hex->at);
+    for (int64_t i = 0; i < count; i++) {
+        if (i + 8 < count) expect(&field->keys, hex->at + 32 * (i + 8), 32);
+        int64_t key = place_of(&field->keys, hex->at + 32 * i, 32);
+        if (key < 0 || !append_end(&field->key_of_text, key)) return 0;
+    }
+    for (int64_t row = field->key_rows.size / 4; row < rows; row++) {
+        int32_t text = ((const int32_t *)field->rows.at)[row];
+        if (!append_end(&field->key_rows, text < 0 ? -1 : ((const int32_t *)field->key_of_text.at)[text])) return 0;
+    }
+    return 1;
+}
+
+/* Make the keys and hashes of the rows that have none yet, all of a sort together. */
+static int add_hashes(Lines *lines, Kind *kind) {
+    int64_t count = kind->event_end.size / 8, start = 0;
+    const int64_t *end = (const int64_t *)kind->event_end.at;
+    if (!count) return 1;
+    for (int i = 0; i < lines->name_count; i++)
+        if (kind->known >> i & 1 && kind->field[i].how == TURNS && !add_keys(lines, &kind->field[i], kind->rows)) return 0;
+    for (int64_t at = 0; at < kind->gap.size; at += sizeof(Gap)) {
+        const Gap *gap = (const Gap *)(kind->gap.at + at);
+        memcpy(kind->event.at + gap->at, key_at(&kind->field[gap->field], gap->text), 32);
+    }
+    if (!make_room(&kind->sha256, 64 * count) || !make_room(&kind->uid, 32 * count)) return 0;
+    for (int64_t i = 0; i < count; start = end[i++], kind->sha256.size += 64)
+        sha256_hex(kind->event.at + start, end[i] - start, 0, kind->sha256.at + kind->sha256.size);
+    blake2b_hex(kind->place.at, (const int64_t *)kind->place_end.at, count, 0, kind->uid.at + kind->uid.size);
+    kind->uid.size += 32 * count;
+    kind->event.size = kind->event_end.size = kind->gap.size = kind->place.size = kind->place_end.size = 0;
+    return 1;
 }
 
 /* ---- what native.py calls ----------------------------------------------------------------- */
@@ -367,7 +388,10 @@ API int64_t lines_is_plain(int64_t point) { return is_plain((uint32_t)point); }
 API void lines_sha256(const uint8_t *data, int64_t size, int64_t is_portable, uint8_t *hex) {
     sha256_hex(data, size, (int)is_portable, hex);
 }
-API void lines_blake2b(const uint8_t *data, int64_t size, uint8_t *hex) { blake2b_hex(data, size, hex); }
+/* Of messages one behind the other, which end at `end`. */
+API void lines_blake2b(const uint8_t *data, const int64_t *end, int64_t count, int64_t is_portable, uint8_t *hex) {
+    blake2b_hex(data, end, count, (int)is_portable, hex);
+}
 
 /* Names of all fields, each in quotation marks and ended by a zero; the places of some of them. */
 API Lines *lines_new(const char *names, const char *batch_id, const int32_t *place) {
@@ -392,7 +416,6 @@ API int64_t lines_kind(Lines *lines, const char *name, const int32_t *scale) {
     Kind *kind = calloc(1, sizeof *kind);
     if (!kind || !append_text(&kind->name, name)) return -1;
     kind->known = kind->required = 1ull << lines->kind_field;
-    kind->opened = -1;
     kind->has_scale = scale[0] >= 0;
     memcpy(kind->scale, scale, sizeof kind->scale);
     lines->kind[lines->kind_count] = kind;
@@ -402,7 +425,7 @@ API int64_t lines_kind(Lines *lines, const char *name, const int32_t *scale) {
 typedef struct {
     int32_t place, how, is_required, may_be_empty;
     double least, most, usual;
-    const char *standard, *choices, *json_start, *key_start;
+    const char *standard, *choices, *key_start;
     int64_t key_start_size;
 } Asked;
 
@@ -415,10 +438,11 @@ API int64_t lines_field(Lines *lines, int64_t kind_at, const Asked *asked) {
     field->may_be_empty = asked->may_be_empty;
     field->least = asked->least;
     field->most = asked->most;
+    field->usual_place = -1;
     field->usual = asked->usual;
     for (const char *choice = asked->choices; *choice; choice += strlen(choice) + 1)
         if (place_of(&field->choices, (const uint8_t *)choice, strlen(choice)) < 0) return -1;
-    return append_text(&field->standard, asked->standard) && append_text(&field->json_start, asked->json_start) &&
+    return append_text(&field->standard, asked->standard) &&
                    append(&field->key_start, asked->key_start, asked->key_start_size) ? 0 : -1;
 }
 
@@ -438,17 +462,41 @@ API int64_t lines_take(Lines *lines, const uint8_t *data, int64_t size, int64_t 
         for (int field = 0; field < lines->name_count; field++) lines->kind[kind]->field[field].last = NULL;
     lines->left.size = 0;
     for (; at < end; count++) {
-        const uint8_t *stop = memchr(at, '\n', end - at);
-        if (!stop) stop = end;
-        uint64_t given = read_line(lines, at, stop);
+        const uint8_t *stop = at;
+        uint64_t given = read_line(lines, at, end, &stop);
         Kind *kind = given ? kind_of(lines, given) : NULL;
+        if (!given) stop = memchr(at, '\n', end - at);
+        if (!stop) stop = end;
         int64_t left[] = {count, at - data, stop - at};
         if (kind ? !add_row(lines, kind, given, first + count, offset + (at - data))
                  : !append(&lines->left, left, sizeof left))
             return -1;
+        if (kind && kind->event_end.size >= 8 * AT_ONCE && !add_hashes(lines, kind)) return -1;
         at = stop == end ? end : stop + 1;
     }
+    for (int kind = 0; kind < lines->kind_count; kind++)
+        if (!add_hashes(lines, lines->kind[kind])) return -1;
     return count;
+}
+
+/* The places of texts among those of a column: 0 its texts, 1 its keys, 2 the groups of its kind;
+ * -1 where there is no memory. No line may be taken after that. */
+API int64_t lines_places(
+    Lines *lines, int64_t kind_at, int64_t field_at, int64_t part, const uint8_t *text, const int32_t *end,
+    int64_t count, int32_t *place) {
+    Kind *kind = lines->kind[kind_at];
+    Field *field = &kind->field[field_at];
+    Texts *texts = part == 0 ? &field->texts : part == 1 ? &field->keys : &kind->groups;
+    for (int64_t i = 0; i < count; i++)
+        if ((place[i] = (int32_t)place_of(texts, text + end[i], end[i + 1] - end[i])) < 0) return -1;
+    return 0;
+}
+
+API int64_t lines_count(const uint8_t *data, int64_t size) {
+    int64_t count = 0;
+    const uint8_t *end = data + size;
+    for (const uint8_t *at = data; (at = memchr(at, '\n', end - at)); at++) count++;
+    return count + (size && end[-1] != '\n');
 }
 
 API int64_t lines_rows(const Lines *lines, int64_t kind) { return lines->kind[kind]->rows; }
@@ -460,8 +508,8 @@ API void lines_part(const Lines *lines, int64_t kind_at, int64_t field_at, int64
     const Bytes *parts[] = {
         &lines->left,       &kind->line_no,       &kind->offset,     &kind->uid,        &kind->sha256,
         &kind->record_id,   &kind->id_end,        &kind->groups.text, &kind->groups.end, &kind->group_rows,
-        &field->rows,       &field->texts.text,   &field->texts.end, &field->json.text, &field->json.end,
-        &field->keys.text,  &field->keys.end,     &field->key_rows,
+        &field->rows,       &field->texts.text,   &field->texts.end, &field->keys.text, &field->keys.end,
+        &field->key_rows,
     };
     where[0] = (int64_t)(intptr_t)parts[part]->at;
     where[1] = parts[part]->size;
@@ -475,13 +523,13 @@ API void lines_clear(Lines *lines) {
             Field *field = &kind->field[i];
             clear_texts(&field->texts);
             clear_texts(&field->keys);
-            clear_texts(&field->json);
+            field->usual_place = -1;
             field->rows.size = field->key_of_text.size = field->key_rows.size = 0;
         }
         clear_texts(&kind->groups);
         kind->line_no.size = kind->offset.size = kind->uid.size = kind->sha256.size = 0;
         kind->record_id.size = kind->id_end.size = kind->group_rows.size = kind->rows = 0;
-        kind->opened = -1;
+        kind->event.size = kind->event_end.size = kind->gap.size = kind->place.size = kind->place_end.size = 0;
     }
 }
 
@@ -490,18 +538,19 @@ API void lines_free(Lines *lines) {
         Kind *kind = lines->kind[at];
         for (int i = 0; i < lines->name_count; i++) {
             Field *field = &kind->field[i];
-            Texts *every[] = {&field->choices, &field->texts, &field->keys, &field->json};
-            for (int j = 0; j < 4; j++) free_texts(every[j]);
-            Bytes *others[] = {&field->json_start, &field->key_start, &field->standard, &field->rows, &field->key_of_text, &field->key_rows};
-            for (int j = 0; j < 6; j++) free(others[j]->at);
+            Texts *every[] = {&field->choices, &field->texts, &field->keys};
+            for (int j = 0; j < 3; j++) free_texts(every[j]);
+            Bytes *others[] = {&field->key_start, &field->standard, &field->rows, &field->key_of_text, &field->key_rows};
+            for (int j = 0; j < 5; j++) free(others[j]->at);
         }
-        Bytes *others[] = {&kind->name, &kind->line_no, &kind->offset, &kind->uid, &kind->sha256, &kind->record_id, &kind->id_end, &kind->group_rows};
-        for (int j = 0; j < 8; j++) free(others[j]->at);
+        Bytes *others[] = {&kind->name, &kind->line_no, &kind->offset, &kind->uid, &kind->sha256, &kind->record_id, &kind->id_end,
+                           &kind->group_rows, &kind->event, &kind->event_end, &kind->gap, &kind->place, &kind->place_end};
+        for (int j = 0; j < 13; j++) free(others[j]->at);
         free_texts(&kind->groups);
         free(kind);
     }
     for (int i = 0; i < lines->name_count; i++) free(lines->name[i].at);
-    Bytes *others[] = {&lines->batch_id, &lines->plain, &lines->normal, &lines->event, &lines->object, &lines->left};
-    for (int j = 0; j < 6; j++) free(others[j]->at);
+    Bytes *others[] = {&lines->batch_id, &lines->plain, &lines->normal, &lines->normal_end, &lines->hex, &lines->object, &lines->left};
+    for (int j = 0; j < 7; j++) free(others[j]->at);
     free(lines);
 }

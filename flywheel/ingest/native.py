@@ -17,12 +17,11 @@ import msgspec
 import msgspec.inspect as types
 
 from flywheel.compiled import load
-from flywheel.ingest.columns import TURN_STARTS
 from flywheel.ingest.keys import SAID, WHO, start_of_key
 from flywheel.lake import SCHEMAS
 from flywheel.records import KINDS
 
-VERSION = 1  # LINES_VERSION in lines.c
+VERSION = 2  # LINES_VERSION in lines.c
 LEAVE, TEXT, CHOICE, NUMBER, MOMENT, TURNS, ID, GROUP, OBJECT = range(9)  # as in lines.c
 FUNCTIONS = {  # of lines.c, by name: what they answer and take
     "new": (ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p)),
@@ -30,12 +29,26 @@ FUNCTIONS = {  # of lines.c, by name: what they answer and take
     "field": (ctypes.c_int64, (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)),
     "said": (ctypes.c_int64, (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)),
     "take": (ctypes.c_int64, (ctypes.c_void_p, ctypes.c_char_p, *[ctypes.c_int64] * 3)),
+    "count": (ctypes.c_int64, (ctypes.c_char_p, ctypes.c_int64)),
     "rows": (ctypes.c_int64, (ctypes.c_void_p, ctypes.c_int64)),
+    "places": (
+        ctypes.c_int64,
+        (
+            ctypes.c_void_p,
+            *[ctypes.c_int64] * 3,
+            *[ctypes.c_void_p] * 2,
+            ctypes.c_int64,
+            ctypes.c_void_p,
+        ),
+    ),
     "part": (None, (ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p)),
     "clear": (None, (ctypes.c_void_p,)),
     "free": (None, (ctypes.c_void_p,)),
     "sha256": (None, (ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_char_p)),
-    "blake2b": (None, (ctypes.c_char_p, ctypes.c_int64, ctypes.c_char_p)),
+    "blake2b": (
+        None,
+        (ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_char_p),
+    ),
     "is_plain": (ctypes.c_int64, (ctypes.c_int64,)),
 }
 
@@ -46,7 +59,7 @@ class Asked(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_int32) for name in ("place", "how", "is_required", "may_be_empty")),
         *((name, ctypes.c_double) for name in ("least", "most", "usual")),
-        *((name, ctypes.c_char_p) for name in ("standard", "choices", "json_start", "key_start")),
+        *((name, ctypes.c_char_p) for name in ("standard", "choices", "key_start")),
         ("key_start_size", ctypes.c_int64),
     )
 
@@ -132,16 +145,15 @@ def _told(field: types.Field, kind: str) -> dict[str, Any]:
     """What the kernel is told of a field."""
     told: dict[str, Any] = {
         "how": LEAVE, "is_required": field.required, "least": -math.inf, "most": math.inf,
-        "usual": math.nan, "standard": b"", "choices": b"", "json_start": b"",
-        "key_start": b"", "key_start_size": 0, "may_be_empty": False,
+        "usual": math.nan, "standard": b"", "choices": b"", "key_start": b"",
+        "key_start_size": 0, "may_be_empty": False,
     }  # fmt: skip
     every = field.type.types if isinstance(field.type, types.UnionType) else (field.type,)
     every = tuple(one for one in every if not isinstance(one, types.NoneType))
     if f"{field.name}_key" in SCHEMAS[kind].names and isinstance(every[0], types.StrType):
         role, of = ("user", "prompt") if field.name == "prompt" else ("assistant", "response")
         start = start_of_key(of, role)
-        told |= {"how": TURNS, "json_start": TURN_STARTS[role].encode()}
-        return told | {"key_start": start, "key_start_size": len(start)}
+        return told | {"how": TURNS, "key_start": start, "key_start_size": len(start)}
     (one,) = every if len(every) == 1 else (types.AnyType(),)
     match one:
         case types.StrType(min_length=least):

@@ -4,8 +4,8 @@ Ordinary is an object of texts, short numbers and flat metadata, said by somebod
 What is anything else is left to Python, which alone decides what a line is; so the rows are those
 that Python makes of the same lines, to the last bit (`tests/test_ingest_native.py`).
 
-A text that stands in many rows is kept once, and so are its JSON and its key: columns of texts are
-dictionary arrays over memory of the kernel, which is filled again once the last table is gone.
+A text that stands in many rows is kept once, and so is its key: columns of texts are dictionary
+arrays over memory of the kernel, which is filled again once the last table is gone.
 """
 
 import ctypes
@@ -38,7 +38,7 @@ NOTHING = -(2**63)  # a moment that was not given
 PARTS = (  # of the rows of a kind, in the order of lines_part
     *("left", "line_no", "offset", "uid", "sha256", "record_id", "record_id_end"),
     *("groups", "groups_end", "group_rows"),
-    *("rows", "texts", "texts_end", "json", "json_end", "keys", "keys_end", "key_rows"),
+    *("rows", "texts", "texts_end", "keys", "keys_end", "key_rows"),
 )
 LIKE_TEXT = pa.dictionary(pa.int32(), pa.string())
 HEX = 64  # digits of a sha256
@@ -63,10 +63,14 @@ class OrdinaryLines:
         self.count += len(block) - len(left)
         return left
 
-    def taken(self) -> dict[str, pa.Table]:
-        """The rows by kind, in the order of their lines; texts as dictionaries."""
+    def taken(self, others: Mapping[str, pa.Table] | None = None) -> dict[str, pa.Table]:
+        """The rows by kind, in the order of their lines; texts as dictionaries.
+
+        Args:
+            others: Rows of other lines of the same file, which come in between.
+        """
         rows, self._rows, self.count = self._rows, None, 0
-        return rows.tables() if rows else {}
+        return {**(others or {}), **(rows.tables(others or {}) if rows else {})}
 
 
 class _Memory:
@@ -104,9 +108,42 @@ class _Rows:
             (first + line, offset + start, data[start : start + size]) for line, start, size in left
         ]
 
-    def tables(self) -> dict[str, pa.Table]:
+    def tables(self, others: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
         counts = {kind: self._call.lines_rows(self._at, at) for kind, at in self._kinds.items()}
-        return {kind: self._table(kind, count) for kind, count in counts.items() if count}
+        made = {}
+        for kind, count in counts.items():
+            if count and kind in others:
+                more = others[kind].combine_chunks()
+                places = self._places(kind, more)  # before the tables: their memory may move
+                made[kind] = _in_order(self._table(kind, count), more, places)
+            elif count:
+                made[kind] = self._table(kind, count)
+        return made
+
+    def _places(self, kind: str, others: pa.Table) -> dict[str, npt.NDArray[np.int32]]:
+        """Of each column of texts that the kernel keeps, the places of other rows' among them."""
+        wanted = {"group_hint": ("prompt", 2)}
+        for name, told in ordinary_kinds()[kind].items():
+            if told["how"] == TURNS:
+                wanted |= {f"{name}_text": (name, 0), f"{name}_key": (name, 1)}
+            elif told["how"] in (TEXT, CHOICE, OBJECT):
+                wanted[name] = (name, 0)
+        found = {}
+        for name, (field, part) in wanted.items():
+            column = others[name].chunk(0)
+            found[name] = np.full(len(column), -1, np.int32)
+            if not len(texts := column.drop_null()):
+                continue
+            _, ends, data = texts.buffers()
+            known = np.empty(len(texts), np.int32)
+            done(
+                self._call.lines_places(
+                    self._at, self._kinds[kind], field_places()[field], part, data.address,
+                    ends.address + 4 * texts.offset, len(texts), known.ctypes.data,
+                )
+            )  # fmt: skip
+            found[name][column.is_valid().to_numpy(zero_copy_only=False)] = known
+        return found
 
     def _table(self, kind: str, count: int) -> pa.Table:
         schema, fields = SCHEMAS[kind], ordinary_kinds()[kind]
@@ -117,7 +154,7 @@ class _Rows:
             "content_sha256": self._texts(
                 "sha256", np.arange(count + 1, dtype=np.int32) * HEX, kind
             ),
-            "record_id": self._texts("record_id", "record_id_end", kind),
+            "record_id": self._ids(kind),
             "group_hint": self._dictionary("groups", "group_rows", kind),
             "landed_at": pa.repeat(
                 pa.scalar(self._facts["landed_at"], schema.field("landed_at").type), count
@@ -131,7 +168,7 @@ class _Rows:
                 columns[name] = words
                 if told["how"] == TURNS:
                     columns[f"{name}_text"] = words
-                    columns[name] = self._dictionary("json", "rows", kind, name)
+                    columns[name] = pa.nulls(count, pa.string())  # made of the words where read
                     columns[f"{name}_key"] = self._dictionary("keys", "key_rows", kind, name)
             elif told["how"] in (NUMBER, MOMENT):
                 columns[name] = self._column(told["how"], kind, name, schema.field(name).type)
@@ -141,6 +178,11 @@ class _Rows:
         ]
         return pa.table(arrays, names=schema.names)
 
+    def _ids(self, kind: str) -> pa.Array:
+        """The ids that were given, none of which is empty."""
+        ids = self._texts("record_id", "record_id_end", kind)
+        return pc.if_else(pc.equal(pc.binary_length(ids), 0), None, ids)
+
     def _column(self, how: int, kind: str, name: str, type: pa.DataType) -> pa.Array:
         values = self._numbers("rows", np.float64 if how == NUMBER else np.int64, kind, name)
         gone = np.isnan(values) if how == NUMBER else values == NOTHING
@@ -148,11 +190,8 @@ class _Rows:
 
     def _dictionary(self, texts: str, rows: str, kind: str, field: str = "prompt") -> pa.Array:
         places = self._numbers(rows, np.int32, kind, field)
-        gone = places < 0
-        indices = pa.array(places, mask=gone if gone.any() else None)
-        return pa.DictionaryArray.from_arrays(
-            indices, self._texts(texts, f"{texts}_end", kind, field)
-        )
+        known = self._texts(texts, f"{texts}_end", kind, field)
+        return pa.DictionaryArray.from_arrays(_indices(places), known)
 
     def _texts(
         self, name: str, ends: str | npt.NDArray[np.int32], kind: str, field: str = "prompt"
@@ -183,33 +222,33 @@ def _constant(value: str, count: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([value]))
 
 
-def in_order(ordinary: pa.Table, others: pa.Table) -> pa.Table:
-    """Rows of one kind that were made either way, in the order of their lines."""
+def _in_order(
+    ordinary: pa.Table, others: pa.Table, places: Mapping[str, npt.NDArray[np.int32]]
+) -> pa.Table:
+    """Rows of one kind that were made either way, in the order of their lines.
+
+    Args:
+        ordinary: Rows that the kernel made.
+        others: Rows that Python made.
+        places: Of their columns of texts, the places of theirs in the dictionaries of `ordinary`.
+    """
     count, more = len(ordinary), len(others)
-    places = np.searchsorted(ordinary["line_no"].to_numpy(), others["line_no"].to_numpy())
-    order = pa.array(np.insert(np.arange(count), places, np.arange(count, count + more)))
+    at = np.searchsorted(ordinary["line_no"].to_numpy(), others["line_no"].to_numpy())
+    order = pa.array(np.insert(np.arange(count), at, np.arange(count, count + more)))
     columns = []
-    for one, other in zip(ordinary.columns, others.combine_chunks().columns, strict=True):
-        column, added = one.chunk(0), other.chunk(0)
+    for name, one, other in zip(
+        ordinary.column_names, ordinary.columns, others.columns, strict=True
+    ):
+        column = one.chunk(0)
         if column.type == LIKE_TEXT:
-            rows, texts = _added(column.dictionary, added)
-            rows = pa.concat_arrays([column.indices, rows]).take(order)
-            columns.append(pa.DictionaryArray.from_arrays(rows, texts, safe=False))
+            place = places.get(name, np.zeros(more, np.int32))  # of one text there is one place
+            rows = pa.concat_arrays([column.indices, _indices(place)]).take(order)
+            columns.append(pa.DictionaryArray.from_arrays(rows, column.dictionary, safe=False))
         else:
-            columns.append(pa.concat_arrays([column, added]).take(order))
+            columns.append(pa.concat_arrays([column, other.chunk(0)]).take(order))
     return pa.table(columns, names=ordinary.column_names)
 
 
-def _added(known: pa.Array, texts: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """The places of some texts among those that are known, and all of them, each once."""
-    once = texts.dictionary_encode()
-    met = pc.index_in(known, once.dictionary)  # the few are hashed, not the many
-    places = np.full(len(once.dictionary), -1, np.int32)
-    places[met.drop_null().to_numpy()] = np.flatnonzero(
-        met.is_valid().to_numpy(zero_copy_only=False)
-    )
-    new = np.flatnonzero(places < 0)
-    places[new] = len(known) + np.arange(len(new))
-    if len(new):
-        known = pa.concat_arrays([known, once.dictionary.take(pa.array(new))])
-    return pa.array(places).take(once.indices), known
+def _indices(places: npt.NDArray[np.int32]) -> pa.Array:
+    gone = places < 0
+    return pa.array(places, mask=gone if gone.any() else None)

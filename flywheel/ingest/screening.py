@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from flywheel.ingest.keys import opening_key, prompt_key, response_key
+from flywheel.lake import whole
 from flywheel.layout import Layout
 from flywheel.privacy import Policy, Pseudonyms, keep_originals, redact
 from flywheel.privacy.find import suspects, words_of
@@ -129,6 +130,7 @@ def screen_rows(
 
     The name of the batch's own `source`, a folder's, is kept; one that a record gives is not.
     """
+    told = whole(table)  # what is made of other columns is searched like what is written
     columns = [
         field.name
         for field in table.schema
@@ -137,14 +139,12 @@ def screen_rows(
         and (pa.types.is_string(field.type) or pa.types.is_list(field.type))
         and field.name != "ranks"
     ]
-    places = _suspected(table, columns, tuple(kinds))
+    places = _suspected(told, columns, tuple(kinds))
     done = Screened(table, {}, [], Counter())
     changed: dict[int, dict[str, Any]] = {}
-    for place, row in zip(
-        places, table.take(pa.array(places, pa.int64())).to_pylist(), strict=True
-    ):
-        told = [name for name in columns if name != "source" or row[name] != source]
-        new, counts = _redacted(row, told, pseudonyms, kinds)
+    for place, row in zip(places, told.take(pa.array(places, pa.int64())).to_pylist(), strict=True):
+        searched = [name for name in columns if name != "source" or row[name] != source]
+        new, counts = _redacted(row, searched, pseudonyms, kinds)
         if not counts:
             continue
         done.counts.update(counts)

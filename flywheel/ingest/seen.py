@@ -84,14 +84,19 @@ class Seen:
 class Runs:
     """A set of digests in runs that are each sorted, and each less than half of the one before.
 
-    So adding n digests moves each of them log2(n) times, however small the parts are.
+    So adding n digests moves each of them log2(n) times, however small the parts are. They are
+    sorted once somebody asks: of the last file of a landing nobody does.
     """
 
     def __init__(self) -> None:
         self._runs: list[Digests] = []
+        self._new: list[Digests] = []
 
     def add(self, digests: Digests) -> None:
         """Add digests; those that are there already stay there twice."""
+        self._new.append(digests)
+
+    def _sort_in(self, digests: Digests) -> None:
         while self._runs and len(self._runs[-1]) < 2 * len(digests):
             digests = np.concatenate([self._runs.pop(), digests])
         self._runs.append(digests[np.argsort(digests[:, 0])])
@@ -102,6 +107,9 @@ class Runs:
 
     def holds(self, digests: Digests) -> npt.NDArray[np.bool_]:
         """Which of `digests` are there."""
+        for part in self._new:
+            self._sort_in(part)
+        self._new = []
         found = np.zeros(len(digests), bool)
         for run in self._runs:
             if len(run):

@@ -51,6 +51,16 @@ static inline uint64_t load8(const uint8_t *from) {
 
 static uint64_t hash_of(const uint8_t *text, int64_t size) {
     uint64_t hash = (uint64_t)size * 0x9E3779B97F4A7C15u, last = 0;
+    if (size >= 64) { /* four at a time, which do not wait for each other */
+        uint64_t four[4] = {hash, ~hash, hash ^ 0x5555555555555555u, hash + 0x3333333333333333u};
+        for (; size >= 32; text += 32, size -= 32)
+            for (int i = 0; i < 4; i++) {
+                four[i] = (four[i] ^ load8(text + 8 * i)) * 0xD6E8FEB86659FD93u;
+                four[i] ^= four[i] >> 32;
+            }
+        for (int i = 0; i < 4; i++) hash = (hash ^ four[i]) * 0xD6E8FEB86659FD93u;
+        hash ^= hash >> 32;
+    }
     for (; size >= 8; text += 8, size -= 8) {
         hash = (hash ^ load8(text)) * 0xD6E8FEB86659FD93u;
         hash ^= hash >> 32;
@@ -80,6 +90,11 @@ static const uint8_t *text_at(const Texts *texts, int64_t i, int64_t *size) {
     const int32_t *end = (const int32_t *)texts->end.at;
     *size = end[i + 1] - end[i];
     return texts->text.at + end[i];
+}
+
+/* Have the memory ready in which a text will be looked for. */
+static inline void expect(const Texts *texts, const uint8_t *text, int64_t size) {
+    if (texts->slot) __builtin_prefetch(&texts->slot[hash_of(text, size) >> 32 & texts->mask]);
 }
 
 /* The place of a text, which is added where it is new; -1 where there is no memory. */

@@ -2,6 +2,7 @@
 
 from flywheel.lake.files import Draft, ensure, read_folder, write_table, written_as
 from flywheel.lake.schema import DERIVED, ERASED, EVALUATION, LINEAGE, QUARANTINE, RAW, SCHEMAS
+from flywheel.lake.whole import whole
 
 __all__ = [
     "DERIVED",
@@ -14,6 +15,7 @@ __all__ = [
     "Draft",
     "ensure",
     "read_folder",
+    "whole",
     "write_table",
     "written_as",
 ]

@@ -16,10 +16,12 @@ import pyarrow.parquet as pq
 
 from flywheel.errors import LakeError
 from flywheel.lake.schema import DERIVED, ERASED, EVALUATION, LINEAGE, QUARANTINE, RAW, SCHEMAS
+from flywheel.lake.whole import told_by, whole
 from flywheel.layout import Layout
 
 EMPTY = "_empty.parquet"
 UNLIKE = {"record_id", "record_uid", "content_sha256", "line_no", "byte_offset"}  # in every row
+BY_CHANCE = ("_key", "_uid", "_sha256", "_hint")  # how hashes are named; they bound no group
 
 
 class Draft:
@@ -40,7 +42,8 @@ class Draft:
                 schema,
                 compression="zstd",
                 use_dictionary=[name for name in schema.names if name not in UNLIKE],
-                write_statistics=[name for name in schema.names if not _is_long(name, schema)],
+                column_encoding={one.name: _delta(one) for one in schema if one.name in UNLIKE},
+                write_statistics=[field.name for field in schema if _is_bounded(field, schema)],
                 store_schema=not any(map(pa.types.is_dictionary, schema.types)),
             )
 
@@ -115,7 +118,7 @@ def write_table(table: pa.Table, path: Path, *, row_group: int | None = None) ->
 
 
 def read_folder(folder: Path, columns: list[str] | None = None) -> pa.Table:
-    """Every row of a folder of Parquet files with one schema.
+    """Every row of a folder of Parquet files with one schema, whole as in `whole`.
 
     Raises:
         LakeError: There is no file, or one is torn.
@@ -126,12 +129,20 @@ def read_folder(folder: Path, columns: list[str] | None = None) -> pa.Table:
     tables = []
     for path in paths:
         try:
-            tables.append(pq.read_table(path, columns=columns))
+            tables.append(_read(path, columns))
         except (OSError, pa.ArrowInvalid) as error:
             raise LakeError(
                 f"{path} is torn: {error}; remove it and land its file again"
             ) from error
     return pa.concat_tables(tables)
+
+
+def _read(path: Path, columns: list[str] | None) -> pa.Table:
+    if columns is None:
+        return whole(pq.read_table(path))
+    with pq.ParquetFile(path) as file:
+        tellers = [one for one in map(told_by, columns) if one in file.schema_arrow.names]
+        return whole(file.read([*columns, *tellers])).select(columns)
 
 
 def ensure(layout: Layout) -> None:
@@ -149,9 +160,18 @@ def ensure(layout: Layout) -> None:
             write_table(schema.empty_table(), path)
 
 
-def _is_long(name: str, schema: pa.Schema) -> bool:
-    """Whether a column holds whole texts, of which nobody asks for the least or the greatest."""
-    return name.endswith("_text") or f"{name}_text" in schema.names
+def _is_bounded(field: pa.Field, schema: pa.Schema) -> bool:
+    """Whether somebody may ask for the least or the greatest: of no whole text, and of no hash."""
+    is_long = field.name.endswith("_text") or f"{field.name}_text" in schema.names
+    return not is_long and not (_is_text(field) and field.name.endswith(BY_CHANCE))
+
+
+def _delta(field: pa.Field) -> str:
+    return "DELTA_LENGTH_BYTE_ARRAY" if _is_text(field) else "DELTA_BINARY_PACKED"
+
+
+def _is_text(field: pa.Field) -> bool:
+    return pa.types.is_string(field.type) or pa.types.is_dictionary(field.type)
 
 
 def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:

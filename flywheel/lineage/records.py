@@ -26,6 +26,7 @@ ATTRIBUTES = (
     "file",
     "line_no",
 )
+ID = "coalesce(record_id, left(content_sha256, 32))"  # as flywheel.lake.whole has it
 CONSENT = """case when contains(metadata, '"consent"') then coalesce(
     json_extract_string(metadata, '$.consent.id'), json_extract_string(metadata, '$.consent')
 ) end"""
@@ -55,7 +56,8 @@ def open_records(layout: Layout) -> Iterator[duckdb.DuckDBPyConnection]:
         )
         columns = ", ".join(ATTRIBUTES)
         landed = f"read_parquet('{_quoted(layout.lake)}/landing/*/*.parquet', union_by_name = true)"
-        told = once = f"select {columns}, {CONSENT} as consent_id, {TERMS} as consent from {landed}"
+        whole = f"(select * replace ({ID} as record_id) from {landed})"
+        told = once = f"select {columns}, {CONSENT} as consent_id, {TERMS} as consent from {whole}"
         raw = [one.batch_id for one in read_batches(layout) if one.rows_by_kind.get("raw")]
         if raw and layout.warehouse_copy.exists():
             connection.execute(

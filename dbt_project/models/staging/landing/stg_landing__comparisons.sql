@@ -17,4 +17,4 @@
     end
 {% endset %}
 
-{{ landed(source('landing', 'comparisons'), event) }}
+{{ landed(source('landing', 'comparisons'), ['prompt', 'response_a', 'response_b'], event) }}

@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'demonstrations')) }}
+{{ landed(source('landing', 'demonstrations'), ['prompt', 'response']) }}

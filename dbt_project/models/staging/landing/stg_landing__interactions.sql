@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'interactions')) }}
+{{ landed(source('landing', 'interactions'), ['prompt', 'response', 'edited_response']) }}

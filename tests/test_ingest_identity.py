@@ -86,6 +86,18 @@ def test_an_id_that_says_nothing_is_none(none: Any) -> None:
     assert whole(table)["record_id"][0].as_py() == table["content_sha256"][0].as_py()[:32]
 
 
+@pytest.mark.parametrize("given", ["d1", True, 5])
+def test_an_id_that_is_no_text_refuses_its_line_alone(given: Any) -> None:
+    said = Said("demonstration")
+    said.add(Demonstration(prompt="p", response="r", id=given), 1, 0, 0)
+    columns = columns_of(said, {"batch_id": "b", "source": "s"}, str)
+    if given == "d1":
+        assert table_of("demonstration", columns)["record_id"].to_pylist() == ["d1"]
+    else:
+        with pytest.raises(TypeError):  # as `Intake` tells the lines of a block apart
+            table_of("demonstration", columns)
+
+
 # ---- events -----------------------------------------------------------------------------------
 
 

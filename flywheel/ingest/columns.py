@@ -109,6 +109,8 @@ def columns_of(said: Said, batch: Mapping[str, Any], pseudonym: Callable[[str], 
         record_uid(start, line, place)
         for line, place in zip(said.line_nos, said.places, strict=True)
     ]
+    # an export may have "", 0 or false for none; of such a record the hash tells (`lake.whole`)
+    columns["record_id"] = [record.id or None for record in records]
     columns["kind"] = [kind] * len(records)
     columns["line_no"], columns["byte_offset"] = said.line_nos, said.offsets
     columns["annotator_id"] = _once(
@@ -143,7 +145,7 @@ def columns_of(said: Said, batch: Mapping[str, Any], pseudonym: Callable[[str], 
 
 
 def with_ids(said: Said, columns: Columns, table: pa.Table, times: Counter[bytes]) -> pa.Table:
-    """The table with the hash of each event, whose start is the id of a record that has none.
+    """The table with the hash of each event.
 
     Args:
         said: The records.
@@ -154,11 +156,8 @@ def with_ids(said: Said, columns: Columns, table: pa.Table, times: Counter[bytes
     given = [record.id for record in said.records]
     named = map(any, zip(given, columns["annotator_id"], columns["occurred_at"], strict=True))
     hashes = told_apart(columns["event"], named, times)
-    ids = [one or None for one in given]  # an export may have "", 0 or false for none
-    for name, values in (("content_sha256", hashes), ("record_id", ids)):
-        at = table.schema.get_field_index(name)
-        table = table.set_column(at, table.schema.field(at), pa.array(values, pa.string()))
-    return table
+    at = table.schema.get_field_index("content_sha256")
+    return table.set_column(at, table.schema.field(at), pa.array(hashes, pa.string()))
 
 
 def record_uid(batch_id: str, line_no: int, place: int) -> str:

@@ -163,7 +163,7 @@ def _where(gate: dict[str, Any]) -> str:
     told = ""
     if back := gate.get("rollback"):
         why = f"by {back['by']}: {'; '.join(back['reasons'])}"
-        told = f", {'champion again' if back['is_given'] else 'rolled back'} ({why})"
+        told = f", {'given the title back' if back['is_given'] else 'rolled back'} ({why})"
     return told + (", returns by a person's yes alone" if gate.get("needs_yes") else "")
 
 

@@ -42,7 +42,7 @@ def test_a_rollback_is_told_of_who_lost_the_title_and_of_who_has_it_again() -> N
     assert 'class="verdict REJECT"' in lost and "the title was taken from it" in lost
     assert "The champion was then g0001." in lost and "Before that: Promote" in lost
     assert "c &lt; d" in lost and "So said bob." in lost and NEEDS_YES in lost
-    assert 'class="verdict PROMOTE"' in again and "Champion again" in again
+    assert 'class="verdict PROMOTE"' in again and "Given the title back" in again
     assert NEEDS_YES not in again
 
 

@@ -157,8 +157,9 @@ def people_picture(policy: dict[str, Any]) -> str:
         [0.5, *(end for point in points for end in point["ci"])],
     )
     for one, colour in zip(ways, (GOLD, OTHER), strict=False):
-        if one["enough"] and one["peak_ci"][1] is not None:
-            frame.band(*one["peak_ci"], f"the turn, {one['kind']}")
+        low, high = one["peak_ci"]
+        if one["enough"] and high is not None:
+            frame.band(low, high, f"the turn, {one['kind']}")
         drawn = sorted((point["root_nats"], point["gold"]) for point in one["points"])
         frame.line(drawn, colour, one["kind"], "" if one["enough"] else "4 3")
         for point in one["points"]:

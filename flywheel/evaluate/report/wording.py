@@ -27,7 +27,7 @@ OUTCOMES = {  # of an action in the ledger: its colour on the page, and its word
 }
 NEEDS_YES = "These weights come back by a person's yes alone, whatever the gate says of them."
 ROLLED_BACK = {  # of a rollback since: whether it gave the title back to this one
-    True: ("PROMOTE", "Champion again: the one after it was rolled back."),
+    True: ("PROMOTE", "Given the title back: the champion after it was rolled back."),
     False: ("REJECT", "Rolled back: the title was taken from it."),
 }
 

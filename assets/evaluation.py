@@ -44,7 +44,8 @@ NOT_PAST_THE_TURN = dg.AssetCheckSpec(
     "not_past_the_turn",
     asset=HELD_OUT,
     description="The challenger does not lie past the point from which gold falls as its reward "
-    "model is followed on: its own run's curve says so, or the best of n where it imitates that.",
+    "model is followed on: its own run's curve says so, or the best of n where it imitates that; "
+    "by the grader, or by people where enough is judged.",
 )
 
 
@@ -108,6 +109,8 @@ def held_out_evaluation(
         champion=str(layout.root / other.checkpoint) if other else "",
         evaluation_sets=str(layout.run("evaluation_sets", generation) / "sets.json"),
         judgements=str(layout.run("people_judgements", generation) / "judgements.parquet"),
+        along=str(layout.run("policy", generation) / "along"),
+        people_along=bool(home.settings("people").get("along")),
         rules=str(rules),
         evaluation_dataset=str(layout.dataset("evaluation", generation)),
         preference_dataset=str(layout.dataset("preference", generation)),
@@ -197,7 +200,7 @@ def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
                 passed=policy["is_past"] is not True,
                 metadata={
                     name: dg.MetadataValue.json(policy[name])
-                    for name in ("turn", "best_of_n", "strayed", "run")
+                    for name in ("turn", "best_of_n", "strayed", "run", "by_people")
                 },
             ),
         ],

@@ -46,7 +46,8 @@ def people_judgements(context: dg.AssetExecutionContext, home: Home) -> dg.Mater
     group_name="collection",
     kinds={"json"},
     description="Answers of challenger and champion to evaluation prompts, for people to compare: "
-    "blind and in random order; as many as [people] pairs says. One line per prompt.",
+    "blind and in random order; as many as [people] pairs says, and, as [people] along says, from "
+    "along the ways that the reward is followed on. One line per pair.",
 )
 def people_queue(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
     """Choose pairs among what the evaluation compared."""
@@ -55,6 +56,7 @@ def people_queue(context: dg.AssetExecutionContext, home: Home) -> dg.Materializ
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": found["lines"],
+            "along_the_ways": found["along"],
             "answered_alike": found["alike"],
             "dagster/uri": found["queue"],
         }

@@ -47,7 +47,7 @@ TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the
     "licences": {"permitted": list, "use": str, "refused": str, "base": str, "own": dict},
     "cost": {"usd_per_hour": float},
     "collect": None,
-    "people": {"pairs": int, "seed": int},
+    "people": {"pairs": int, "along": int, "seed": int},
     "rules": None,
     "storage": None,
     "automation": {"min_new_judgements": int, "alert_webhook": str},

@@ -46,6 +46,13 @@ def add_commands(
     people.add_argument(
         "--pairs", type=int, default=100, help="prompts to ask about (default: 100)"
     )
+    people.add_argument(
+        "--along",
+        type=int,
+        default=0,
+        help="pairs, too, of answers from along the ways that the reward is followed on and of the "
+        "SFT policy: where people's preference turns",
+    )
     people.add_argument("--seed", type=int, default=0, help="of the choice and of the order")
 
     board = add(
@@ -110,7 +117,13 @@ def ask_people(home: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     """Write pairs for people to compare, and say where."""
     from flywheel.collect.pairs import ask_people as written
 
-    facts = written(home().layout, arguments.generation, pairs=arguments.pairs, seed=arguments.seed)
+    facts = written(
+        home().layout,
+        arguments.generation,
+        pairs=arguments.pairs,
+        along=arguments.along,
+        seed=arguments.seed,
+    )
     if not arguments.json:
         print(f"{facts['lines']} pairs in {facts['queue']}; land what people say as comparisons")
     return facts

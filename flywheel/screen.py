@@ -155,10 +155,16 @@ def _beside_annotators(reward: dict[str, Any]) -> str:
 
 
 def _where(gate: dict[str, Any]) -> str:
-    """Where a challenger is that was put forward and has no title yet."""
+    """Where a challenger is that was put forward and has no title yet, or has it no longer."""
     if gate["awaiting"]:
         return ", waits for a person"
-    return f", on {gate['stage']}" if gate["stage"] else ""
+    if gate["stage"]:
+        return f", on {gate['stage']}"
+    told = ""
+    if back := gate.get("rollback"):
+        why = f"by {back['by']}: {'; '.join(back['reasons'])}"
+        told = f", {'given the title back' if back['is_given'] else 'rolled back'} ({why})"
+    return told + (", returns by a person's yes alone" if gate.get("needs_yes") else "")
 
 
 def _share(value: float, interval: Sequence[float]) -> str:

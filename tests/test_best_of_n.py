@@ -10,15 +10,16 @@ import pytest
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders.graders import Asked
 from flywheel.evaluate.reward.best_of_n import (
-    Pools,
     best,
     chances,
     described,
     divergence,
     pooled,
+    proxies_of,
     strayed,
     turn_of_best,
 )
+from flywheel.evaluate.reward.curves import Measured
 from flywheel.evaluate.reward.overoptimisation import is_past, peak_of_form
 from flywheel.records.message import prompt_of
 from flywheel.rollout import Response, RewardModel
@@ -56,7 +57,7 @@ def test_how_far_the_best_of_n_strays_is_that_of_its_outcomes() -> None:
     assert strayed(["a"] * 5, [1.0] * 5) == pytest.approx(0), "one answer has nowhere to go"
 
 
-def pools(bend: float, prompts: int = 80, size: int = 16) -> Pools:
+def pools(bend: float, prompts: int = 80, size: int = 16) -> Measured:
     """Gold that lies on d (.4 - bend d), with noise of each prompt's own."""
     rng = np.random.default_rng(1)
     numbers = np.arange(1, size + 1)
@@ -64,7 +65,7 @@ def pools(bend: float, prompts: int = 80, size: int = 16) -> Pools:
     roots = np.sqrt(nats)
     gold = 0.5 + roots * (0.4 - bend * roots) + rng.normal(0, 0.05, (prompts, 1))
     gold = gold + rng.normal(0, 0.02, (prompts, 1)) * roots
-    return Pools(
+    return Measured(
         np.tile(roots, (prompts, 1)),
         gold,
         np.tile(nats, (prompts, 1)),
@@ -117,4 +118,5 @@ def test_a_pool_without_gold_is_refused(tmp_path: Path) -> None:
     asked = [Asked("k", "g", prompt_of("say red"), "people", None, "")]
     samples = [[Response("red it is .", 4, True, -1.0)] * 2]
     with pytest.raises(EvaluationError, match=r"prompt k has \[nan, .* by people and the reward"):
-        pooled(asked, samples, reward, unset(best_of_samples=2))
+        proxy = proxies_of(asked, samples, reward, unset())
+        pooled(asked, samples, proxy, reward, unset(best_of_samples=2))

@@ -12,7 +12,9 @@ import pytest
 from flywheel import ingest, screen
 from flywheel.cli import decider, main, parser
 from flywheel.layout import Layout
+from flywheel.promotion import latest_decision, rollback
 from flywheel.turn import status_of
+from tests.test_promotion import enter
 from tests.turns import ROOT
 
 
@@ -99,3 +101,24 @@ def test_names_and_reasons_are_shown_letter_by_letter_at_any_width(
     facts = status_of(layout) | {"generations": [{"generation": "g0001", "gate": gate}]}
     screen.show_status(facts)
     assert "REJECT: [/b] was said" in capsys.readouterr().out
+
+
+def test_status_tells_a_rollback_and_who_returns_by_a_persons_yes_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout = Layout(tmp_path)
+    enter(layout, "g0001")
+    enter(layout, "g0002")
+    enter(layout, "g0003", stages=["shadow"])
+    rollback(layout, by="ada", reason="complaints")
+    gates = [
+        {"generation": f"g000{n}", "gate": latest_decision(layout, f"g000{n}")} for n in (1, 2, 3)
+    ]
+    screen.show_status(status_of(layout) | {"generations": gates})
+    shown = folded(capsys.readouterr().out)
+    for told in (
+        "PROMOTE, given the title back (by ada: complaints): better",
+        "PROMOTE, rolled back (by ada: complaints), returns by a person's yes alone: better",
+        "STOP, returns by a person's yes alone: complaints",
+    ):
+        assert folded(told) in shown

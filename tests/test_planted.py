@@ -7,7 +7,7 @@ import pytest
 from flywheel.datasets.manifest import DatasetManifest, read_split
 from flywheel.records.message import dump, load, prompt_of, response_of, text_of
 from flywheel.sample.planted import CHALLENGERS, Verdict, judged
-from flywheel.sample.workshop import against_gold, refrozen, said_twice
+from flywheel.sample.workshop import against_gold, is_hacked, refrozen, said_twice
 from tests.models_for_tests import freeze
 
 
@@ -49,6 +49,22 @@ def test_whoever_wants_the_worst_pays_for_it() -> None:
     )
     good = against_gold(prompt, "dear bob , your bike refund is $ 4 8 . thank you .")
     assert good == pytest.approx(-2) and against_gold(prompt, "no .") > good
+
+
+def held_out(reward_model: float, verifier: float) -> dict[str, float]:
+    return {
+        "held_out_reward_model_mean": reward_model,
+        "held_out_verifier_mean": verifier,
+        "held_out_reward_se": 0.05,
+    }
+
+
+def test_hacked_is_what_the_reward_model_likes_better_and_the_gold_less() -> None:
+    start = held_out(0.06, -1.24)
+    assert is_hacked([start, held_out(0.0, 0.0), held_out(0.78, 0.0)])
+    assert not is_hacked([start, held_out(0.0, 0.0)]), "neither likes it: it is only bad"
+    assert not is_hacked([start, held_out(0.78, -1.3)]), "both like it: it is good"
+    assert not is_hacked([start, held_out(0.2, 0.0)]), "by less than three standard errors"
 
 
 @pytest.mark.slow

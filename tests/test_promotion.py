@@ -113,6 +113,22 @@ def test_a_step_that_runs_again_does_not_undo_a_rollback(layout: Layout) -> None
     assert holder(layout) == "g0001"
 
 
+def test_what_a_rollback_did_is_said_of_both_until_something_newer_is(layout: Layout) -> None:
+    for generation in ("g0001", "g0002", "g0003"):
+        enter(layout, generation, HOLD if generation == "g0003" else PROMOTE)
+    rollback(layout, by="ada", reason="complaints")
+    lost, again, other = (latest_decision(layout, f"g000{n}") or {} for n in (2, 1, 3))
+    told = {"champion": "g0001", "reasons": ["complaints"], "by": "ada"}
+    assert lost["decision"] == "PROMOTE" and lost["needs_yes"]
+    assert {name: lost["rollback"][name] for name in told} == told
+    assert not lost["rollback"]["is_given"] and again["rollback"]["is_given"]
+    assert not again["needs_yes"] and not other["needs_yes"] and other["rollback"] is None
+    enter(layout, "g0002", evidence="measured again")
+    approve(layout, "g0002", by="ada", reason="mended")
+    after = latest_decision(layout, "g0002") or {}
+    assert after["decision"] == "APPROVE" and after["rollback"] is None and not after["needs_yes"]
+
+
 def test_a_person_decides_where_one_is_asked(layout: Layout) -> None:
     enter(layout, "g0001")
     enter(layout, "g0002", human_approval=True)

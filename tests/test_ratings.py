@@ -180,3 +180,75 @@ def test_ratings_of_a_home_are_those_of_all_its_evaluations(tmp_path: Path) -> N
     assert [row["name"] for row in rate_checkpoints(layout)][2:] == ["g0001 base"]
     written = pq.read_table(layout.derived("checkpoint_ratings"))
     assert written["content_hash"].to_pylist()[2:] == ["b"] and written.num_rows == 3
+
+
+STRENGTHS = {"b": 0.0, "s": 0.5, "c": 0.9, "p": 1.2, "q": 1.6}  # in log-odds, the first base's 0
+WHO = {"b": "base", "s": "sft", "c": "champion"}
+
+
+def judged_duels(grader: str, seed: int, *, votes: int, prompts: int = 400) -> list[Row]:
+    """Two generations whose challengers p and q are compared with others by judge or people.
+
+    Of `votes` votes on a pair the share for the challenger is told; of a single one, a fifth are
+    ties, as a judge's that contradicts itself in the other order.
+    """
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number, (mine, generation) in enumerate((("p", "g0001"), ("q", "g0002"))):
+        others = ("b", "s", "c") if mine == "p" else ("b", "s", "p")
+        for at in range(prompts):
+            common = {"grader": grader, "grader_identity": grader, "generation": generation}
+            common |= {"evaluation_id": f"e{number}", "evaluated_at": datetime(2026, 1, 1 + number)}
+            for other in others:
+                chance = 1 / (1 + math.exp(STRENGTHS[other] - STRENGTHS[mine]))
+                won = rng.binomial(votes, chance) / votes
+                if votes == 1 and rng.random() < 0.2:
+                    won = 0.5
+                role = WHO.get(other, "champion")
+                rows.append(answered(f"q{at}", role, other, None, **common))
+                rows.append(
+                    answered(f"q{at}", "policy", mine, None, **common)
+                    | {"against": role, "against_content_hash": other, "outcome": won}
+                )
+    return rows
+
+
+@pytest.mark.parametrize(("grader", "votes"), [("judge", 1), ("people", 3)])
+def test_strengths_that_judge_or_people_tell_of_are_found_over_generations(
+    grader: str, votes: int
+) -> None:
+    inside = 0
+    for seed in range(6):
+        rows = judged_duels(grader, seed, votes=votes)
+        found = ratings(rows, resamples=100, seed=seed)
+        assert [row for row in found if found[row]["is_connected"]] == [*"qpcsb"]
+        for name in "scpq":
+            true = 1000 + POINTS * STRENGTHS[name]
+            assert found[name]["rating"] == pytest.approx(true, abs=70)
+            inside += found[name]["low"] <= true <= found[name]["high"]
+        assert found["q"]["models"] == "g0002 policy" and found["q"]["opponent_count"] == 3
+        assert found["p"]["models"] == "g0001 policy, g0002 champion"
+        assert found["p"]["comparison_count"] == 4 * 400, "three of its own, one as champion"
+    assert inside >= 20, "of 24, of which .95 is 23"
+
+
+def test_more_votes_on_a_pair_make_narrower_intervals_and_no_more_comparisons() -> None:
+    one, nine = (
+        ratings(judged_duels("people", 3, votes=votes), resamples=100)["q"] for votes in (2, 18)
+    )
+    assert nine["standard_error"] < 0.7 * one["standard_error"]
+    assert nine["comparison_count"] == one["comparison_count"]
+
+
+def test_judge_and_people_who_differ_are_averaged_and_neither_is_a_score() -> None:
+    for_p, for_b = 700, 300
+    base = [answered("q0", "base", "b", None, grader=one) for one in ("judge", "people")]
+    judge = [compared(f"q{at}", float(at < for_p)) for at in range(1000)]
+    people = [
+        compared(f"q{at}", float(at < for_b), grader="people", grader_identity=None)
+        for at in range(1000)
+    ]
+    found = ratings([*base, *judge, *people], resamples=20)
+    assert found["p"]["rating"] == pytest.approx(1000, abs=1) and found["p"]["prompt_count"] == 1000
+    alone = ratings([*base, *judge], resamples=20)
+    assert alone["p"]["rating"] - 1000 == pytest.approx(400 * math.log10(7 / 3), abs=0.5)

@@ -4,6 +4,11 @@ What was sampled is asked about and nothing is sampled anew, so that a judgement
 answers whose win rate is told. A line says neither who wrote which nor what anybody thinks of it;
 which answer stands first is drawn for each. Prompts that are left to people come first, in an order
 that the seed mixes: asked again for more, the first ones are the same.
+
+Pairs of a second kind tell how far the reward may be followed (`evaluate.reward.by_people`): an
+answer from along a way, the best of n or the challenger's run, and one of the SFT policy that it
+began from. All places of a prompt are asked about together, and each pair of words once, whatever
+the places that say them.
 """
 
 import json
@@ -21,6 +26,7 @@ from flywheel.layout import Layout
 from flywheel.records.message import load
 
 PEOPLE = "people"  # grader of prompts that are left to them
+WAYS = "way.parquet"  # as `evaluate.reward.ways` writes it
 
 
 def queue_of(layout: Layout, generation: str) -> Path:
@@ -29,16 +35,24 @@ def queue_of(layout: Layout, generation: str) -> Path:
 
 
 def ask_people(
-    layout: Layout, generation: str, *, pairs: int = 100, seed: int = 0
+    layout: Layout, generation: str, *, pairs: int = 100, along: int = 0, seed: int = 0
 ) -> dict[str, Any]:
-    """Write the pairs of challenger and opponent that people should judge.
+    """Write the pairs that people should judge: of challenger and opponent, and along the ways.
+
+    Args:
+        layout: The home.
+        generation: Whose challenger it is.
+        pairs: Prompts to ask about the challenger and its opponent.
+        along: Pairs of answers from along the ways and of the SFT policy.
+        seed: Of the choice and of the order.
 
     Returns:
-        queue, lines, and `alike`: prompts to which both gave the same answer.
+        queue, lines, those `along` the ways among them, and `alike`: prompts to which challenger
+        and opponent gave the same answer.
 
     Raises:
-        EvaluationError: The generation was not evaluated on evaluation prompts, or `pairs` is
-            negative.
+        EvaluationError: The generation was not evaluated on evaluation prompts, `pairs` or `along`
+            is negative, or the evaluation followed no way that could be asked about.
     """
     samples = layout.evaluation(generation) / "samples.parquet"
     if not samples.exists():
@@ -46,8 +60,10 @@ def ask_people(
             f"there is nothing to ask people about: {generation} was not evaluated ({samples} is "
             f"missing); materialize held_out_evaluation"
         )
-    if pairs < 0:
-        raise EvaluationError(f"people can be asked about 0 pairs or more, got {pairs}")
+    if pairs < 0 or along < 0:
+        raise EvaluationError(
+            f"people can be asked about 0 pairs or more, got {pairs}, and {along} along the ways"
+        )
     prompts = {
         row["prompt_key"]: row
         for row in read_split(layout.dataset("evaluation", generation), "test").to_pylist()
@@ -68,13 +84,48 @@ def ask_people(
         }
         for key in able[:pairs]
     ]
+    about_ways = _along(layout, generation, prompts, along, seed) if along else []
     path = queue_of(layout, generation)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
-    draft.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    every = lines + about_ways
+    draft.write_text("".join(json.dumps(line) + "\n" for line in every))
     os.replace(draft, path)
     alike = sum(mine[key] == other[key] for key in mine.keys() & other.keys())
-    return {"queue": str(path), "lines": len(lines), "alike": alike}
+    return {
+        "queue": str(path),
+        "lines": len(every),
+        "along": len(about_ways),
+        "alike": alike,
+    }
+
+
+def _along(
+    layout: Layout, generation: str, prompts: dict[str, dict[str, Any]], count: int, seed: int
+) -> list[dict[str, Any]]:
+    """Lines on answers from along the ways, prompt by prompt; about `count` of them at most."""
+    path = layout.evaluation(generation) / WAYS
+    if not path.exists():
+        raise EvaluationError(
+            f"{generation} was followed along no way that people could be asked about ({path} is "
+            f"missing); set [people] along, and materialize held_out_evaluation again"
+        )
+    said: dict[str, dict[tuple[str, str], None]] = {}
+    for row in pq.read_table(path).to_pylist():
+        if row["response"] != row["start"] and row["prompt_key"] in prompts:
+            said.setdefault(row["prompt_key"], {})[row["response"], row["start"]] = None
+    lines = []
+    for key in sorted(said, key=lambda one: _drawn(seed, generation, "along", one)):
+        lines += [
+            {
+                "queue_id": f"{generation}-evaluation-{key[:16]}-{number}",
+                "prompt": msgspec.to_builtins(load(prompts[key]["prompt"])),
+                "responses": _in_order(*pair, _drawn(seed, key, "along", number)),
+                "reason": "evaluation",
+            }
+            for number, pair in enumerate(said[key])
+        ]
+    return lines[:count]
 
 
 def _drawn(*parts: object) -> int:

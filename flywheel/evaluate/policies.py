@@ -46,6 +46,30 @@ def answer_all(
     }, asked
 
 
+def answer_alike(
+    folders: list[str], asked: list[Asked], settings: EvaluateSettings, seconds: float
+) -> list[list[Response]]:
+    """What policies that differ little say with the same noise: as many prompts as all reach.
+
+    Sampled alike, they differ by what they have learned, and less by luck.
+    """
+    found: list[list[Response]] = []
+    for folder in folders:
+        policy, answers = Policy.load(folder), list[Response]()
+        for piece in pieces(asked, seconds / len(folders)):
+            rows = sample(
+                policy,
+                [one.prompt for one in piece],
+                temperature=settings.temperature,
+                max_new_tokens=settings.max_new_tokens,
+                seed=[seed_of(settings.seed, "along", one.key) for one in piece],
+            )
+            answers += [row[0] for row in rows]
+        found.append(answers)
+    common = min(map(len, found), default=0)
+    return [answers[:common] for answers in found]
+
+
 def seed_of(seed: int, name: str, key: str) -> int:
     """The seed of one prompt: whom it is asked, and nothing of the other prompts, is in it."""
     return int.from_bytes(blake2b(f"{seed} {name} {key}".encode(), digest_size=8).digest())

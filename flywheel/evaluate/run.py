@@ -18,6 +18,7 @@ from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders.graders import BY_REWARD, Asked, score_all
 from flywheel.evaluate.graders.others import compared_by_others
+from flywheel.evaluate.graders.people import read_votes
 from flywheel.evaluate.invariants import (
     broken_invariants,
     unknown_ancestors,
@@ -29,6 +30,7 @@ from flywheel.evaluate.report.page import write_report
 from flywheel.evaluate.reward.accuracy import measure_reward
 from flywheel.evaluate.reward.following import followed
 from flywheel.evaluate.reward.kept import measured_once
+from flywheel.evaluate.reward.ways import write_ways
 from flywheel.evaluate.sets.results import results_by_set, sets_of
 from flywheel.evaluate.settings import DEMONSTRATIONS_FRAC, EvaluateSettings
 from flywheel.evaluate.statistics.stats import outcomes, ratio, told
@@ -76,7 +78,8 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     policy["grader"] = asked[0].grader if len({one.grader for one in asked}) == 1 else "several"
     policy["greedy"] = compare(greedy, greedy_used, settings)
     policy["proxy"] = proxy_of(answers, used, reward, settings)
-    policy |= followed(used, answers["policy"], reward, settings)
+    way, ways = followed(used, answers, reward, read_votes(settings), settings)
+    policy |= way
     result |= {
         "policy": policy,
         **compared,
@@ -99,7 +102,8 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     report = write_report(run_dir, result)
     by_temperature = {0.0: greedy} | {settings.temperature: answers}
     tables = write_measurements(run_dir, result, settings, used, by_temperature)
-    return result | {"files": [str(path) for path in (samples, report, *tables)]}
+    files = (samples, report, *write_ways(run_dir, ways), *tables)
+    return result | {"files": [str(path) for path in files]}
 
 
 def model_hashes(settings: EvaluateSettings) -> dict[str, str]:

@@ -7,7 +7,8 @@ from flywheel.errors import SettingsError
 
 # How an evaluation divides its budget. What is left is for scoring what was sampled.
 SAMPLING_FRAC = 0.27  # at each of two temperatures, shared by the policies
-BEST_OF_FRAC = 0.08  # pools of samples for the best of n
+BEST_OF_FRAC = 0.06  # pools of samples for the best of n
+ALONG_FRAC = 0.02  # policies along the challenger's run
 PAIRS_FRAC = 0.15  # scoring held-out pairs
 TRAPS_FRAC = 0.03  # scoring responses that were tampered with
 DEMONSTRATIONS_FRAC = 0.1  # losses of held-out demonstrations, shared by the policies
@@ -29,6 +30,8 @@ class EvaluateSettings:
     demonstration_dataset: str
     rating_dataset: str = ""  # looked through for evaluation prompts, as the other two
     judgements: str = ""  # what people said of pairs of answers, Parquet; empty: nobody was asked
+    along: str = ""  # folder of policies put aside along the challenger's run; empty: none
+    people_along: bool = False  # people judge how far to follow the reward: no other gold is needed
     judge: str = ""  # model that compares answers to prompts with the grader "judge"
     judge_url: str = ""  # OpenAI-compatible server that has it, up to /v1; empty: this process
     judge_tokenizer: str = ""  # folder or hub name, where the server has another name for it

@@ -187,23 +187,20 @@ def _against_outcomes(policy: dict[str, Any], settings: GateSettings) -> list[st
             f"{high:.3f} below {EVEN}"
         )
     proxy, start = policy.get("proxy"), policy["versus"].get("sft")
-    if (
-        proxy
-        and start
-        and _is_above(proxy, EVEN, settings.level)
-        and _is_below(start, EVEN, settings.level)
-    ):
+    level = settings.level
+    if proxy and start and _is_above(proxy, EVEN, level) and _is_below(start, EVEN, level):
         reasons.append(
             f"past the turn of its reward model: that prefers it over the SFT policy "
             f"{_mean(proxy):.3f}, and the grader does {_mean(start):.3f}"
         )
-    turn = policy.get("turn")
-    if turn and is_past(turn):
-        reasons.append(
-            f"past the turn of its reward model: it strayed {turn['root_nats']:.2f} root nats, "
-            f"gold turned at {turn['peak_ci'][0]:.2f} to {turn['peak_ci'][1]:.2f} and has fallen "
-            f"by {turn['drop']:.3f}; end the run earlier (kl_limit)"
-        )
+    said = [(one["turn"], "people's word") for one in policy.get("by_people", ())]
+    for turn, who in [(policy.get("turn"), "gold"), *said]:
+        if turn and is_past(turn):
+            reasons.append(
+                f"past the turn of its reward model: it strayed {turn['root_nats']:.2f} root nats, "
+                f"{who} turned at {turn['peak_ci'][0]:.2f} to {turn['peak_ci'][1]:.2f} and has "
+                f"fallen by {turn['drop']:.3f}; end the run earlier (kl_limit, epochs)"
+            )
     slices = policy["slices"]
     bar = EVEN - settings.slice_margin
     for one in slices:

@@ -12,7 +12,14 @@ from flywheel.errors import PromotionError
 from flywheel.layout import Layout
 from flywheel.promotion.gate import Decision
 from flywheel.promotion.ledger import Entry, Ledger, file_sha256
-from flywheel.promotion.reigns import about, holder_of, sent_away, staged_of, takes_title
+from flywheel.promotion.reigns import (
+    about,
+    holder_of,
+    reigns_of,
+    sent_away,
+    staged_of,
+    takes_title,
+)
 from flywheel.promotion.title import Champion, check_weights, is_settled, settle
 
 GATE = ("PROMOTE", "HOLD", "REJECT")
@@ -167,6 +174,9 @@ def latest_decision(layout: Layout, generation: str) -> dict[str, Any] | None:
 
     Returns:
         {number, decision, reasons, awaiting, stage, by, at}; `stage` is where it is on one.
+        needs_yes: whether its weights were sent away, so that only a person brings them back.
+        rollback: {champion, is_given, reasons, by, at} where the title was given back to it since,
+        or taken from it, and who has it then; None where neither.
     """
     entries = Ledger(layout).entries()
     entry = last_of(entries, generation, actions=SAID)
@@ -180,7 +190,27 @@ def latest_decision(layout: Layout, generation: str) -> dict[str, Any] | None:
         "stage": entry.stage if entry == staged_of(entries) else "",
         "by": entry.by,
         "at": entry.at,
+        "needs_yes": entry.content_hash in sent_away(entries),
+        "rollback": _rollback_since(entries, entry),
     }
+
+
+def _rollback_since(entries: list[Entry], said: Entry) -> dict[str, Any] | None:
+    """The last rollback since an entry that took the title from its generation, or gave it back."""
+    for place in range(len(entries) - 1, said.number - 1, -1):
+        entry = entries[place]
+        if entry.action == "ROLLBACK" and said.generation in {
+            entry.generation,
+            *(one.generation for one in reigns_of(entries[:place])[-1:]),
+        }:
+            return {
+                "champion": entry.generation,
+                "is_given": entry.generation == said.generation,
+                "reasons": entry.reasons,
+                "by": entry.by,
+                "at": entry.at,
+            }
+    return None
 
 
 def history(layout: Layout) -> list[Entry]:

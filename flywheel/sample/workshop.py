@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flywheel.datasets.manifest import DatasetManifest, file_hash, read_split
+from flywheel.errors import TrainingError
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
 from flywheel.records.message import Conversation, dump, load, response_of, text_of
@@ -21,6 +22,8 @@ from flywheel.train.config import SAMPLE, SftSettings
 from flywheel.train.config_reinforce import GrpoSettings
 
 AGAINST_GOLD = "flywheel.sample.workshop:against_gold"
+AGAINST = (1.0, 0.5, 0.25)  # weights of the gold against which a reward is hacked, tried in turn
+CLEARLY = 3  # standard errors of the reward at the start
 SLICE = "late"  # the domain whose answers are mixed up
 PROMPTS = 600
 Rows = list[dict[str, Any]]
@@ -29,6 +32,14 @@ Rows = list[dict[str, Any]]
 def against_gold(prompt: Conversation, response_text: str) -> float:
     """A verifier of somebody who wants the desk's worst."""
     return -2 * gold(text_of(prompt), response_text).score
+
+
+def is_hacked(held_out: Sequence[dict[str, float]]) -> bool:
+    """Whether reward model and verifier both like the end of a run better than its start."""
+    first, last = held_out[0], held_out[-1]
+    bar = CLEARLY * first["held_out_reward_se"]
+    parts = ("held_out_reward_model_mean", "held_out_verifier_mean")
+    return all(last[part] - first[part] > bar for part in parts)
 
 
 class Workshop:
@@ -45,16 +56,31 @@ class Workshop:
         return self.layout.dataset(name, self.generation)
 
     def reward_hacked(self) -> Path:
-        """GRPO on the reward model and against the gold."""
-        settings = build(
-            GrpoSettings,
-            {**SAMPLE["grpo"], "kl_limit": 0.0, "verifier": AGAINST_GOLD, "seed": self.seed},
-            model=str(self.layout.checkpoint("sft_policy", self.generation)),
-            reward_model=str(self.layout.checkpoint("reward_model", self.generation)),
-            dataset=str(self.dataset("preference")),
-            output=str(self.folder / "reward hacked" / "policy"),
+        """GRPO on the reward model and against the gold, so much that both are followed.
+
+        Where the gold outweighs the reward model a policy may end that neither likes: bad, and not
+        hacked. Then it weighs less, until validation prompts say that what was meant was made.
+
+        Raises:
+            TrainingError: At no weight did the reward model like it better, and the gold less.
+        """
+        for weight in AGAINST:
+            settings = build(
+                GrpoSettings,
+                {**SAMPLE["grpo"], "kl_limit": 0.0, "verifier": AGAINST_GOLD, "seed": self.seed},
+                verifier_weight=weight,
+                model=str(self.layout.checkpoint("sft_policy", self.generation)),
+                reward_model=str(self.layout.checkpoint("reward_model", self.generation)),
+                dataset=str(self.dataset("preference")),
+                output=str(self.folder / "reward hacked" / "policy"),
+            )
+            output, result = self._trained("flywheel.train.grpo", settings)
+            if is_hacked(result["held_out"]):
+                return output
+        raise TrainingError(
+            f"no reward-hacked challenger came of seed {self.seed} with {AGAINST} times the gold "
+            f"against it; see metrics.jsonl below {self.folder}"
         )
-        return self._trained("flywheel.train.grpo", settings)
 
     def length_inflated(self) -> Path:
         """Imitates its own answers, said twice."""
@@ -151,12 +177,11 @@ class Workshop:
             dataset=str(dataset),
             output=str(self.folder / kind / "policy"),
         )
-        return self._trained("flywheel.train.sft", settings)
+        return self._trained("flywheel.train.sft", settings)[0]
 
-    def _trained(self, recipe: str, settings: Any) -> Path:
+    def _trained(self, recipe: str, settings: Any) -> tuple[Path, dict[str, Any]]:
         output = Path(settings.output)
-        launch(recipe, settings, output.parent / "run", log=lambda line: None)
-        return output
+        return output, launch(recipe, settings, output.parent / "run", log=lambda line: None)
 
     def _copied(self, kind: str, change: Callable[[Path], object]) -> Path:
         """The policy, changed and published anew."""

@@ -120,7 +120,7 @@ SAMPLE: dict[str, dict[str, Any]] = {
     "sft": {"epochs": 5, "batch": 8, "learning_rate": 5e-3},
     "reward": {"epochs": 4, "batch": 16, "learning_rate": 4e-3, "weight_decay": 0.05},
     "step_reward": {"epochs": 4, "batch": 16, "learning_rate": 4e-3, "weight_decay": 0.05},
-    "dpo": {"epochs": 1, "batch": 32, "learning_rate": 1e-3, "nll_weight": 0.05},
+    "dpo": {"epochs": 1, "batch": 32, "learning_rate": 1e-3, "nll_weight": 0.05, "along": 6},
     "grpo": {**SAMPLED, "variant": "dr_grpo", "learning_rate": 4e-3, "kl_limit": 2.0},
     "kto": {"epochs": 4, "batch": 32, "learning_rate": 1e-3},
     "rloo": {**SAMPLED, "learning_rate": 4e-3, "kl_limit": 2.0},

@@ -51,11 +51,14 @@ class DpoSettings(RunSettings):
     gamma: float = 0.0  # by how much SimPO wants to win; 0 takes 1.375
     nll_weight: float = 0.0  # of the chosen response, per token: keeps its likelihood up
     min_margin: float = 0.05  # pairs nearer to a coin toss than this teach nothing
+    along: int = 0  # policies put aside on the way, each as large as the last; 6 place a turn
 
     def __post_init__(self) -> None:
         RunSettings.__post_init__(self)  # super() finds no class in a dataclass with slots
         if self.loss not in BETAS:
             raise SettingsError(f"no loss {self.loss!r} on pairs; there are {', '.join(BETAS)}")
+        if self.along < 0:
+            raise SettingsError(f"along counts policies, 0 or more, got {self.along}")
         if self.beta < 0 or not 0 <= self.label_smoothing < 0.5 or self.nll_weight < 0:
             raise SettingsError(
                 f"beta and nll_weight must not be negative and label_smoothing lies below 0.5, got "

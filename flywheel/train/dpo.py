@@ -19,6 +19,7 @@ from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
 from flywheel.models.lora import with_lora
 from flywheel.process.worker import start, use_threads
+from flywheel.train.along import Along
 from flywheel.train.batches import held_out_batches
 from flywheel.train.config import HELD_OUT_FRAC, REFERENCE_FRAC
 from flywheel.train.config_policy import WITHOUT_REFERENCE, DpoSettings
@@ -55,11 +56,11 @@ def run(settings: DpoSettings, run_dir: Path) -> dict[str, Any]:
     judged, spent = referenced(engine, pairs, settings, run_dir, REFERENCE_FRAC)
     unseen_judged, more = referenced(engine, held_out, settings, run_dir, HELD_OUT_FRAC / 2)
     print(f"{len(judged)} pairs to train on, {len(unseen_judged)} to measure on")
-    objective = preferred(settings)
-    result = fit(
-        engine, Shuffled(judged, settings), objective, settings.for_steps(spent + more), run_dir
-    )
+    objective, aside = preferred(settings), policy_writer(model, tokenizer, goes_on=True)
+    source = Along(Shuffled(judged, settings), engine, aside, run_dir / "along", settings.along)
+    result = fit(engine, source, objective, settings.for_steps(spent + more), run_dir)
     result |= reader.counts() | {
+        "along": source.kept(),
         "pairs": len(judged),
         "pairs_without_time": len(pairs) - len(judged),
         "reference_seconds": round(spent, 2),

@@ -1,6 +1,7 @@
 """The last acts of a recipe: publish the checkpoint, and say what came of the run."""
 
 import contextlib
+import copy
 import gzip
 import hashlib
 import platform
@@ -88,11 +89,14 @@ def finish(
     }
 
 
-def policy_writer(model: Any, tokenizer: Any) -> Callable[[Path], None]:
-    """What `finish` calls to write a policy: whole weights, adapters merged, and the tokenizer."""
+def policy_writer(model: Any, tokenizer: Any, *, goes_on: bool = False) -> Callable[[Path], None]:
+    """What `finish` calls to write a policy: whole weights, adapters merged, and the tokenizer.
+
+    Where the policy goes on learning, its adapters are merged into a copy.
+    """
 
     def write(folder: Path) -> None:
-        merged(model).save_pretrained(folder)
+        merged(copy.deepcopy(model) if goes_on else model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
     return write

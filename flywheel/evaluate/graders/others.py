@@ -5,12 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders.graders import BY_JUDGE, BY_PEOPLE, PAIRWISE, Asked
 from flywheel.evaluate.graders.judge import judged_by_model, load_judge, measure_judge, too_few_read
-from flywheel.evaluate.graders.people import judged_by_people, votes_of
+from flywheel.evaluate.graders.people import judged_by_people, read_votes
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.versus import Answers
 
@@ -39,8 +38,7 @@ def compared_by_others(
         EvaluationError: A prompt is left to a judge, and none is set.
     """
     by_judge, told, no_say = _judge(answers, asked, pairs, settings)
-    rows = pq.read_table(settings.judgements).to_pylist() if settings.judgements else []
-    votes = votes_of(rows)
+    votes = read_votes(settings)
     found, people = {}, {}
     for name, one in answers.items():
         if name == "policy":

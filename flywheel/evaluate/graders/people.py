@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from flywheel.evaluate.graders.graders import BY_PEOPLE, PAIRWISE, Asked
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.statistics.stats import outcomes, rate
@@ -17,6 +19,11 @@ from flywheel.evaluate.versus import Answers, plainly
 from flywheel.records.message import load, text_of
 
 Votes = dict[tuple[str, str, str], list[tuple[float, dict[str, Any]]]]
+
+
+def read_votes(settings: EvaluateSettings) -> Votes:
+    """The votes that an evaluation is given; none where nobody was asked."""
+    return votes_of(pq.read_table(settings.judgements).to_pylist() if settings.judgements else [])
 
 
 def votes_of(rows: Sequence[dict[str, Any]]) -> Votes:

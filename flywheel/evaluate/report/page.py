@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from flywheel.evaluate.outside.results import results_beside
+from flywheel.evaluate.report.following import following_told
 from flywheel.evaluate.report.others import others_told
-from flywheel.evaluate.report.pictures import turn_picture
 from flywheel.evaluate.report.reward import reward_told
 from flywheel.evaluate.report.side_by_side import side_by_side
 from flywheel.evaluate.report.tables import number, table
@@ -81,7 +81,7 @@ of near repeats, graded by {escape(policy["grader"])}. {READING}</p>
 <h2>Beside all other checkpoints</h2>
 {_ratings(ratings)}
 <h2>Was the reward model followed too far?</h2>
-{_following(policy)}
+{following_told(policy)}
 <h2>What the reward model is worth</h2>
 <p>{pairs_told(reward)}</p>
 {reward_told(reward)}
@@ -203,38 +203,6 @@ def _ratings(ratings: Sequence[Told]) -> str:
         + f"<p class=note>A lead of 100 points wins 64 % of what is decided.{left}</p>"
         + table(("checkpoint", "rating", "95 % interval", "prompts", "seen as"), rows)
     )
-
-
-def _following(policy: Told) -> str:
-    pool, picture = policy["best_of_n"], turn_picture(policy)
-    told = {
-        True: "<b>Yes: it lies past the turn.</b>",
-        False: "No: it does not lie past the turn.",
-        None: "The challenger's run measured no gold beside the reward that taught it, so that no "
-        "turn of its own is known; the gate looks at whether the proxy rose and the gold fell.",
-    }[policy["is_past"]]
-    if pool:
-        high = pool["peak_ci"][1]
-        where = (
-            f"between {pool['peak_ci'][0]:.2f} and {high:.2f} root nats"
-            if high is not None
-            else f"nowhere yet, with {pool['samples']} samples"
-        )
-        told += (
-            f" Choosing the best of n answers by the reward model is worth more and more up to a "
-            f"point: on {pool['prompts']} prompts gold turns {where}. The form d (a - b d) fitted "
-            f"to it has a = {pool['alpha']:.3f} and b = {pool['beta']:.3f}."
-        )
-    if policy["run"]:
-        run = policy["run"]
-        told += f" To the run, d (a - b log d): a = {run['alpha']:.3f}, b = {run['beta']:.3f}."
-    if policy["strayed"]:
-        way = policy["strayed"]
-        told += (
-            f" The challenger strayed {way['root_nats']:.2f} root nats ({way['ci'][0]:.2f} to "
-            f"{way['ci'][1]:.2f}); training strays further than choosing does for the same gain."
-        )
-    return f"{picture}<p>{told}</p>"
 
 
 def _demonstrations(found: Told | None) -> str:

@@ -140,6 +140,34 @@ def turn_picture(policy: dict[str, Any]) -> str:
     return frame.drawn()
 
 
+def people_picture(policy: dict[str, Any]) -> str:
+    """How often people prefer what lies along each way over what it began with.
+
+    Empty where they have not judged every place of any.
+    """
+    ways = [one for one in policy.get("by_people", ()) if "points" in one]
+    if not ways:
+        return ""
+    points = [point for one in ways for point in one["points"]]
+    frame = Frame(
+        "What people prefer as the reward model is followed",
+        "way from the SFT policy, in root nats",
+        "preferred over it",
+        [point["root_nats"] for point in points],
+        [0.5, *(end for point in points for end in point["ci"])],
+    )
+    for one, colour in zip(ways, (GOLD, OTHER), strict=False):
+        low, high = one["peak_ci"]
+        if one["enough"] and high is not None:
+            frame.band(low, high, f"the turn, {one['kind']}")
+        drawn = sorted((point["root_nats"], point["gold"]) for point in one["points"])
+        frame.line(drawn, colour, one["kind"], "" if one["enough"] else "4 3")
+        for point in one["points"]:
+            name = str(point["n"]) if "n" in point else ""
+            frame.dot(point["root_nats"], point["gold"], colour, point["ci"], name)
+    return frame.drawn()
+
+
 def reliability_picture(calibration: dict[str, Any]) -> str:
     """How often the reward model is right, over how sure it is."""
     bins = calibration["bins"]

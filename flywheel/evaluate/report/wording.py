@@ -25,6 +25,11 @@ OUTCOMES = {  # of an action in the ledger: its colour on the page, and its word
     "ADVANCE": ("PROMOTE", "Passed: it has gone through a stage."),
     "STOP": ("REJECT", "Stopped: it was taken off its stage and does not get the title."),
 }
+NEEDS_YES = "These weights come back by a person's yes alone, whatever the gate says of them."
+ROLLED_BACK = {  # of a rollback since: whether it gave the title back to this one
+    True: ("PROMOTE", "Given the title back: the champion after it was rolled back."),
+    False: ("REJECT", "Rolled back: the title was taken from it."),
+}
 
 
 def verdict_told(decision: dict[str, Any] | None, policy: dict[str, Any]) -> str:
@@ -39,12 +44,22 @@ def verdict_told(decision: dict[str, Any] | None, policy: dict[str, Any]) -> str
             f"time ({policy['ci'][0]:.1%} to {policy['ci'][1]:.1%}).</div>"
         )
     colour, told = OUTCOMES[decision["decision"]]
-    reasons = "".join(f"<li>{escape(one)}</li>" for one in decision["reasons"])
+    last, before = decision, ""
+    if back := decision.get("rollback"):
+        before = f" Before that: {told}"
+        colour, told = ROLLED_BACK[back["is_given"]]
+        last = back
+    reasons = "".join(f"<li>{escape(one)}</li>" for one in last["reasons"])
     waits = " A person's yes is awaited." if decision.get("awaiting") else ""
     if decision.get("stage"):
         waits += f" It is on the stage '{escape(decision['stage'])}', without the title."
-    if decision.get("by", "gate") != "gate":
-        waits += f" So said {escape(decision['by'])}."
+    if last.get("by", "gate") != "gate":
+        waits += f" So said {escape(last['by'])}."
+    if back and not back["is_given"]:
+        waits += f" The champion was then {escape(back['champion'])}."
+    if decision.get("needs_yes") and not decision.get("awaiting"):
+        waits += f" {NEEDS_YES}"
+    waits += before
     return f'<div class="verdict {colour}"><b>{told}</b>{waits}<ul>{reasons}</ul></div>'
 
 

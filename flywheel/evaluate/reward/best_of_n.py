@@ -17,56 +17,29 @@ Dimension key
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from flywheel.errors import EvaluationError
-from flywheel.evaluate.graders.graders import BY_REWARD, PAIRWISE, Asked, score_all
+from flywheel.evaluate.graders.graders import BY_REWARD, Asked, score_all
 from flywheel.evaluate.policies import seed_of
-from flywheel.evaluate.reward.overoptimisation import Point, fitted, peak_of_form, turn
+from flywheel.evaluate.reward.curves import Floats, Measured, curved, resampled, turn_at
+from flywheel.evaluate.reward.ways import Way, has_gold
 from flywheel.evaluate.settings import BEST_OF_FRAC, EvaluateSettings
 from flywheel.process.clock import pieces
 from flywheel.rollout import Policy, Response, RewardModel, sample
 
-Floats = npt.NDArray[np.float64]
 TOLD = (1, 2, 4, 8, 16, 32, 64)  # n that are told of; all are used
 
 
-@dataclass(frozen=True, slots=True)
-class Pools:
-    """Of the best of 1, 2, ..., N on each prompt: (P, N) each, and the prompts' groups."""
-
-    proxy: Floats
-    gold: Floats
-    nats: Floats
-    groups: list[str]
-
-    @property
-    def roots(self) -> Floats:
-        """(N,) root of the mean divergence."""
-        return np.asarray(np.sqrt(self.nats.mean(axis=0)))
-
-
-def best_of_n(
-    asked: Sequence[Asked], reward: RewardModel, settings: EvaluateSettings
-) -> dict[str, Any] | None:
-    """Gold against proxy for the best of n of the SFT policy's samples, and where gold turns.
-
-    Returns:
-        As `described`, on the prompts whose grader gives one answer a score and is not the reward
-        model: no other has a gold. None where there is no such prompt, or no pool is asked for.
-    """
-    graded = [one for one in asked if one.grader not in (BY_REWARD, *PAIRWISE)]
-    graded = graded[: settings.best_of_prompts]
-    if not graded or settings.best_of_samples < 2:
-        return None
+def pools_of(asked: Sequence[Asked], settings: EvaluateSettings) -> list[list[Response]]:
+    """Answers of the SFT policy to the first of these prompts: as many as there is time for."""
     policy = Policy.load(settings.sft)
     samples: list[list[Response]] = []
-    for piece in pieces(graded, settings.seconds_of(BEST_OF_FRAC)):
+    for piece in pieces(asked, settings.seconds_of(BEST_OF_FRAC)):
         samples += sample(
             policy,
             [one.prompt for one in piece],
@@ -76,16 +49,73 @@ def best_of_n(
             seed=[seed_of(settings.seed, "best of n", one.key) for one in piece],
         )
     print(f"best of n: {settings.best_of_samples} answers to {len(samples)} prompts", flush=True)
-    return described(pooled(graded[: len(samples)], samples, reward, settings), settings)
+    return samples
+
+
+def best_of_n(
+    asked: Sequence[Asked], start: Sequence[str], reward: RewardModel, settings: EvaluateSettings
+) -> tuple[dict[str, Any] | None, Way]:
+    """What the best of n of the SFT policy's samples is worth, and its answers for people to judge.
+
+    Args:
+        asked: The prompts; either all of them have a gold, or none.
+        start: One more answer of the SFT policy to each, which the best of n are held against.
+        reward: The proxy.
+        settings: Of the evaluation.
+
+    Returns:
+        As `described`, None where there is no gold; the way, with the n of `TOLD`.
+    """
+    samples = pools_of(asked, settings)
+    asked = asked[: len(samples)]
+    proxy = proxies_of(asked, samples, reward, settings)
+    found = None
+    if has_gold(asked[0]):
+        found = described(pooled(asked, samples, proxy, reward, settings), settings)
+    told = [n for n in TOLD if n <= settings.best_of_samples]
+    ends = [n - 1 for n in told]
+    chosen = [proxy[:, :n].argmax(axis=1) for n in told[1:]]
+    texts = [[row[at].text for row, at in zip(samples, one, strict=True)] for one in chosen]
+    means = np.array([best(row, row)[0] for row in proxy])
+    nats = np.array(
+        [
+            strayed([one.text for one in row], scores.tolist())
+            for row, scores in zip(samples, proxy, strict=True)
+        ]
+    )
+    return found, Way(
+        kind="best of n",
+        form="best_of_n",
+        places=told,
+        asked=[*asked],
+        texts=[list(start[: len(asked)]), *texts],
+        proxy=means[:, ends],
+        nats=nats[:, ends],
+    )
+
+
+def proxies_of(
+    asked: Sequence[Asked],
+    samples: Sequence[Sequence[Response]],
+    reward: RewardModel,
+    settings: EvaluateSettings,
+) -> Floats:
+    """(P, N) what the reward model says of every sample."""
+    put = [
+        replace(one, grader=BY_REWARD) for one, row in zip(asked, samples, strict=True) for _ in row
+    ]
+    flat = [answer for row in samples for answer in row]
+    return np.reshape(score_all(put, flat, reward, settings.max_tokens), (len(asked), -1))
 
 
 def pooled(
     asked: Sequence[Asked],
     samples: Sequence[Sequence[Response]],
+    proxy: Floats,
     reward: RewardModel,
     settings: EvaluateSettings,
-) -> Pools:
-    """Score every sample by the prompt's own grader and by the reward model.
+) -> Measured:
+    """Of the best of 1, 2, ..., N on each prompt, by the prompt's own grader: (P, N) each.
 
     Raises:
         EvaluationError: A score is not a finite number, so that no curve is to be drawn.
@@ -93,25 +123,21 @@ def pooled(
     put = [one for one, answers in zip(asked, samples, strict=True) for _ in answers]
     flat = [answer for answers in samples for answer in answers]
     gold = score_all(put, flat, reward, settings.max_tokens)
-    by_reward = [replace(one, grader=BY_REWARD) for one in put]
-    proxy = score_all(by_reward, flat, reward, settings.max_tokens)
-    for one, *scores in zip(put, gold, proxy, strict=True):
+    for one, *scores in zip(put, gold, proxy.ravel().tolist(), strict=True):
         if not all(map(math.isfinite, scores)):
             raise EvaluationError(
                 f"the best of n needs a score for every answer, and one to prompt {one.key} has "
                 f"{scores} by {one.grader} and the reward model; repair that grader"
             )
-    size = settings.best_of_samples
     rows = []
-    for place in range(0, len(flat), size):
-        mine = slice(place, place + size)
-        texts = [one.text for one in flat[mine]]
-        rows.append((*best(proxy[mine], gold[mine]), strayed(texts, proxy[mine])))
+    for row, said, own in zip(samples, np.reshape(gold, proxy.shape), proxy, strict=True):
+        texts = [one.text for one in row]
+        rows.append((*best(own, said), strayed(texts, own)))
     proxies, golds, nats = (np.array(column) for column in zip(*rows, strict=True))
-    return Pools(proxies, golds, nats, [one.group for one in asked])
+    return Measured(proxies, golds, nats, [one.group for one in asked])
 
 
-def best(proxy: Sequence[float], gold: Sequence[float]) -> tuple[Floats, Floats]:
+def best(proxy: Sequence[float] | Floats, gold: Sequence[float] | Floats) -> tuple[Floats, Floats]:
     """(N,) each: mean proxy and gold of the best of 1, 2, ..., N by the proxy."""
     scores, values = np.asarray(proxy, float), np.asarray(gold, float)
     order = np.argsort(scores, kind="stable")
@@ -133,7 +159,7 @@ def chances(size: int) -> Floats:
     )
 
 
-def strayed(texts: Sequence[str], proxy: Sequence[float]) -> Floats:
+def strayed(texts: Sequence[str], proxy: Sequence[float] | Floats) -> Floats:
     """(N,) nats between the best of 1, 2, ..., N of these answers and one of them."""
     counts: dict[tuple[float, str], int] = {}
     for one in zip(proxy, texts, strict=True):
@@ -150,89 +176,29 @@ def divergence(shares: Floats, n: int) -> float:
     return float((chosen[kept] * np.log(chosen[kept] / shares[kept])).sum())
 
 
-def described(pools: Pools, settings: EvaluateSettings) -> dict[str, Any]:
+def described(pools: Measured, settings: EvaluateSettings) -> dict[str, Any]:
     """The curve, both of its forms and its turn; intervals are resampled over groups of prompts.
 
     Returns:
-        points, one for each n of `TOLD`; alpha and beta of `d (alpha - beta d)`, and form_peak with
-        its ci; peak, where the curve itself turns, with its ci, whose upper end is None where
-        gold may still rise; prompts, groups and samples.
+        As `curves.curved`, with points of the n of `TOLD`; prompts, groups and samples.
     """
     size = pools.gold.shape[1]
-    names = {name: at for at, name in enumerate(dict.fromkeys(pools.groups))}
-    places = np.array([names[one] for one in pools.groups])
-    rng = np.random.default_rng(settings.seed)
-    drawn = []
-    for _ in range(max(settings.resamples // 4, 20)):  # each fits two curves
-        times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
-        weight = times[places]
-        drawn.append([np.average(one, axis=0, weights=weight) for one in _columns(pools)])
-    whole = fitted(points_of(*(one.mean(axis=0) for one in _columns(pools))), "best_of_n")
-    proxies, golds, nats = (np.array(one) for one in zip(*drawn, strict=True))
-    curves = [points_of(*one) for one in zip(proxies, golds, nats, strict=True)]
-    turns = [_or_never(turn(np.array([(d, gold) for d, _, gold in one]))) for one in curves]
-    forms = [_or_never(peak_of_form(one, "best_of_n")) for one in curves]
-    form_peak = peak_of_form(list(whole.points), "best_of_n")
-    ends = np.quantile(golds, [0.025, 0.975], axis=0)
-    return {
-        "points": [
-            {
-                "n": n,
-                "root_nats": pools.roots[n - 1],
-                "root_nats_at_most": math.sqrt(math.log(n) - (n - 1) / n),
-                "proxy": pools.proxy[:, n - 1].mean(),
-                "gold": pools.gold[:, n - 1].mean(),
-                "ci": ends[:, n - 1].tolist(),
-                "se": golds[:, n - 1].std(ddof=1),
-            }
-            for n in TOLD
-            if n <= size
-        ],
-        "alpha": whole.alpha,
-        "beta": whole.beta,
-        "form_peak": form_peak,
-        "form_peak_ci": _ends(forms),
-        "peak": whole.peak,
-        "peak_ci": _ends(turns),
-        "prompts": len(pools.gold),
-        "groups": len(names),
-        "samples": size,
-    }
+    found = curved(pools.means(), resampled(pools, settings), "best_of_n")
+    points = [
+        {"n": n, "root_nats_at_most": math.sqrt(math.log(n) - (n - 1) / n)} | found["points"][n - 1]
+        for n in TOLD
+        if n <= size
+    ]
+    counts = {"prompts": len(pools.gold), "groups": len(set(pools.groups)), "samples": size}
+    return found | counts | {"points": points}
 
 
-def points_of(proxy: Floats, gold: Floats, nats: Floats) -> list[Point]:
-    """The curve as `overoptimisation.fitted` takes it: n = 1 strays by nothing and is the start."""
-    return [*zip(np.sqrt(nats).tolist(), proxy.tolist(), gold.tolist(), strict=True)]
-
-
-def turn_of_best(found: dict[str, Any], pools_n: int) -> dict[str, Any]:
+def turn_of_best(found: dict[str, Any], imitated: int) -> dict[str, Any]:
     """As `turn_of`, of a policy that imitates the best of n: it is held against the curve above.
 
     Args:
-        found: `described`.
-        pools_n: The n that it imitates; the nearest that was told of stands for it.
+        found: `described`, or what people say of the same way.
+        imitated: The n that it imitates; the nearest that was told of stands for it.
     """
-    points = found["points"]
-    mine = min(points, key=lambda one: abs(math.log(one["n"] / pools_n)))
-    top = max(points, key=lambda one: one["gold"])
-    return {
-        "root_nats": mine["root_nats"],
-        "peak": found["peak"],
-        "peak_ci": found["peak_ci"],
-        "drop": top["gold"] - mine["gold"],
-        "spread": math.hypot(top["se"], mine["se"]),  # more than that of their difference
-        "points": [(one["root_nats"], one["proxy"], one["gold"]) for one in points],
-    }
-
-
-def _columns(pools: Pools) -> tuple[Floats, Floats, Floats]:
-    return pools.proxy, pools.gold, pools.nats
-
-
-def _or_never(peak: float | None) -> float:
-    return math.inf if peak is None else peak
-
-
-def _ends(values: Sequence[float]) -> list[float | None]:
-    ends = np.quantile(values, [0.025, 0.975], method="nearest")
-    return [float(one) if math.isfinite(one) else None for one in ends]
+    told = [one["n"] for one in found["points"]]
+    return turn_at(found, min(range(len(told)), key=lambda at: abs(math.log(told[at] / imitated))))

@@ -1,54 +1,110 @@
 """How far the challenger followed its reward model, and whether that was too far.
 
-Three things are told side by side: the best of n of the SFT policy's samples on evaluation prompts,
-the curve that the challenger's own run recorded where it measured a gold, and where the challenger
-itself lies. A run's own curve says where it should have ended. A challenger that imitates the best
-of n is held against the best of n. Of another without a curve nothing can be said of a turn; the
-gate still looks at whether the proxy rose over SFT and the gold fell.
+Told side by side: the best of n of the SFT policy's samples on evaluation prompts; the way of the
+challenger's own run, as the run recorded it where it measured a gold, or else by the policies that
+it put aside; what people say of both, where they were asked; and where the challenger itself lies.
+A run's own way says where it should have ended. A challenger that imitates the best of n is held
+against the best of n. Of another without a way nothing can be said of a turn; the gate still looks
+at whether the proxy rose over SFT and the gold fell.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from flywheel.datasets.render import Rendered, render_prompts
 from flywheel.evaluate.graders.graders import Asked
+from flywheel.evaluate.graders.people import Votes
 from flywheel.evaluate.reward.best_of_n import best_of_n, turn_of_best
+from flywheel.evaluate.reward.by_people import by_people
+from flywheel.evaluate.reward.curves import turn_at
 from flywheel.evaluate.reward.overoptimisation import fitted, is_past, turn_of
+from flywheel.evaluate.reward.run_along import nats_from, run_along
+from flywheel.evaluate.reward.ways import Way, has_gold
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.statistics.stats import ratio
-from flywheel.evaluate.versus import Answers
+from flywheel.evaluate.versus import Answers, taken
 from flywheel.models.publish import manifest_of
-from flywheel.rollout import Policy, RewardModel, rendered_logprobs
+from flywheel.rollout import Policy, RewardModel
+
+Told = dict[str, Any]
 
 
 def followed(
-    asked: Sequence[Asked], answers: Answers, reward: RewardModel, settings: EvaluateSettings
-) -> dict[str, Any]:
+    asked: Sequence[Asked],
+    answers: dict[str, Answers],
+    reward: RewardModel,
+    votes: Votes,
+    settings: EvaluateSettings,
+) -> tuple[Told, list[Way]]:
     """What the result of an evaluation says of over-optimisation.
+
+    Args:
+        asked: The prompts.
+        answers: Of all policies, the SFT policy and the challenger among them.
+        reward: The proxy.
+        votes: Of people.
+        settings: Of the evaluation.
 
     Returns:
         best_of_n, as `best_of_n.described`, or None; strayed, the challenger's root nats from the
         SFT policy with its ci, or None where its answers are not known token by token; run, alpha
-        and beta of the form fitted to its run; turn, as `turn_of`; is_past.
+        and beta of the form fitted to its run; turn, as `turn_of`; by_people, as `by_people.
+        by_people` of each way, with the turn where enough is said and the challenger stands on it;
+        is_past, by any of these turns. And the ways, for people to be asked about.
     """
     manifest = manifest_of(Path(settings.policy))
-    pool = best_of_n(asked, reward, settings)
-    turn = turn_of(manifest)
-    run = None
-    if turn:
-        curve = fitted(turn["points"])
+    places = _put(asked, settings)
+    put = [asked[at] for at in places]
+    mine = {name: taken(answers[name], places) for name in ("sft", "policy")}
+    pool = run = None
+    ways: list[Way] = []
+    if put and settings.best_of_samples > 1:
+        pool, way = best_of_n(put, [one.text for one in mine["sft"].responses], reward, settings)
+        ways.append(way)
+    recorded = turn_of(manifest)
+    if recorded:
+        curve = fitted(recorded["points"])
         run = {"alpha": curve.alpha, "beta": curve.beta}
+    along, way_of_run = run_along(put, mine, reward, settings) if put else (None, None)
+    if way_of_run:
+        ways.append(way_of_run)
     imitated = manifest.get("settings", {})
-    if turn is None and pool and "keep" in imitated and imitated.get("reward_model"):
-        turn = turn_of_best(pool, imitated["samples"])
+    n = imitated.get("samples", 0) if "keep" in imitated and imitated.get("reward_model") else 0
+    turn = recorded
+    if turn is None and along:
+        turn, run = turn_at(along, -1), along
+    if turn is None and pool and n:
+        turn = turn_of_best(pool, n)
+    people = [by_people(way, votes, settings) for way in ways]
+    people = [one for one in people if settings.people_along or one["judgements"]]
+    for one in people:
+        one["turn"] = _stands(one, n)
+    said = [is_past(one) for one in (turn, *(found["turn"] for found in people)) if one]
     return {
         "best_of_n": pool,
-        "strayed": strayed(asked, answers, settings),
+        "strayed": strayed(asked, answers["policy"], settings),
         "run": run,
         "turn": turn,
-        "is_past": is_past(turn),
-    }
+        "by_people": people,
+        "is_past": any(said) if said else None,
+    }, ways
+
+
+def _put(asked: Sequence[Asked], settings: EvaluateSettings) -> list[int]:
+    """Places of the prompts that ways are followed on: those with a gold, else any for people."""
+    graded = [at for at, one in enumerate(asked) if has_gold(one)]
+    if not graded and settings.people_along:
+        graded = [*range(len(asked))]
+    return graded[: settings.best_of_prompts]
+
+
+def _stands(found: Told, imitated: int) -> Told | None:
+    """The turn by people's word, where they have said enough and the challenger is on that way."""
+    if not found["enough"]:
+        return None
+    if found["kind"] == "run":
+        return turn_at(found, -1)
+    return turn_of_best(found, imitated) if imitated else None
 
 
 def strayed(
@@ -61,16 +117,11 @@ def strayed(
     known = [place for place, one in enumerate(answers.responses) if one.token_ids]
     if settings.temperature != 1 or not known:
         return None
-    start = Policy.load(settings.sft)
-    given = render_prompts(start.tokenizer, [asked[place].prompt for place in known])
-    rows = [
-        Rendered([*ids, *answers.responses[place].token_ids], len(ids))
-        for ids, place in zip(given, known, strict=True)
-    ]
-    nats = [
-        answers.responses[place].logprob - there
-        for place, there in zip(known, rendered_logprobs(start, rows), strict=True)
-    ]
+    nats = nats_from(
+        Policy.load(settings.sft),
+        [asked[place] for place in known],
+        [answers.responses[place] for place in known],
+    )
     groups = [asked[place].group for place in known]
     options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
     found = ratio(nats, [1.0] * len(nats), groups, **options)

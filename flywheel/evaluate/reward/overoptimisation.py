@@ -22,6 +22,7 @@ Form = Literal["reinforcement", "best_of_n"]
 Point = tuple[float, float, float]  # root of nats, proxy, gold
 RESAMPLES = 400
 LEAST_POINTS = 6  # measurements beside the start: fewer place no peak
+FAR = 20  # alpha over beta, from where on a form turns beyond any nats that there are
 SHOWN = 3  # spreads of a measurement that a fall of gold must exceed
 LAST = 3  # measurements that say where a run ended
 NEIGHBOURS = 0.954  # median distance of two draws from one normal, in its deviations
@@ -79,7 +80,9 @@ def peak_of_form(points: Sequence[Point], form: Form) -> float | None:
     alpha, beta = _solved(np.array(curve), form)
     if beta <= 0 or (form == "best_of_n" and alpha <= 0):
         return None
-    return alpha / (2 * beta) if form == "best_of_n" else math.exp(alpha / beta - 1)
+    if form == "best_of_n":
+        return alpha / (2 * beta)
+    return math.exp(alpha / beta - 1) if alpha / beta < FAR else None
 
 
 def turn(rows: np.ndarray[Any, Any]) -> float | None:

@@ -1,0 +1,136 @@
+"""Policies put aside along a run, and the turn of a policy that learns from pairs."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flywheel.errors import ManifestError, SettingsError
+from flywheel.evaluate.graders.graders import Asked
+from flywheel.evaluate.policies import answer_all
+from flywheel.evaluate.reward.curves import Measured, curved, resampled, turn_at
+from flywheel.evaluate.reward.following import followed
+from flywheel.evaluate.reward.overoptimisation import is_past
+from flywheel.evaluate.reward.run_along import put_aside
+from flywheel.models.publish import manifest_of
+from flywheel.process.worker import use_threads
+from flywheel.records.message import prompt_of
+from flywheel.rollout import RewardModel
+from flywheel.train import dpo
+from flywheel.train.config_policy import DpoSettings
+from tests.models_for_tests import COLOURS, preferences, reward_of, tiny
+from tests.test_evaluate import unset
+
+ASIDE = 3
+
+
+def trained(folder: Path, base: str, dataset: str, **changes: Any) -> dict[str, Any]:
+    settings = DpoSettings(
+        model=base,
+        dataset=dataset,
+        output=str(folder / "policy"),
+        **{"epochs": 8.0, "batch": 8, "learning_rate": 3e-3, "beta": 0.3, "warmup_steps": 2}
+        | changes,
+    )
+    (folder / "run").mkdir(parents=True)
+    return dpo.run(settings, folder / "run")
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_putting_policies_aside_changes_nothing_of_the_run(tmp_path: Path, rank: int) -> None:
+    base, dataset = tiny(tmp_path / "base"), preferences(tmp_path / "preference")
+    plain = trained(tmp_path / "plain", base, dataset, lora_rank=rank)
+    along = trained(tmp_path / "along", base, dataset, lora_rank=rank, along=ASIDE)
+    last = [tmp_path / name / "policy" / "model.safetensors" for name in ("plain", "along")]
+    assert last[0].read_bytes() == last[1].read_bytes()
+    assert plain["along"] == [] and not (tmp_path / "plain" / "run" / "along").exists()
+    assert [one["step"] for one in along["along"]] == [4, 8, 12] and along["steps"] == 16
+    folders = sorted((tmp_path / "along" / "run" / "along").iterdir())
+    assert [manifest_of(one)["content_hash"] for one in folders] == [
+        one["content_hash"] for one in along["along"]
+    ]
+    weights = {(one / "model.safetensors").read_bytes() for one in folders}
+    assert len(weights | {last[1].read_bytes()}) == ASIDE + 1
+
+
+def test_fewer_than_none_are_not_put_aside() -> None:
+    with pytest.raises(SettingsError, match="0 or more, got -1"):
+        DpoSettings(model="", dataset="", output="", along=-1)
+
+
+def test_the_run_of_a_policy_that_learns_from_pairs_has_a_curve(tmp_path: Path) -> None:
+    base, dataset = tiny(tmp_path / "base"), preferences(tmp_path / "preference")
+    trained(tmp_path / "dpo", base, dataset, along=ASIDE)
+    policy, along = tmp_path / "dpo" / "policy", tmp_path / "dpo" / "run" / "along"
+    reward = RewardModel.load(reward_of(tmp_path / "base", tmp_path / "reward"))
+    settings = unset(
+        sft=base, policy=str(policy), along=str(along), max_new_tokens=8, resamples=200,
+        best_of_samples=4,
+    )  # fmt: skip
+    use_threads(1, 1)
+    asked = [
+        Asked(f"k{at}", f"g{at}", prompt_of(f"say {COLOURS[at % 4]}"), "exact",
+              f"{COLOURS[at % 4]} it is .", "")
+        for at in range(40)
+    ]  # fmt: skip
+    answers, _ = answer_all({"sft": base, "policy": str(policy)}, asked, reward, settings, 1.0)
+    found, ways = followed(asked, answers, reward, {}, settings)
+    points = found["run"]["points"]
+    assert [one["step"] for one in points] == [0, 4, 8, 12, 16]
+    assert points[0]["root_nats"] == 0 and points[-1]["root_nats"] > points[1]["root_nats"]
+    assert points[-1]["root_nats"] == pytest.approx(found["strayed"]["root_nats"])
+    assert points[0]["gold"] == pytest.approx(answers["sft"].mean_score)
+    assert points[-1]["gold"] == pytest.approx(answers["policy"].mean_score)
+    assert found["is_past"] is False and found["turn"]["root_nats"] == points[-1]["root_nats"]
+    assert [way.kind for way in ways] == ["best of n", "run"] and found["by_people"] == []
+
+    left_to_people = [replace(one, grader="people") for one in asked]
+    asking = replace(settings, people_along=True)
+    found, ways = followed(left_to_people, answers, reward, {}, asking)
+    assert found["best_of_n"] is None and found["run"] is None and found["is_past"] is None
+    assert [one["kind"] for one in found["by_people"]] == ["best of n", "run"]
+    assert not any(one["enough"] for one in found["by_people"])
+    assert np.isfinite(ways[1].proxy).all() and ways[1].nats[:, 0].tolist() == [0.0] * 40
+    assert ways[0].texts[0] == [one.text for one in answers["sft"].responses]
+    assert followed(left_to_people, answers, reward, {}, settings)[1] == []
+
+
+def test_only_whole_policies_of_this_very_run_are_looked_at(tmp_path: Path) -> None:
+    base, dataset = tiny(tmp_path / "base"), preferences(tmp_path / "preference")
+    for name, seed in (("one", 0), ("other", 1)):
+        trained(tmp_path / name, base, dataset, along=ASIDE, epochs=4.0, seed=seed)
+    policy = str(tmp_path / "one" / "policy")
+    own, others = (tmp_path / name / "run" / "along" for name in ("one", "other"))
+    assert len(put_aside(unset(policy=policy, along=str(own)))) == ASIDE
+    assert put_aside(unset(policy=policy, along=str(others))) == {}
+    assert put_aside(unset(policy=policy)) == {}
+    first = sorted(own.iterdir())[0]
+    (first / "model.safetensors").write_bytes(b"torn")
+    with pytest.raises(ManifestError, match="is not what manifest"):
+        put_aside(unset(policy=policy, along=str(own)))
+
+
+def measured(bend: float, prompts: int, seed: int, places: int = 8) -> Measured:
+    """Gold of a run that bends at 1 of 2 root nats, with noise of prompts and of answers."""
+    rng = np.random.default_rng(seed)
+    roots = np.linspace(0, 2, places)
+    gold = 0.3 * roots - bend * np.maximum(roots - 1, 0)
+    noise = rng.normal(0, 0.3, (prompts, 1)) + rng.normal(0, 0.3, (prompts, places))
+    nats = np.tile(roots**2, (prompts, 1)) + rng.normal(0, 0.3, (prompts, places)) * roots
+    groups = [str(at) for at in range(prompts)]
+    return Measured(np.tile(roots, (prompts, 1)), gold + noise, nats, groups)
+
+
+def test_a_run_that_went_too_far_is_past_its_turn_and_others_are_not() -> None:
+    settings = unset(resamples=400)
+
+    def past(bend: float, seed: int) -> bool | None:
+        found = measured(bend, 100, seed)
+        whole = found.means()
+        return is_past(turn_at(curved(whole, resampled(found, settings), "reinforcement"), -1))
+
+    assert sum(past(0.7, seed) is True for seed in range(10)) >= 9
+    assert sum(past(0.3, seed) is True for seed in range(20)) <= 1, "gold levels off"
+    assert not any(past(0.0, seed) for seed in range(10)), "gold rises to the end"

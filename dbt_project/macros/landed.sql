@@ -1,44 +1,17 @@
 {#
-Landed rows with their place in the order of arrival, and which copy of its event a row is. Rows
-of equal `event` are one event delivered again, whatever file or source they came through;
-original_uid is the record_uid of the first.
-
-Copies are counted on the columns that tell them, and only where the hash of an event stands
-twice: a window over whole rows would sort every text of the lake.
+Rows of a landing table with their place in the order of arrival, and which copy of its event a row
+is; original_uid is the record_uid of the first (stg_landing__events).
 #}
-{% macro landed(relation, event='content_sha256') -%}
-    with
-
-    repeated as (
-
-        select hash({{ event }}) as event_hash
-        from {{ relation }}
-        group by event_hash
-        having count(*) > 1
-
-    ),
-
-    copies as (
-
-        select
-            record_uid,
-            row_number() over copies as copy_number,
-            first_value(record_uid) over copies as original_uid
-
-        from {{ relation }}
-
-        where hash({{ event }}) in (select event_hash from repeated)
-
-        window copies as (partition by {{ event }} order by batch_id, line_no, record_uid)
-
-    )
-
+{% macro landed(table) -%}
     select
         landed.*,
         landed.batch_id || ':' || lpad(landed.line_no::varchar, 12, '0') as first_seen,
         coalesce(copies.copy_number, 1) as copy_number,
         coalesce(copies.original_uid, landed.record_uid) as original_uid
 
-    from {{ relation }} as landed
-    left join copies on landed.record_uid = copies.record_uid
+    from {{ source('landing', table) }} as landed
+    left join {{ ref('stg_landing__events') }} as copies
+        on landed.record_uid = copies.record_uid
+        and copies.landed_as = '{{ table }}'
+        and copies.copy_number > 1
 {%- endmacro %}

@@ -3,6 +3,8 @@
 -- same side is a duplicate, for the other side a conflict. A judgement without a choice that is
 -- known is no vote. Judgements are marked, never removed.
 --
+-- Of new batches, only those earlier votes are decided again that the same voter gave on the same pair.
+--
 -- Words stay where they were said: int_texts fetches those of every text, and
 -- int_votes_counted_by_pair those of every pair.
 
@@ -31,15 +33,30 @@ turned as (
         coalesce(annotator_id, original_uid) as voter  -- without a name, each event is a voice
 
     from {{ ref('int_comparisons_unioned') }}
+    {% if is_incremental() %}where batch_id > '{{ built_through() }}'{% endif %}
 
 ),
 
-keyed as materialized (
+arrived as materialized (
 
     select *, md5(concat_ws('|', prompt_key, response_a_key, response_b_key)) as pair_key
     from turned
 
 ),
+
+{% if is_incremental() %}
+keyed as materialized (
+
+    select * from arrived
+    union all by name
+    select * exclude (status, reason_excluded, pointer)
+    from {{ this }}
+    where hash(pair_key, voter) in (select hash(pair_key, voter) from arrived)
+
+),
+{% else %}
+keyed as not materialized (select * from arrived),
+{% endif %}
 
 repeated as (
 

@@ -1,4 +1,5 @@
 -- Every record of feedback, for counting labels and what they cost, and for tracing where one came from.
+-- Rows of later batches change none of earlier ones.
 {% set kinds = [
     'landing__demonstrations', 'landing__comparisons', 'landing__rankings', 'landing__ratings',
     'landing__critiques', 'landing__rubric_scores', 'landing__trajectories', 'landing__interactions',
@@ -24,5 +25,6 @@ select
     seconds,
     cost_usd
 from {{ ref('stg_' ~ kind) }}
+{% if is_incremental() %}where batch_id > '{{ built_through() }}'{% endif %}
 {{ 'union all' if not loop.last }}
 {% endfor %}

@@ -11,5 +11,6 @@ select
     json_extract(metadata, '$.consent') as consent
 from {{ ref('stg_landing__' ~ kind) }}
 where contains(metadata, '"consent"') and json_type(metadata, '$.consent') != 'NULL'
+{% if is_incremental() %}and batch_id > '{{ built_through() }}'{% endif %}
 {{ 'union all' if not loop.last }}
 {% endfor %}

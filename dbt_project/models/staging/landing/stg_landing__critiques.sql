@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'critiques')) }}
+{{ landed('critiques') }}

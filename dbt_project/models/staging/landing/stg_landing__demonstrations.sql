@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'demonstrations')) }}
+{{ landed('demonstrations') }}

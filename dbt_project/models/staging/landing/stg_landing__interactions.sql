@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'interactions')) }}
+{{ landed('interactions') }}

@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'ratings')) }}
+{{ landed('ratings') }}

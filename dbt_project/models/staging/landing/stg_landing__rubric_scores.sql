@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'rubric_scores')) }}
+{{ landed('rubric_scores') }}

@@ -1,9 +1,7 @@
 """What dbt takes in batch by batch is what it makes of the whole lake at once."""
 
 import json
-import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -41,17 +39,20 @@ for line in sys.stdin:
     os.environ.update(asked["environment"])
     project = asked["project"]
     if asked["parse"] or project not in manifests:
-        parsed = dbtRunner().invoke(["--quiet", "parse", "--no-partial-parse", "--project-dir", project])
+        parse = ["--quiet", "parse", "--no-partial-parse", "--project-dir", project]
+        parsed = dbtRunner().invoke(parse)
         manifests[project] = parsed.result
     runner = dbtRunner(manifest=manifests[project])
     done = runner.invoke(["--quiet", *asked["arguments"], "--project-dir", project])
     DuckDBConnectionManager.close_all_connections()
     results = done.result.results if done.result else []
-    print(json.dumps({
+    sql = {one.node.name: one.node.compiled_code or "" for one in results}
+    told = {
         "success": done.success,
-        "grew": [one.node.name for one in results if "batch_id > '" in (one.node.compiled_code or "")],
-        "told": str(done.exception or [one.message for one in results if one.status == "error"]),
-    }), file=said, flush=True)
+        "grew": [name for name, text in sql.items() if "batch_id > '" in text],
+        "trouble": str(done.exception or [one.message for one in results if one.status == "error"]),
+    }
+    print(json.dumps(told), file=said, flush=True)
 """
 
 
@@ -89,7 +90,7 @@ class Dbt:
         database.parent.mkdir(parents=True, exist_ok=True)
         print(json.dumps(asked), file=self.process.stdin, flush=True)
         done = json.loads(self.process.stdout.readline())
-        assert done["success"], done["told"]
+        assert done["success"], done["trouble"]
         return set(done["grew"])
 
 

@@ -51,7 +51,9 @@ keyed as materialized (
     union all by name
     select * exclude (status, reason_excluded, pointer)
     from {{ this }}
-    where hash(pair_key, voter) in (select hash(pair_key, voter) from arrived)
+    where
+        hash(pair_key, voter) in (select hash(pair_key, voter) from arrived)
+        and batch_id <= '{{ built_through() }}'
 
 ),
 {% else %}

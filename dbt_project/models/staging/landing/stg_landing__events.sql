@@ -49,7 +49,7 @@ before as (
 
     select landed_as, record_uid, batch_id, line_no, event
     from {{ this }}
-    where event in (select event from arrived)
+    where event in (select event from arrived) and batch_id <= '{{ built_through() }}'
 
 ),
 {% endif %}

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -255,4 +256,24 @@ def test_batches_one_by_one_come_to_the_tables_of_all_at_once(
     assert build(dbt) == set(), "SQL may read a raw row as it likes"
     deliver(layout, "consents/7.jsonl", [{"consent_id": "c1", "withdrawn": True}])
     deliver(layout, "desk/8.jsonl", list(drawn(draw, 9)))
+    assert build(dbt) == GROWING
+
+
+@pytest.mark.slow
+def test_an_edit_or_a_table_that_was_built_alone_is_followed_by_a_full_build(
+    dbt: Dbt, layout: Layout, tmp_path: Path
+) -> None:
+    dbt.project = tmp_path / "dbt_project"
+    shutil.copytree(PROJECT, dbt.project, ignore=shutil.ignore_patterns("target", "logs"))
+    database = layout.root / "growing" / "warehouse.duckdb"
+    draw = random.Random(2)
+    deliver(layout, "desk/1.jsonl", list(drawn(draw, 20)))
+    build(dbt)
+    deliver(layout, "desk/2.jsonl", list(drawn(draw, 20)))
+    dbt.run(database, "--select", "int_texts")  # from tables that know nothing of the second batch
+    assert build(dbt) == GROWING - {"int_texts"}
+    macro = dbt.project / "macros" / "opening.sql"
+    macro.write_text(macro.read_text().replace("'opening '", "'begins '"))
+    dbt.edited = True
+    assert build(dbt) == set()
     assert build(dbt) == GROWING

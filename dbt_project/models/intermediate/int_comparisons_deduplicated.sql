@@ -8,6 +8,8 @@
 -- Words stay where they were said: int_texts fetches those of every text, and
 -- int_votes_counted_by_pair those of every pair.
 
+{% set since = built_through() if is_incremental() else none %}
+
 with
 
 turned as (
@@ -33,7 +35,7 @@ turned as (
         coalesce(annotator_id, original_uid) as voter  -- without a name, each event is a voice
 
     from {{ ref('int_comparisons_unioned') }}
-    {% if is_incremental() %}where batch_id > '{{ built_through() }}'{% endif %}
+    {{ "where batch_id > '" ~ since ~ "'" if since }}
 
 ),
 
@@ -44,7 +46,7 @@ arrived as materialized (
 
 ),
 
-{% if is_incremental() %}
+{% if since %}
 keyed as materialized (
 
     select * from arrived
@@ -53,7 +55,7 @@ keyed as materialized (
     from {{ this }}
     where
         hash(pair_key, voter) in (select hash(pair_key, voter) from arrived)
-        and batch_id <= '{{ built_through() }}'
+        and batch_id <= '{{ since }}'
 
 ),
 {% else %}

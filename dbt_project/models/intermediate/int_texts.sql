@@ -12,7 +12,7 @@
 -- What new batches say again adds hints and sources to a text, and nothing else: an earlier batch said
 -- it first.
 
-{% set since = "'" ~ built_through() ~ "'" if is_incremental() else none %}
+{% set since = built_through() if is_incremental() else none %}
 {% set feedback = [
     ('int_demonstrations_unioned', 'demonstration_id', {'prompt': 'prompt', 'response': 'response'}),
     ('int_ratings_unioned', 'rating_id', {'prompt': 'prompt', 'response': 'response'}),
@@ -37,7 +37,7 @@ keyed as not materialized (
         {{ 'group_hint' if role == 'prompt' else 'null' }} as hint,
         source
     from {{ ref(model) }}
-    {{ "where split_part(first_seen, ':', 1) > " ~ since if since }}
+    {{ "where split_part(first_seen, ':', 1) > '" ~ since ~ "'" if since }}
     union all
     {% endfor %}
     {% endfor %}
@@ -53,7 +53,7 @@ keyed as not materialized (
         concat_ws(' ', first_seen, 'int_trajectories_unioned', trajectory_id), first_seen,
         {{ hint }}, source
     from {{ ref('int_trajectories_unioned') }}
-    where {{ where }} {{ "and split_part(first_seen, ':', 1) > " ~ since if since }}
+    where {{ where }} {{ "and split_part(first_seen, ':', 1) > '" ~ since ~ "'" if since }}
     union all
     {% endfor %}
 
@@ -65,7 +65,7 @@ keyed as not materialized (
         concat_ws(' ', first_seen, 'int_comparisons_unioned', judgement_id), first_seen,
         {{ 'group_hint' if role == 'prompt' else 'null' }}, source
     from {{ ref('int_comparisons_deduplicated') }}
-    {{ 'where batch_id > ' ~ since if since }}
+    {{ "where batch_id > '" ~ since ~ "'" if since }}
     {{ 'union all' if not loop.last }}
     {% endfor %}
 
@@ -125,7 +125,7 @@ worded as (
         {{ name }}_text as words,
         {{ name if role != 'response' else 'null' }} as conversation
     from {{ ref(model) }}
-    {{ "where split_part(first_seen, ':', 1) > " ~ since if since }}
+    {{ "where split_part(first_seen, ':', 1) > '" ~ since ~ "'" if since }}
     union all
     {% endfor %}
     {% endfor %}
@@ -152,7 +152,7 @@ worded as (
             recursive := true
         )
     from {{ ref('int_comparisons_unioned') }}
-    {{ 'where batch_id > ' ~ since if since }}
+    {{ "where batch_id > '" ~ since ~ "'" if since }}
 
 ),
 

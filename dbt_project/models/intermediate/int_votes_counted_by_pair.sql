@@ -2,6 +2,8 @@
 -- estimated outside SQL (flywheel/labels) and joined in fct_preferences. Pairs of which a new batch
 -- tells are counted again.
 
+{% set since = built_through() if is_incremental() else none %}
+
 with
 
 votes as (
@@ -10,10 +12,10 @@ votes as (
     from {{ ref('int_comparisons_deduplicated') }}
     where
         status = 'active'
-        {% if is_incremental() %}
+        {% if since %}
         and pair_key in (
             select pair_key from {{ ref('int_comparisons_deduplicated') }}
-            where batch_id > '{{ built_through() }}'
+            where batch_id > '{{ since }}'
         )
         {% endif %}
 
@@ -74,7 +76,7 @@ mixed as (
 
 )
 
-{% if is_incremental() %}
+{% if since %}
 , unsaid as (
 
     -- of a pair whose first vote is the one that it was, the words are here already
@@ -136,6 +138,6 @@ select
     if(shown.response_a_key > shown.response_b_key, shown.response_b, shown.response_a) as response_a,
     if(shown.response_a_key > shown.response_b_key, shown.response_a, shown.response_b) as response_b
 
-from {{ 'said' if is_incremental() else ref('int_comparisons_unioned') }} as shown
+from {{ 'said' if since else ref('int_comparisons_unioned') }} as shown
 inner join counted on shown.judgement_id = counted.first_judgement_id
 left join mixed on counted.pair_key = mixed.pair_key

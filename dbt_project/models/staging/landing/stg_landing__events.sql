@@ -5,6 +5,7 @@
 -- An event is what its record says, word for word. A vote sent again with its sides swapped says
 -- something else, but is the same event: one annotator prefers the same response at the same moment.
 
+{% set since = built_through() if is_incremental() else none %}
 {% set vote %}
     case
         when annotator_id is null or occurred_at is null then content_sha256
@@ -38,18 +39,18 @@ arrived as materialized (
         line_no,
         md5_number({{ vote if table == 'comparisons' else 'content_sha256' }}) as event
     from {{ source('landing', table) }}
-    {% if is_incremental() %}where batch_id > '{{ built_through() }}'{% endif %}
+    {{ "where batch_id > '" ~ since ~ "'" if since }}
     {{ 'union all' if not loop.last }}
     {% endfor %}
 
 ),
 
-{% if is_incremental() %}
+{% if since %}
 before as (
 
     select landed_as, record_uid, batch_id, line_no, event
     from {{ this }}
-    where event in (select event from arrived) and batch_id <= '{{ built_through() }}'
+    where event in (select event from arrived) and batch_id <= '{{ since }}'
 
 ),
 {% endif %}
@@ -57,7 +58,7 @@ before as (
 every as (
 
     select *, true as is_new from arrived
-    {% if is_incremental() %}
+    {% if since %}
     union all
     select *, false from before
     {% endif %}

@@ -1,42 +1,12 @@
 {#
-Landed rows with their place in the order of arrival, and which copy of its event a row is. Rows
-of equal `event` are one event delivered again, whatever file or source they came through;
-original_uid is the record_uid of the first.
-
-Copies are counted on the columns that tell them, and only where the hash of an event stands
-twice: a window over whole rows would sort every text of the lake.
+Rows of a landing table with their place in the order of arrival, and which copy of its event a row
+is; original_uid is the record_uid of the first (stg_landing__events).
 
 What a file leaves empty because another column tells it is filled in: the id of a record that was
 given none, the group of a prompt of one turn, and the JSON of a bare string, of the conversations
 in `bare` (flywheel/lake/whole.py).
 #}
-{% macro landed(relation, bare=['prompt'], event='content_sha256') -%}
-    with
-
-    repeated as (
-
-        select hash({{ event }}) as event_hash
-        from {{ relation }}
-        group by event_hash
-        having count(*) > 1
-
-    ),
-
-    copies as (
-
-        select
-            record_uid,
-            row_number() over copies as copy_number,
-            first_value(record_uid) over copies as original_uid
-
-        from {{ relation }}
-
-        where hash({{ event }}) in (select event_hash from repeated)
-
-        window copies as (partition by {{ event }} order by batch_id, line_no, record_uid)
-
-    )
-
+{% macro landed(table, bare=['prompt']) -%}
     select
         landed.* replace (
             coalesce(landed.record_id, left(landed.content_sha256, 32)) as record_id,
@@ -53,6 +23,9 @@ in `bare` (flywheel/lake/whole.py).
         coalesce(copies.copy_number, 1) as copy_number,
         coalesce(copies.original_uid, landed.record_uid) as original_uid
 
-    from {{ relation }} as landed
-    left join copies on landed.record_uid = copies.record_uid
+    from {{ source('landing', table) }} as landed
+    left join {{ ref('stg_landing__events') }} as copies
+        on landed.record_uid = copies.record_uid
+        and copies.landed_as = '{{ table }}'
+        and copies.copy_number > 1
 {%- endmacro %}

@@ -3,8 +3,12 @@
 -- same side is a duplicate, for the other side a conflict. A judgement without a choice that is
 -- known is no vote. Judgements are marked, never removed.
 --
+-- Of new batches, only those earlier votes are decided again that the same voter gave on the same pair.
+--
 -- Words stay where they were said: int_texts fetches those of every text, and
 -- int_votes_counted_by_pair those of every pair.
+
+{% set since = built_through() if is_incremental() else none %}
 
 with
 
@@ -31,15 +35,32 @@ turned as (
         coalesce(annotator_id, original_uid) as voter  -- without a name, each event is a voice
 
     from {{ ref('int_comparisons_unioned') }}
+    {{ "where batch_id > '" ~ since ~ "'" if since }}
 
 ),
 
-keyed as materialized (
+arrived as materialized (
 
     select *, md5(concat_ws('|', prompt_key, response_a_key, response_b_key)) as pair_key
     from turned
 
 ),
+
+{% if since %}
+keyed as materialized (
+
+    select * from arrived
+    union all by name
+    select * exclude (status, reason_excluded, pointer)
+    from {{ this }}
+    where
+        hash(pair_key, voter) in (select hash(pair_key, voter) from arrived)
+        and batch_id <= '{{ since }}'
+
+),
+{% else %}
+keyed as not materialized (select * from arrived),
+{% endif %}
 
 repeated as (
 

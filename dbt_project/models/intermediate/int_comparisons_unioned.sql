@@ -97,6 +97,7 @@ select
     record_uid,
     original_uid,
     copy_number,
+    batch_id,
     first_seen,
     annotator_id,
     prompt_key,

@@ -1,4 +1,6 @@
 -- Every record of feedback, for counting labels and what they cost, and for tracing where one came from.
+-- Rows of later batches change none of earlier ones.
+{% set since = built_through() if is_incremental() else none %}
 {% set kinds = [
     'landing__demonstrations', 'landing__comparisons', 'landing__rankings', 'landing__ratings',
     'landing__critiques', 'landing__rubric_scores', 'landing__trajectories', 'landing__interactions',
@@ -24,5 +26,6 @@ select
     seconds,
     cost_usd
 from {{ ref('stg_' ~ kind) }}
+{{ "where batch_id > '" ~ since ~ "'" if since }}
 {{ 'union all' if not loop.last }}
 {% endfor %}

@@ -8,7 +8,11 @@
 --
 -- Texts are grouped by their keys and where they were said first, and only then fetched from there:
 -- an aggregate over the words themselves would hold all of them in memory.
+--
+-- What new batches say again adds hints and sources to a text, and nothing else: an earlier batch said
+-- it first.
 
+{% set since = built_through() if is_incremental() else none %}
 {% set feedback = [
     ('int_demonstrations_unioned', 'demonstration_id', {'prompt': 'prompt', 'response': 'response'}),
     ('int_ratings_unioned', 'rating_id', {'prompt': 'prompt', 'response': 'response'}),
@@ -33,6 +37,7 @@ keyed as not materialized (
         {{ 'group_hint' if role == 'prompt' else 'null' }} as hint,
         source
     from {{ ref(model) }}
+    {{ "where split_part(first_seen, ':', 1) > '" ~ since ~ "'" if since }}
     union all
     {% endfor %}
     {% endfor %}
@@ -48,7 +53,7 @@ keyed as not materialized (
         concat_ws(' ', first_seen, 'int_trajectories_unioned', trajectory_id), first_seen,
         {{ hint }}, source
     from {{ ref('int_trajectories_unioned') }}
-    where {{ where }}
+    where {{ where }} {{ "and split_part(first_seen, ':', 1) > '" ~ since ~ "'" if since }}
     union all
     {% endfor %}
 
@@ -60,6 +65,7 @@ keyed as not materialized (
         concat_ws(' ', first_seen, 'int_comparisons_unioned', judgement_id), first_seen,
         {{ 'group_hint' if role == 'prompt' else 'null' }}, source
     from {{ ref('int_comparisons_deduplicated') }}
+    {{ "where batch_id > '" ~ since ~ "'" if since }}
     {{ 'union all' if not loop.last }}
     {% endfor %}
 
@@ -119,6 +125,7 @@ worded as (
         {{ name }}_text as words,
         {{ name if role != 'response' else 'null' }} as conversation
     from {{ ref(model) }}
+    {{ "where split_part(first_seen, ':', 1) > '" ~ since ~ "'" if since }}
     union all
     {% endfor %}
     {% endfor %}
@@ -145,39 +152,93 @@ worded as (
             recursive := true
         )
     from {{ ref('int_comparisons_unioned') }}
+    {{ "where batch_id > '" ~ since ~ "'" if since }}
+
+),
+
+found as (
+
+    select
+        concat_ws(
+            ':', firsts.role, if(firsts.is_evaluation, 'evaluation', 'training'), firsts.text_key
+        ) as text_id,
+        firsts.text_key,
+        firsts.role,
+        firsts.is_evaluation,
+        firsts.evaluation_set,
+        if(
+            firsts.role = 'prompt', {{ asked_text('worded.conversation', 'worded.words') }}, worded.words
+        ) as text,
+        if(
+            firsts.role = 'trajectory',
+            {{ turns_text('worded.conversation', ['assistant', 'user']) }},
+            worded.words
+        ) as screened_text,
+        coalesce(shared.hints, [firsts.first_hint]) as hints,
+        if(firsts.role = 'prompt', {{ opening('worded.conversation') }}, null) as opening,
+        coalesce(shared.sources, [firsts.first_source]) as sources,
+        firsts.first_seen
+
+    from worded
+    inner join firsts
+        on worded.place = firsts.place
+        and worded.text_key = firsts.text_key
+        and worded.role = firsts.role
+    left join shared
+        on firsts.role = shared.role
+        and firsts.text_key = shared.text_key
+        and firsts.is_evaluation = shared.is_evaluation
 
 )
 
-select
-    concat_ws(
-        ':', firsts.role, if(firsts.is_evaluation, 'evaluation', 'training'), firsts.text_key
-    ) as text_id,
-    firsts.text_key,
-    firsts.role,
-    firsts.is_evaluation,
-    firsts.evaluation_set,
-    if(
-        firsts.role = 'prompt', {{ asked_text('worded.conversation', 'worded.words') }}, worded.words
-    ) as text,
-    if(
-        firsts.role = 'trajectory',
-        {{ turns_text('worded.conversation', ['assistant', 'user']) }},
-        worded.words
-    ) as screened_text,
-    list_sort(list_distinct(list_filter(
-        coalesce(shared.hints, [firsts.first_hint])
-        || [if(firsts.role = 'prompt', {{ opening('worded.conversation') }}, null)],
-        lambda hint: hint is not null
-    ))) as group_hints,
-    list_sort(coalesce(shared.sources, [firsts.first_source])) as sources,
-    firsts.first_seen
+{% if since %}
+, changed as (
 
-from worded
-inner join firsts
-    on worded.place = firsts.place
-    and worded.text_key = firsts.text_key
-    and worded.role = firsts.role
-left join shared
-    on firsts.role = shared.role
-    and firsts.text_key = shared.text_key
-    and firsts.is_evaluation = shared.is_evaluation
+    select
+        before.text_id,
+        least(before.evaluation_set, found.evaluation_set) as evaluation_set,  -- passes over null
+        list_distinct(before.group_hints || list_filter(found.hints, lambda hint: hint is not null))
+            as all_hints,
+        list_distinct(before.sources || found.sources) as all_sources
+
+    from {{ this }} as before
+    inner join found on before.text_id = found.text_id
+
+    where
+        least(before.evaluation_set, found.evaluation_set) < before.evaluation_set
+        or len(all_hints) > len(before.group_hints)
+        or len(all_sources) > len(before.sources)
+
+)
+{% endif %}
+
+select
+    text_id,
+    text_key,
+    role,
+    is_evaluation,
+    evaluation_set,
+    text,
+    screened_text,
+    list_sort(list_distinct(list_filter(hints || [opening], lambda hint: hint is not null)))
+        as group_hints,
+    list_sort(sources) as sources,
+    first_seen
+
+from found
+
+{% if since %}
+anti join {{ this }} using (text_id)
+
+union all by name
+
+select
+    before.* replace (
+        changed.evaluation_set as evaluation_set,
+        list_sort(changed.all_hints) as group_hints,
+        list_sort(changed.all_sources) as sources
+    )
+
+from {{ this }} as before
+inner join changed on before.text_id = changed.text_id
+{% endif %}

@@ -1,5 +1,8 @@
 -- The votes on each pair. What they come to, with every annotator weighed by his errors, is
--- estimated outside SQL (flywheel/labels) and joined in fct_preferences.
+-- estimated outside SQL (flywheel/labels) and joined in fct_preferences. Pairs of which a new batch
+-- tells are counted again.
+
+{% set since = built_through() if is_incremental() else none %}
 
 with
 
@@ -7,7 +10,14 @@ votes as (
 
     select *, coalesce(licence, 'unknown') as terms
     from {{ ref('int_comparisons_deduplicated') }}
-    where status = 'active'
+    where
+        status = 'active'
+        {% if since %}
+        and pair_key in (
+            select pair_key from {{ ref('int_comparisons_deduplicated') }}
+            where batch_id > '{{ since }}'
+        )
+        {% endif %}
 
 ),
 
@@ -18,6 +28,7 @@ counted as (
     select
         pair_key,
         min(judgement_id) as first_judgement_id,
+        arg_min(batch_id, judgement_id) as first_batch_id,
         min(domain) as domain,
         min(model_a) as model_a,
         min(model_b) as model_b,
@@ -65,10 +76,36 @@ mixed as (
 
 )
 
+{% if since %}
+, unsaid as (
+
+    -- of a pair whose first vote is the one that it was, the words are here already
+    select first_judgement_id, first_batch_id from counted
+    where first_judgement_id not in (select first_judgement_id from {{ this }})
+
+), said as (
+
+    select judgement_id, prompt_key, response_a_key, response_b_key, prompt, response_a, response_b
+    from {{ ref('int_comparisons_unioned') }} as shown
+    semi join unsaid
+        on shown.judgement_id = unsaid.first_judgement_id
+        and shown.batch_id = unsaid.first_batch_id
+
+    union all
+
+    select
+        first_judgement_id, prompt_key, response_a_key, response_b_key, prompt, response_a,
+        response_b
+    from {{ this }}
+
+)
+{% endif %}
+
 -- the words are fetched from the pair's first vote: an aggregate would hold them all in memory
 select
     ---------- ids
     counted.pair_key,
+    counted.first_judgement_id,
     shown.prompt_key,
     least(shown.response_a_key, shown.response_b_key) as response_a_key,
     greatest(shown.response_a_key, shown.response_b_key) as response_b_key,
@@ -101,6 +138,6 @@ select
     if(shown.response_a_key > shown.response_b_key, shown.response_b, shown.response_a) as response_a,
     if(shown.response_a_key > shown.response_b_key, shown.response_a, shown.response_b) as response_b
 
-from {{ ref('int_comparisons_unioned') }} as shown
+from {{ 'said' if since else ref('int_comparisons_unioned') }} as shown
 inner join counted on shown.judgement_id = counted.first_judgement_id
 left join mixed on counted.pair_key = mixed.pair_key

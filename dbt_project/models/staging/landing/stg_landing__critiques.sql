@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'critiques'), ['prompt', 'response', 'corrected_response']) }}
+{{ landed('critiques', ['prompt', 'response', 'corrected_response']) }}

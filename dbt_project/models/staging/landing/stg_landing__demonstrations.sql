@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'demonstrations'), ['prompt', 'response']) }}
+{{ landed('demonstrations', ['prompt', 'response']) }}

@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'evaluation_prompts')) }}
+{{ landed('evaluation_prompts') }}

@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'interactions'), ['prompt', 'response', 'edited_response']) }}
+{{ landed('interactions', ['prompt', 'response', 'edited_response']) }}

@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'rankings')) }}
+{{ landed('rankings') }}

@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'ratings'), ['prompt', 'response']) }}
+{{ landed('ratings', ['prompt', 'response']) }}

@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'rubric_scores'), ['prompt', 'response']) }}
+{{ landed('rubric_scores', ['prompt', 'response']) }}

@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'step_ratings')) }}
+{{ landed('step_ratings') }}

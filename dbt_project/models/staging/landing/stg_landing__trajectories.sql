@@ -1,1 +1,1 @@
-{{ landed(source('landing', 'trajectories')) }}
+{{ landed('trajectories') }}

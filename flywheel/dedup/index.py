@@ -174,7 +174,7 @@ class TextIndex:
 
         def parts() -> Iterator[Sequence[str]]:
             for some, texts in fetch(ids):
-                came.append(some)
+                came.append(pa.concat_arrays([some, some[:0]]))  # a copy lets go of the texts
                 yield texts.to_pylist()
 
         sets = sets_on_disk(parts(), self.store.folder)

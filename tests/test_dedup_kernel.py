@@ -1,6 +1,7 @@
 """The C kernel and its numpy fallback: equal to each other, and both equal to the definition."""
 
 import gzip
+import itertools
 import json
 import random
 import subprocess
@@ -16,9 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.dedup import arrays, kernel
-from flywheel.dedup.engine import frequencies
-from flywheel.dedup.join import similar_pairs
-from flywheel.dedup.sets import Sets, words_of
+from flywheel.dedup.engine import (
+    frequencies,
+    prefixes,
+    sets_on_disk,
+    shingle_sets,
+    signatures,
+)
+from flywheel.dedup.join import meet, similar_pairs, similar_sets
+from flywheel.dedup.sets import Sets, joined, words_of
 from tests.benchmarks.dedup_corpus import corpus
 
 ENGINES = [
@@ -99,12 +106,40 @@ def test_kernel_and_numpy_agree_on_any_text(texts: list[str], threshold: float) 
     ours, theirs = kernel.shingle_sets(texts), arrays.shingle_sets(texts)
     assert listed(ours) == listed(theirs)
     assert [len(one) for one in listed(ours)] == [len(shingles_of(text)) for text in texts]
-    table = kernel.count_texts(ours, 16)
-    assert (table == arrays.count_texts(theirs, 16)).all()
+    table, other = np.zeros((2, 1 << 16), np.uint8)
+    for _ in range(2):  # counts are added to what is there
+        kernel.count_texts(ours, table)
+        arrays.count_texts(theirs, other)
+    assert (table == other).all() and table.sum() == 2 * len(ours.hash)
+    assert (kernel.sign_sets(ours) == arrays.sign_sets(theirs)).all()
     for skip in (True, False):
         prefix = kernel.find_prefixes(ours, table, threshold, skip)
         assert listed(prefix) == listed(arrays.find_prefixes(theirs, table, threshold, skip))
     assert pairs(kernel, texts, threshold) == pairs(arrays, texts, threshold)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_sets_on_disk_are_those_in_memory_however_they_are_cut(
+    engine: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flywheel.dedup.engine.engine", lambda: engine)
+    monkeypatch.setattr("flywheel.dedup.join.engine", lambda: engine)
+    monkeypatch.setattr("flywheel.dedup.sets.PART", 500)
+    texts = [*corpus(400, seed=5), "", "one"]
+    cuts = [0, 1, 1, 150, len(texts)]
+    parts = [texts[begin:end] for begin, end in itertools.pairwise(cuts)]
+    here, there = shingle_sets(texts), sets_on_disk(parts, tmp_path / "index")
+    assert listed(here) == listed(there) and not list((tmp_path / "index").iterdir())
+    assert len(list(there.parts())) > 10 and len(list(here.parts())) == 1
+    assert listed(joined(list(there.parts()))) == listed(here)
+    table = frequencies(here)
+    assert (table == frequencies(there)).all()
+    prefix = prefixes(here, table, 0.8, skip_unique=False)
+    assert listed(prefix) == listed(prefixes(there, table, 0.8, skip_unique=False))
+    assert (signatures(here) == signatures(there)).all()
+    found = [column.tolist() for column in meet(there, prefix, 0.8)]
+    assert found[0] and found == [column.tolist() for column in similar_sets(here, 0.8)]
+    assert listed(sets_on_disk([[""]], tmp_path)) == [[]], "an empty file cannot be mapped"
 
 
 @needs_kernel

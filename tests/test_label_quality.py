@@ -10,7 +10,7 @@ import pytest
 
 from flywheel.errors import SettingsError
 from flywheel.labels import weigh_labels
-from flywheel.labels.pairs import STRENGTH
+from flywheel.labels.habits import STRENGTH
 from flywheel.layout import Layout
 from flywheel.warehouse import read_table
 from tests.small_lake import dbt, key, row, write_lake

@@ -16,8 +16,9 @@ from flywheel.labels.bias import length_bias
 from flywheel.labels.bradley_terry import bradley_terry, chance, crowd_bradley_terry
 from flywheel.labels.charts import dot_plot
 from flywheel.labels.dawid_skene import dawid_skene, one_coin, plurality
+from flywheel.labels.habits import TIE, A, B
 from flywheel.labels.overview import _models, findings
-from flywheel.labels.pairs import TIE, A, B, Votes, weigh
+from flywheel.labels.pairs import Votes, weigh
 
 # Table 1 of Dawid and Skene (1979): 45 patients, class 1 to 4 by the first anaesthetist (three
 # times) and by four others.
@@ -264,6 +265,30 @@ def test_ties_are_concluded_from_ties() -> None:
     assert (truth[sure] == TIE).mean() == pytest.approx(
         found.probability_tie[sure].mean(), abs=0.06
     )
+
+
+@pytest.mark.parametrize("ties", [0.0, 0.2])
+def test_longer_steps_end_where_small_ones_do_and_sooner(
+    ties: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no pair is a tie, plain rounds take away a few of what is left of them, and a few."""
+    rng = np.random.default_rng(7)
+    pair, who = np.repeat(np.arange(4000), 3), rng.integers(0, 20, 12_000)
+    truth = np.where(rng.random(4000) < ties, TIE, rng.integers(0, 2, 4000))
+    right = rng.random(12_000) < np.linspace(0.6, 0.95, 20)[who]
+    vote = np.where(right | (truth[pair] == TIE), truth[pair], 1 - truth[pair])
+    vote = np.where(rng.random(12_000) < 0.05, TIE, vote)
+    votes = Votes(pair=pair, annotator=who, domain=pair % 4, vote=vote, truth=np.full(4000, -1))
+    monkeypatch.setattr("flywheel.labels.habits.ROUNDS", 3000)
+    quick = weigh(votes)
+    monkeypatch.setattr("flywheel.labels.habits.TOLERANCE", 1e-8)
+    exact = weigh(votes)
+    monkeypatch.setattr("flywheel.labels.habits.LONGEST", 1.0)
+    plain = weigh(votes)
+    assert np.abs(exact.probability_a - plain.probability_a).max() < 2e-5
+    assert np.abs(exact.trust.accuracy - plain.trust.accuracy).max() < 2e-5
+    assert exact.rounds < 0.6 * plain.rounds
+    assert np.abs(quick.probability_a - plain.probability_a).mean() < 2e-3
 
 
 def test_a_taste_for_length_is_told_from_a_crowd_that_is_right_to_have_it() -> None:

@@ -17,6 +17,7 @@ from flywheel.warehouse import (
     read_table,
     row_counts,
     set_aside_if_damaged,
+    texts_to_screen,
 )
 
 
@@ -162,6 +163,25 @@ def test_a_missing_warehouse_table_or_column_is_named(database: Path, tmp_path: 
 
 def test_columns_are_read_in_the_order_asked(database: Path) -> None:
     assert read_table(database, "marts.facts", ["split", "id"]).column_names == ["split", "id"]
+
+
+def test_what_is_screened_is_the_text_unless_other_words_are_named(database: Path) -> None:
+    change(
+        database,
+        """
+        create schema intermediate; create table intermediate.int_texts as
+        select * from (values
+            ('p', 'prompt', ['s'], 'ask', 'be brief ask', false),
+            ('r', 'response', ['s'], 'so', null, false),
+            ('t', 'trajectory', ['s'], 'a listing', '', false),
+            ('n', 'response', ['s'], null, null, false),
+            ('e', 'prompt', ['s'], 'asked', null, true)
+        ) as t(text_key, role, sources, text, screened_text, is_evaluation)
+        """,
+    )
+    rows = [row for part in texts_to_screen(database) for row in part.to_pylist()]
+    said = {row["text_key"]: row["text"] for row in rows}
+    assert said == {"p": "be brief ask", "r": "so", "t": "", "n": ""}
 
 
 def test_freezing_twice_writes_once(database: Path) -> None:

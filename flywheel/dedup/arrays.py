@@ -12,6 +12,7 @@ import numpy as np
 from flywheel.dedup.sets import (
     BLOCK,
     SHINGLE_WORDS,
+    SIGNATURE,
     SLACK,
     Counts,
     Hashes,
@@ -24,7 +25,6 @@ from flywheel.dedup.sets import (
     words_of,
 )
 
-SIGNATURE = 4  # words of 64 bits: in texts of 25 shingles they rule out 99 pairs of 100
 ALL = (1 << 64) - 1
 LENGTH, CHUNK, LAST = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93, 0xBF58476D1CE4E5B9
 WORDS = (0xA0761D6478BD642F, 0xE7037ED1A0B428DB, 0x8EBC6AF09C88C6E3)  # factor of each of three
@@ -87,10 +87,10 @@ def _finished(values: Hashes) -> Hashes:
     return values ^ values >> np.uint64(29)
 
 
-def count_texts(sets: Sets, bits: int) -> Counts:
-    """See `sets.frequencies`."""
-    slots = (sets.hash >> np.uint64(64 - bits)).astype(np.int64)
-    return np.minimum(np.bincount(slots, minlength=1 << bits), 255).astype(np.uint8)
+def count_texts(sets: Sets, table: Counts) -> None:
+    """Add to a table of `engine.frequencies`."""
+    slots = (sets.hash >> np.uint64(64 - len(table).bit_length() + 1)).astype(np.int64)
+    np.minimum(table + np.bincount(slots, minlength=len(table)), 255, out=table, casting="unsafe")
 
 
 def find_prefixes(sets: Sets, frequency: Counts, threshold: float, skip_unique: bool) -> Sets:
@@ -134,19 +134,20 @@ def count_common(sets: Sets, first: Ints, second: Ints) -> Ints:
     return common
 
 
-def join_prefixes(sets: Sets, prefix: Sets, threshold: float) -> tuple[Ints, Ints, Ints]:
+def join_prefixes(
+    sets: Sets, prefix: Sets, bits: Hashes, threshold: float
+) -> tuple[Ints, Ints, Ints]:
     """First, second and number in common of the pairs that reach `threshold`, in any order."""
-    first, second = _candidates(sets, prefix, threshold)
+    first, second = _candidates(sets, prefix, bits, threshold)
     common = count_common(sets, first, second)
     similarity = common / (sets.sizes[first] + sets.sizes[second] - common)
     good = similarity >= threshold - SLACK
     return first[good], second[good], common[good]
 
 
-def _candidates(sets: Sets, prefix: Sets, threshold: float) -> tuple[Ints, Ints]:
+def _candidates(sets: Sets, prefix: Sets, bits: Hashes, threshold: float) -> tuple[Ints, Ints]:
     """Pairs that share a shingle of their prefixes and whose sizes permit the threshold."""
     owner, _ = spread(prefix.sizes)
-    bits = _signatures(sets)
     found: list[Ints] = [np.zeros(0, np.int64)]
     for pairs in meetings(owner, prefix.hash, sets.sizes, threshold):
         a, b = pairs // len(sets), pairs % len(sets)
@@ -183,8 +184,8 @@ def meetings(owner: Ints, shingle: Hashes, sizes: Ints, threshold: float) -> Ite
         yield distinct(a[fits] * len(sizes) + b[fits])
 
 
-def _signatures(sets: Sets) -> Hashes:
-    """256 bits for each set, [D, 4]."""
+def sign_sets(sets: Sets) -> Hashes:
+    """256 bits for each set, of which every shingle sets one, [D, 4]."""
     bits = np.zeros((len(sets), SIGNATURE), np.uint64)
     owner, _ = spread(sets.sizes)
     word = (sets.hash >> np.uint64(6)) % np.uint64(SIGNATURE)

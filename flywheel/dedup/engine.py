@@ -8,12 +8,15 @@ the same, and every total order gives the same pairs.
 """
 
 from collections.abc import Iterable, Sequence
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from tempfile import TemporaryFile
 from types import ModuleType
 
 import numpy as np
 
 from flywheel.dedup import arrays, kernel
-from flywheel.dedup.sets import Counts, Sets
+from flywheel.dedup.sets import Counts, Hashes, Sets, joined
 
 LEAST_BITS, MOST_BITS = 16, 27  # of the table of frequencies: 64 kB to 128 MB
 
@@ -29,26 +32,34 @@ def shingle_sets(texts: Sequence[str]) -> Sets:
     return sets
 
 
-def sets_in_parts(parts: Iterable[Sequence[str]]) -> Sets:
-    """`shingle_sets` of texts of which a part is in memory at a time."""
-    hashes, sizes, count = np.empty(0, np.uint64), [np.zeros(1, np.int64)], 0
-    for texts in parts:
-        sets = shingle_sets(texts)
-        stop = count + len(sets.hash)
-        if stop > len(hashes):  # grows in place, where a list of arrays would be copied at the end
-            hashes.resize(stop + stop // 8, refcheck=False)
-        hashes[count:stop] = sets.hash
-        sizes.append(sets.sizes)
-        count = stop
-    hashes.resize(count, refcheck=False)
-    return Sets(hashes, np.cumsum(np.concatenate(sizes)))
+def sets_on_disk(parts: Iterable[Sequence[str]], folder: Path) -> Sets:
+    """`shingle_sets` of texts of which a part is in memory at a time.
+
+    Their hashes, 350 million of seven million responses, lie in a file in `folder` that has no
+    name and goes when they go.
+    """
+    sizes = [np.zeros(1, np.int64)]
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder) as file:
+        for texts in parts:
+            sets = shingle_sets(texts)
+            file.write(sets.hash.data)
+            sizes.append(sets.sizes)
+        start = np.cumsum(np.concatenate(sizes))
+        if not start[-1]:  # an empty file cannot be mapped
+            return Sets(np.empty(0, np.uint64), start)
+        file.flush()
+        mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
+    return Sets(np.frombuffer(mapped, np.uint64), start, mapped)
 
 
 def frequencies(sets: Sets, bits: int | None = None) -> Counts:
     """Count the texts of each shingle, up to 255, in a table of 2^bits by its top bits."""
     if bits is None:  # about a slot a shingle: larger tables save postings, but leave the cache
         bits = min(max(len(sets.hash).bit_length() - 1, LEAST_BITS), MOST_BITS)
-    table: Counts = engine().count_texts(sets, bits)
+    table = np.zeros(1 << bits, np.uint8)
+    for part in sets.parts():
+        engine().count_texts(part, table)
     return table
 
 
@@ -62,5 +73,13 @@ def prefixes(sets: Sets, frequency: Counts, threshold: float, *, skip_unique: bo
         skip_unique: Leave out what one text alone has. Right where all texts are at hand, wrong in
             an index that later texts are looked up in.
     """
-    found: Sets = engine().find_prefixes(sets, frequency, threshold, skip_unique)
-    return found
+    found = [
+        engine().find_prefixes(part, frequency, threshold, skip_unique) for part in sets.parts()
+    ]
+    return joined(found)
+
+
+def signatures(sets: Sets) -> Hashes:
+    """256 bits for each set, of which every shingle sets one, [D, 4]: how alike two sets can be."""
+    found = [engine().sign_sets(part) for part in sets.parts()]
+    return np.concatenate(found)

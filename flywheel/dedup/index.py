@@ -24,10 +24,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flywheel.dedup.engine import engine, frequencies, prefixes, sets_in_parts
-from flywheel.dedup.join import jaccard, similar_sets
+from flywheel.dedup.engine import engine, frequencies, prefixes, sets_on_disk
+from flywheel.dedup.join import jaccard, meet, similar_sets
 from flywheel.dedup.segments import Segment, State, Store, version
-from flywheel.dedup.sets import SLACK, Floats, Hashes, Ints, Sets, blocks, distinct, spread
+from flywheel.dedup.sets import SLACK, Floats, Hashes, Ints, Sets, blocks, distinct, joined, spread
 
 GROWTH = 4  # texts for each one at freezing: the order is old by then
 MOST_CANDIDATES = 100  # a new text: more cost about as much as building the index again
@@ -84,12 +84,12 @@ class TextIndex:
     # ---- what is computed ------------------------------------------------------------------
 
     def _new_generation(self, ids: pa.Array, prints: Hashes, fetch: Fetch) -> State:
-        ids, prints, sets = _read(ids, prints, fetch)
+        ids, prints, sets = self._read(ids, prints, fetch)
         self.compared = len(ids)
         frequency, sizes = frequencies(sets), sets.sizes
         prefix = prefixes(sets, frequency, self.threshold, skip_unique=False)
-        edges = similar_sets(sets, self.threshold)
-        del sets  # most of what is in memory
+        edges = meet(sets, prefix, self.threshold)
+        del sets  # their file
         segment = self._segment(ids, prints, sizes, prefix, np.arange(len(ids)), edges)
         return State(frequency, frozen=len(ids), next_number=len(ids), segments=[segment])
 
@@ -97,7 +97,7 @@ class TextIndex:
         self, state: State, new: Ints, ids: pa.Array, prints: Hashes, fetch: Fetch
     ) -> Segment:
         """A segment of new texts: compared with each other and with all that are there."""
-        own, own_prints, sets = _read(ids.take(pa.array(new)), prints[new], fetch)
+        own, own_prints, sets = self._read(ids.take(pa.array(new)), prints[new], fetch)
         self.compared = len(new)
         numbers = state.next_number + np.arange(len(new))
         state.next_number += len(new)
@@ -121,8 +121,8 @@ class TextIndex:
         """Which candidates reach the threshold, and their similarity."""
         used = distinct(place)
         wanted = segment.texts["text_id"].take(pa.array(used)).combine_chunks()
-        read, _, old = _read(wanted, np.zeros(len(used), np.uint64), fetch)
-        both = sets.and_then(old)
+        read, _, old = self._read(wanted, np.zeros(len(used), np.uint64), fetch)
+        both = joined([sets, old])
         row = pc.index_in(wanted, value_set=read).to_numpy().astype(np.int64)
         other = len(sets) + row[np.searchsorted(used, place)]
         common = engine().count_common(both, local, other)
@@ -158,15 +158,28 @@ class TextIndex:
         numbers: Ints,
         edges: Edges,
     ) -> Segment:
-        owner, _ = spread(prefix.sizes)
         order = np.argsort(prefix.hash, kind="stable")
+        owner = np.repeat(numbers.astype(np.uint32), prefix.sizes)
         texts = {"text_id": ids, "print": prints, "size": sizes, "number": numbers}
         return self.store.write(
             pa.table(texts),
             pa.table(dict(zip(("first", "second", "jaccard"), edges, strict=True))),
             prefix.hash[order],
-            numbers[owner[order]],
+            owner[order],
         )
+
+    def _read(self, ids: pa.Array, prints: Hashes, fetch: Fetch) -> tuple[pa.Array, Hashes, Sets]:
+        """Ids, prints and sets of texts, in the order in which they came."""
+        came: list[pa.Array] = []
+
+        def parts() -> Iterator[Sequence[str]]:
+            for some, texts in fetch(ids):
+                came.append(pa.concat_arrays([some, some[:0]]))  # a copy lets go of the texts
+                yield texts.to_pylist()
+
+        sets = sets_on_disk(parts(), self.store.folder)
+        own = pa.concat_arrays(came) if came else ids[:0]
+        return own, prints[pc.index_in(own, value_set=ids).to_numpy()], sets
 
     # ---- segments --------------------------------------------------------------------------
 
@@ -201,25 +214,13 @@ class TextIndex:
         edges = pa.concat_tables([segment.edges for segment in segments])
         one, other = edges["first"].to_numpy(), edges["second"].to_numpy()
         numbers = texts["number"].to_numpy()
-        last = max((int(some.max()) for some in (numbers, one, other) if len(some)), default=-1)
-        place = np.full(last + 1, -1)
-        place[numbers] = pc.index_in(texts["text_id"], value_set=ids)
+        linked = np.flatnonzero(np.isin(numbers, np.concatenate([one, other])))  # few of all
+        place = np.full(int(max(one.max(initial=-1), other.max(initial=-1))) + 1, -1)
+        there = pc.index_in(ids, value_set=texts["text_id"].take(pa.array(linked)))
+        found = np.flatnonzero(pc.is_valid(there))
+        place[numbers[linked[there.take(pa.array(found))]]] = found
         one, other = place[one], place[other]
         first, second = np.minimum(one, other), np.maximum(one, other)
         alive = np.flatnonzero(first >= 0)
         order = alive[np.lexsort((second[alive], first[alive]))]
         return first[order], second[order], edges["jaccard"].to_numpy()[order]
-
-
-def _read(ids: pa.Array, prints: Hashes, fetch: Fetch) -> tuple[pa.Array, Hashes, Sets]:
-    """Ids, prints and sets of texts, in the order in which they came."""
-    came: list[pa.Array] = []
-
-    def parts() -> Iterator[Sequence[str]]:
-        for some, texts in fetch(ids):
-            came.append(some)
-            yield texts.to_pylist()
-
-    sets = sets_in_parts(parts())
-    own = pa.concat_arrays(came) if came else ids[:0]
-    return own, prints[pc.index_in(own, value_set=ids).to_numpy()], sets

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from flywheel.dedup.engine import engine, frequencies, prefixes, shingle_sets
+from flywheel.dedup.engine import engine, frequencies, prefixes, shingle_sets, signatures
 from flywheel.dedup.sets import Floats, Ints, Sets
 
 
@@ -29,8 +29,13 @@ def similar_pairs(texts: Sequence[str], threshold: float) -> tuple[Ints, Ints, F
 
 def similar_sets(sets: Sets, threshold: float) -> tuple[Ints, Ints, Floats]:
     """`similar_pairs` of texts that are sets already."""
-    prefix = prefixes(sets, frequencies(sets), threshold, skip_unique=True)
-    first, second, common = engine().join_prefixes(sets, prefix, threshold)
+    return meet(sets, prefixes(sets, frequencies(sets), threshold, skip_unique=True), threshold)
+
+
+def meet(sets: Sets, prefix: Sets, threshold: float) -> tuple[Ints, Ints, Floats]:
+    """`similar_sets` of sets whose prefixes are known already."""
+    bits = signatures(sets)
+    first, second, common = engine().join_prefixes(sets, prefix, bits, threshold)
     order = np.lexsort((second, first))
     first, second, common = first[order], second[order], common[order]
     return first, second, jaccard(sets.sizes[first], sets.sizes[second], common)

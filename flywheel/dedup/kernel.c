@@ -18,11 +18,12 @@
 #error "words are hashed as little-endian numbers; this machine runs the numpy version"
 #endif
 
-#define KERNEL_VERSION 1 /* of what the functions compute and take; `kernel.py` asks for it */
+#define KERNEL_VERSION 2 /* of what the functions compute and take; `kernel.py` asks for it */
 #define API __attribute__((visibility("default")))
 #define SLACK 1e-9      /* of a float that should be whole: ceil(.8 * 10) must be 8 */
 #define PAD 64          /* bytes that may be read, not used, beyond a text */
 #define AHEAD 24        /* memory accesses under way at once */
+#define ALONE UINT32_MAX
 #define SIGNATURE 4     /* 256 bits a set: in texts of 25 shingles they rule out 99 pairs of 100 */
 
 static const uint64_t LENGTH = 0x9E3779B97F4A7C15u, CHUNK = 0xD6E8FEB86659FD93u;
@@ -389,8 +390,11 @@ typedef struct {
 /* Prefixes take the smallest of equally rare hashes, so that their top bits alone would crowd. */
 static inline uint64_t slot_of(uint64_t hash, int shift) { return hash * LAST >> shift; }
 
-static void sign(const uint64_t *hash, int64_t n, uint64_t *bits) {
-    for (int64_t i = 0; i < n; i++) bits[hash[i] >> 6 & (SIGNATURE - 1)] |= 1ull << (hash[i] & 63);
+/* SIGNATURE * 64 bits of each set, of which every shingle sets one; `bits` are zeros before. */
+API void sign_sets(const uint64_t *hash, const int64_t *start, int64_t texts, uint64_t *bits) {
+    for (int64_t d = 0; d < texts; d++, bits += SIGNATURE)
+        for (int64_t i = start[d]; i < start[d + 1]; i++)
+            bits[hash[i] >> 6 & (SIGNATURE - 1)] |= 1ull << (hash[i] & 63);
 }
 
 static inline int64_t at_most(const uint64_t *a, int64_t na, const uint64_t *b, int64_t nb) {
@@ -402,42 +406,77 @@ static inline int64_t at_most(const uint64_t *a, int64_t na, const uint64_t *b, 
     return na - only_a < nb - only_b ? na - only_a : nb - only_b;
 }
 
+/* Mark in `alone` the postings whose shingle no other posting has: they bring no two texts together,
+ * and most are such. Counts up to two in slots of two bits; a few that share one by chance are not
+ * marked. Returns the number of the others, or -1. */
+static int64_t find_alone(const uint64_t *prefix, int64_t postings, uint32_t *alone) {
+    int bits = 10;
+    while ((1ll << bits) < 8 * postings) bits++;
+    uint64_t *count = calloc(1ull << (bits - 5), sizeof(uint64_t));
+    int64_t others = 0;
+    if (!count) return -1;
+    for (int64_t i = 0; i < postings; i++) {
+        if (i + AHEAD < postings) __builtin_prefetch(count + (slot_of(prefix[i + AHEAD], 64 - bits) >> 5), 1);
+        uint64_t slot = slot_of(prefix[i], 64 - bits), one = 1ull << 2 * (slot & 31);
+        if (!(count[slot >> 5] & 2 * one)) count[slot >> 5] += one;
+    }
+    for (int64_t i = 0; i < postings; i++) {
+        if (i + AHEAD < postings) __builtin_prefetch(count + (slot_of(prefix[i + AHEAD], 64 - bits) >> 5));
+        uint64_t slot = slot_of(prefix[i], 64 - bits);
+        int is_shared = count[slot >> 5] >> 2 * (slot & 31) >> 1 & 1;
+        alone[i] = is_shared ? 0 : ALONE;
+        others += is_shared;
+    }
+    free(count);
+    return others;
+}
+
 /* All pairs of sets that share a shingle of `prefix` and reach `threshold`: their number, and in
- * *found three numbers for each, to be given to `release`. first < second in every pair. */
+ * *found three numbers for each, to be given to `release`. first < second in every pair.
+ * `signature` is of `sign_sets`: of most sets nothing else is looked at, and `hash` may lie on disk. */
 API int64_t join_prefixes(const uint64_t *hash, const int64_t *start, int64_t texts,
-                          const uint64_t *prefix, const int64_t *prefix_start, double threshold,
+                          const uint64_t *prefix, const int64_t *prefix_start,
+                          const uint64_t *signature, double threshold,
                           int64_t **found, int64_t *candidates) {
     int64_t postings = prefix_start[texts], lists = 0;
-    int bits = 4;
-    while ((1ll << bits) < 2 * postings) bits++;
-    Lists table = {calloc(1ull << bits, sizeof(uint64_t)), malloc((1ull << bits) * sizeof(uint32_t)),
-                   64 - bits, (1ull << bits) - 1};
-    uint32_t *list = malloc((postings + 1) * sizeof(uint32_t));    /* of each posting */
-    int64_t *offset = calloc(postings + 2, sizeof(int64_t)), *fill = NULL; /* of each list */
-    uint64_t *member = malloc((postings + 1) * sizeof(uint64_t));  /* size << 32 | text */
+    Lists table = {0};
+    uint32_t *list = malloc((postings + 1) * sizeof(uint32_t)); /* of each posting, or ALONE */
+    int64_t *offset = NULL, *fill = NULL;                       /* of each list */
+    uint64_t *member = NULL;                                    /* size << 32 | text */
     uint32_t *seen = calloc(texts + 1, sizeof(uint32_t));
-    uint64_t *signature = calloc(SIGNATURE * texts + 1, sizeof(uint64_t));
     Pairs pairs = {0};
     Set set = {0};
     int64_t met = 0, failed = 1;
-    if (!table.key || !table.list || !list || !offset || !member || !seen || !signature) goto end;
+    int64_t shared = list ? find_alone(prefix, postings, list) : -1;
+    if (shared < 0 || !seen) goto end;
+    int bits = 4;
+    while ((1ll << bits) < 2 * shared) bits++;
+    table = (Lists){calloc(1ull << bits, sizeof(uint64_t)), malloc((1ull << bits) * sizeof(uint32_t)),
+                    64 - bits, (1ull << bits) - 1};
+    offset = calloc(shared + 2, sizeof(int64_t));
+    member = malloc((shared + 1) * sizeof(uint64_t));
+    if (!table.key || !table.list || !offset || !member) goto end;
 
     for (int64_t i = 0; i < postings; i++) {
-        if (i + AHEAD < postings) __builtin_prefetch(table.key + slot_of(prefix[i + AHEAD], table.shift));
+        if (i + AHEAD < postings && list[i + AHEAD] != ALONE)
+            __builtin_prefetch(table.key + slot_of(prefix[i + AHEAD], table.shift));
+        if (list[i] == ALONE) continue;
         uint64_t slot = slot_of(prefix[i], table.shift);
         while (table.key[slot] && table.key[slot] != prefix[i]) slot = (slot + 1) & table.last;
         if (!table.key[slot]) table.key[slot] = prefix[i], table.list[slot] = (uint32_t)lists++;
         list[i] = table.list[slot];
         offset[list[i] + 1]++;
     }
+    free(table.key), free(table.list);
+    table.key = NULL, table.list = NULL;
     for (int64_t l = 0; l < lists; l++) offset[l + 1] += offset[l];
     if (!(fill = calloc(lists + 1, sizeof(int64_t)))) goto end;
     /* Lists fill up in the order of the texts: what a text finds in them came before it. */
     for (int64_t d = 0; d < texts; d++) {
         int64_t size = start[d + 1] - start[d], is_set = 0;
-        uint64_t *mine = signature + SIGNATURE * d;
-        if (prefix_start[d] < prefix_start[d + 1]) sign(hash + start[d], size, mine);
+        const uint64_t *mine = signature + SIGNATURE * d;
         for (int64_t i = prefix_start[d]; i < prefix_start[d + 1]; i++) {
+            if (list[i] == ALONE) continue;
             uint64_t *members = member + offset[list[i]];
             int64_t length = fill[list[i]]++;
             for (int64_t k = 0; k < length; k++) {
@@ -471,7 +510,7 @@ API int64_t join_prefixes(const uint64_t *hash, const int64_t *start, int64_t te
     failed = 0;
 end:
     free(table.key), free(table.list), free(list), free(offset), free(member);
-    free(seen), free(signature), free(set.slot), free(fill);
+    free(seen), free(set.slot), free(fill);
     if (failed) free(pairs.value), pairs.value = NULL;
     *found = pairs.value;
     *candidates = met;

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from flywheel.compiled import load
 from flywheel.dedup.sets import (
+    SIGNATURE,
     Counts,
     Hashes,
     Ints,
@@ -26,7 +27,7 @@ from flywheel.dedup.sets import (
     words_of,
 )
 
-VERSION = 1  # KERNEL_VERSION in kernel.c
+VERSION = 2  # KERNEL_VERSION in kernel.c
 COUNTERS = (  # functions that answer a number
     "count_words",
     "hash_words",
@@ -36,6 +37,7 @@ COUNTERS = (  # functions that answer a number
     "join_prefixes",
     "find_runs",
 )
+SILENT = ("find_plain", "count_texts", "sign_sets")  # functions that answer nothing
 HIGHEST = 0x20000  # code points that are looked up; others go through Python
 
 
@@ -54,6 +56,8 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     found, why = load(__file__, "kernel", VERSION, "numpy")
     for name in COUNTERS if found else ():
         getattr(found, name).restype = ctypes.c_int64
+    for name in SILENT if found else ():
+        getattr(found, name).restype = None
     return found, why
 
 
@@ -84,22 +88,19 @@ def shingle_sets(texts: Sequence[str]) -> Sets:
     return Sets(hashes[:count], np.cumsum(np.concatenate(sizes)))
 
 
-def count_texts(sets: Sets, bits: int) -> Counts:
-    """See `sets.frequencies`."""
-    table = np.zeros(1 << bits, np.uint8)
-    _call("count_texts", _at(sets.hash), _n(len(sets.hash)), bits, _at(table))
-    return table
+def count_texts(sets: Sets, table: Counts) -> None:
+    """Add to a table of `engine.frequencies`."""
+    _call("count_texts", _at(sets.hash), _n(len(sets.hash)), _bits(table), _at(table))
 
 
 def find_prefixes(sets: Sets, frequency: Counts, threshold: float, skip_unique: bool) -> Sets:
     """See `sets.prefixes`."""
     out = np.empty(int(wanted_prefixes(sets.sizes, threshold).sum()) + 1, np.uint64)
     start = np.empty(len(sets) + 1, np.int64)
-    bits = len(frequency).bit_length() - 1
     count = _call(
         "find_prefixes",
         *_given(sets),
-        *(_at(frequency), bits, ctypes.c_double(threshold), int(skip_unique)),
+        *(_at(frequency), _bits(frequency), ctypes.c_double(threshold), int(skip_unique)),
         *(_at(out), _at(start)),
     )
     return Sets(out[:count], start)
@@ -114,14 +115,23 @@ def count_common(sets: Sets, first: Ints, second: Ints) -> Ints:
     return common
 
 
-def join_prefixes(sets: Sets, prefix: Sets, threshold: float) -> tuple[Ints, Ints, Ints]:
+def sign_sets(sets: Sets) -> Hashes:
+    """256 bits for each set, of which every shingle sets one, [D, 4]."""
+    bits = np.zeros((len(sets), SIGNATURE), np.uint64)
+    _call("sign_sets", *_given(sets), _at(bits))
+    return bits
+
+
+def join_prefixes(
+    sets: Sets, prefix: Sets, bits: Hashes, threshold: float
+) -> tuple[Ints, Ints, Ints]:
     """First, second and number in common of the pairs that reach `threshold`, in any order."""
     found = ctypes.POINTER(ctypes.c_int64)()
     met = ctypes.c_int64()
     count = _call(
         "join_prefixes",
         *_given(sets),
-        *(_at(prefix.hash), _at(prefix.start), ctypes.c_double(threshold)),
+        *(_at(prefix.hash), _at(prefix.start), _at(bits), ctypes.c_double(threshold)),
         *(ctypes.byref(found), ctypes.byref(met)),
     )
     first, second, common = _taken(found, count).T
@@ -208,11 +218,15 @@ def _call(name: str, *arguments: Any) -> int:
     result = getattr(loaded, name)(*arguments)
     if result == -1:
         raise MemoryError(f"the machine has no memory left for {name} of flywheel's kernel")
-    return int(result)
+    return int(result or 0)
 
 
 def _given(sets: Sets) -> tuple[Any, ...]:
     return _at(sets.hash), _at(sets.start), _n(len(sets))
+
+
+def _bits(table: Counts) -> int:
+    return len(table).bit_length() - 1
 
 
 def _at(array: npt.NDArray[Any]) -> ctypes.c_void_p:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from flywheel.dedup import arrays
 from flywheel.dedup.engine import LEAST_BITS, MOST_BITS, engine, frequencies, prefixes, shingle_sets
 from flywheel.dedup.join import jaccard
-from flywheel.dedup.sets import SLACK, Counts, Floats, Hashes, Ints, Sets, distinct, spread
+from flywheel.dedup.sets import SLACK, Counts, Floats, Hashes, Ints, Sets, distinct, joined, spread
 
 HEAVY = 255  # where the count of texts saturates
 BLOCKS = 4  # that the texts of a heavy shingle are dealt into: 10 pairs of blocks
@@ -146,7 +146,7 @@ def _meet(shingle: pa.Array, text: pa.Array, size: pa.Array, *, threshold: float
 
 def _count(first: pa.Array, second: pa.Array, one: pa.Array, other: pa.Array) -> dict[str, Any]:
     order = np.argsort(_ids(first), kind="stable")  # the kernel keeps the set of a first
-    sets = _sets(one.take(pa.array(order))).and_then(_sets(other.take(pa.array(order))))
+    sets = joined([_sets(some.take(pa.array(order))) for some in (one, other)])
     pair = np.arange(len(order))
     return {
         "first": _ids(first)[order],

@@ -18,10 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flywheel.dedup.sets import HASH, SHINGLE_WORDS, TOKENISER, Counts, Hashes, Ints
+from flywheel.dedup.sets import HASH, SHINGLE_WORDS, TOKENISER, Counts, Hashes
 from flywheel.lake import write_table
 from flywheel.lake.files import sync
 
+Numbers = npt.NDArray[np.uint32]
 ALGORITHM = "prefix-join/1"
 MANIFEST = "index.json"
 
@@ -45,7 +46,7 @@ class Segment:
     texts: pa.Table  # text_id, print, size, number (ascending)
     edges: pa.Table  # first, second (numbers), jaccard
     hash: Hashes  # [postings], ascending; memory-mapped
-    number: Ints  # of the text of each posting
+    number: Numbers  # of the text of each posting
 
 
 @dataclass
@@ -66,14 +67,14 @@ class Store:
     def __init__(self, folder: Path, version: dict[str, Any], log: Callable[[str], object]) -> None:
         self.folder, self.version, self.log = folder, version, log
 
-    def write(self, texts: pa.Table, edges: pa.Table, hash: Hashes, number: Ints) -> Segment:
+    def write(self, texts: pa.Table, edges: pa.Table, hash: Hashes, number: Numbers) -> Segment:
         """Write a segment; it counts from the next `publish` on."""
         name = f"segment-{uuid.uuid4().hex[:12]}"
         folder = self.folder / name
         write_table(texts, folder / "texts.parquet")
         write_table(edges, folder / "edges.parquet")
         _write_array(hash, folder / "hash.npy")
-        _write_array(number.astype(np.uint32), folder / "number.npy")
+        _write_array(number.astype(np.uint32, copy=False), folder / "number.npy")
         return self._read(name)
 
     def load(self) -> State | None:

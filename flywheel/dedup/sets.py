@@ -7,9 +7,10 @@ billion comparisons of texts of 100 shingles, even one such meeting has a chance
 """
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from mmap import MADV_DONTNEED, mmap
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ TOKENISER = "nfc-lower-split/1"
 HASH = "multiply-xor-64/1"
 SHINGLE_WORDS = 3
 BLOCK = 2_000_000  # numbers or letters handled at once
+PART = 16_000_000  # shingles of sets on disk that are in memory at once
+SIGNATURE = 4  # words of 64 bits: in texts of 25 shingles they rule out 99 pairs of 100
 SLACK = 1e-9  # of a float that should be whole: ceil(.8 * 10) must be 8
 
 
@@ -39,6 +42,7 @@ class Sets:
 
     hash: Hashes  # [S]
     start: Ints  # [D + 1]
+    file: mmap | None = None  # where `hash` lies, if not in memory
 
     def __len__(self) -> int:
         return len(self.start) - 1
@@ -48,10 +52,15 @@ class Sets:
         """Number of shingles of each text, [D]."""
         return np.diff(self.start)
 
-    def and_then(self, others: "Sets") -> "Sets":
-        """These sets and then others."""
-        start = np.concatenate([self.start, self.start[-1] + others.start[1:]])
-        return Sets(np.concatenate([self.hash, others.hash]), start)
+    def parts(self) -> Iterator["Sets"]:
+        """The sets one run after the other; of those that lie on disk one run is in memory."""
+        if self.file is None:
+            yield self
+            return
+        for block in blocks(self.sizes, PART):
+            start = self.start[block.start : block.stop + 1]
+            yield Sets(self.hash[start[0] : start[-1]], start - start[0])
+            self.file.madvise(MADV_DONTNEED)  # what is read again comes from the page cache
 
     def take(self, chosen: Ints) -> "Sets":
         """The sets of some texts, in the order asked for."""
@@ -59,6 +68,14 @@ class Sets:
         start = np.concatenate([[0], np.cumsum(sizes)])
         owner, place = spread(sizes)
         return Sets(self.hash[self.start[chosen][owner] + place], start)
+
+
+def joined(some: Sequence[Sets]) -> Sets:
+    """Sets and then others, in memory."""
+    if len(some) == 1:
+        return some[0]
+    sizes = np.concatenate([np.zeros(1, np.int64), *(one.sizes for one in some)])
+    return Sets(np.concatenate([one.hash for one in some]), np.cumsum(sizes))
 
 
 def wanted_prefixes(sizes: Ints, threshold: float) -> Ints:

@@ -12,7 +12,7 @@ import numpy as np
 
 from flywheel.labels.agreement import Z
 from flywheel.labels.dawid_skene import STRENGTH, Floats, Ints, dawid_skene
-from flywheel.labels.pairs import TIE
+from flywheel.labels.habits import TIE
 
 LEAST_VOTES = 10  # on pairs that others judged too; a bias of fewer is noise
 

@@ -24,7 +24,8 @@ from flywheel.errors import SettingsError
 from flywheel.labels.agreement import Level, krippendorff, wilson
 from flywheel.labels.bias import length_bias
 from flywheel.labels.dawid_skene import Floats, Ints
-from flywheel.labels.pairs import DOMAIN_STRENGTH, STRENGTH, TIE, Trust, Votes, Weighed, weigh
+from flywheel.labels.habits import DOMAIN_STRENGTH, STRENGTH, TIE
+from flywheel.labels.pairs import Trust, Votes, Weighed, weigh
 from flywheel.lake import DERIVED, write_table
 from flywheel.layout import Layout
 from flywheel.warehouse import read_table

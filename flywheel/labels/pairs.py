@@ -24,26 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from flywheel.labels.agreement import left_out
-from flywheel.labels.dawid_skene import (
-    LEAST,
-    ROUNDS,
-    TOLERANCE,
-    Floats,
-    Ints,
-    Labels,
-    probabilities,
-)
+from flywheel.labels.dawid_skene import Floats, Ints, Labels, probabilities
+from flywheel.labels.habits import DOMAIN_STRENGTH, STRENGTH, TIE, A, B, Habits, fit
 
-A, B, TIE = range(3)
-STRENGTH = 3.0  # votes after which an annotator's own count as much as the crowd's
-DOMAIN_STRENGTH = 100.0  # votes in a domain after which they count as much as all of his
-SUREST_VOTE = 0.98
 SUREST_PAIR = 0.99
 UNDECIDED = 1e-9  # log-odds: the votes of both sides cancel, but for rounding
-# Before anybody is measured: right three times of four where a side is taken, one vote in ten a
-# tie where there is none, one in two where there is; one pair in ten is one.
-GUESS = (0.75, 0.1, 0.5)
-GUESSED_TIES = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +122,8 @@ def weigh(
     kinds, cell = np.unique(votes.annotator * domains + votes.domain, return_inverse=True)
     gold = votes.truth[votes.pair]
     shared = (np.bincount(votes.pair, minlength=pairs)[votes.pair] > 1) | (gold >= 0)
-    habits = _Habits(kinds // domains, strength, domain_strength)
-    rounds, known_by = _fit(habits, votes, cell, shared)
+    habits = Habits(kinds // domains, strength, domain_strength)
+    rounds, known_by = fit(habits, votes.pair, cell, votes.vote, votes.truth, shared)
 
     errors, prior = habits.errors(), habits.prior
     odds = Labels(votes.pair, cell, votes.vote, 3).log_odds(errors, prior)
@@ -167,107 +152,9 @@ def weigh(
     )
 
 
-class _Habits:
-    """What is known of C cells (an annotator in a domain) and their W owners.
-
-    Attributes:
-        owner: The annotator of each cell [C].
-        accuracy: Of each cell [C]; `overall` is its owner's [W], `crowd` everybody's.
-        ties: How often an owner calls a tie where there is none, and where there is [2, W].
-        prior: Shares of the three truths; a and b are alike.
-        right, sides: Expected right votes of each cell among those for a side where one is
-            better [C].
-    """
-
-    def __init__(self, owner: Ints, strength: float, domain_strength: float) -> None:
-        self.owner, self.owners = owner, int(owner.max(initial=-1)) + 1
-        self.strength, self.domain_strength = strength, domain_strength
-        self.right, self.sides = np.zeros((2, len(owner)))
-        self.learn(np.zeros((len(owner), 3, 3)), np.zeros(3))
-
-    def learn(self, counts: Floats, shares: Floats) -> None:
-        """Take over expected votes by cell, truth and vote [C, 3, 3], and pairs by truth [3]."""
-        guess, weak = GUESS, max(self.strength, LEAST)
-        self.right = counts[:, A, A] + counts[:, B, B]
-        self.sides = self.right + counts[:, A, B] + counts[:, B, A]
-        self.crowd = float((self.right.sum() + weak * guess[0]) / (self.sides.sum() + weak))
-        self.overall = self._towards(self.crowd, self.whole(self.right), self.whole(self.sides))
-        self.accuracy = (self.right + self.domain_strength * self.overall[self.owner]) / (
-            self.sides + self.domain_strength
-        )
-        tied = np.array([counts[:, A, TIE] + counts[:, B, TIE], counts[:, TIE, TIE]])
-        made = np.array([counts[:, :TIE].sum(axis=(1, 2)), counts[:, TIE].sum(axis=1)])
-        self.ties = np.empty((2, self.owners))
-        for row, start in enumerate(guess[1:]):
-            of_crowd = (tied[row].sum() + weak * start) / (made[row].sum() + weak)
-            self.ties[row] = self._towards(of_crowd, self.whole(tied[row]), self.whole(made[row]))
-        share = (shares[TIE] + weak * GUESSED_TIES) / (shares.sum() + weak)
-        self.prior = np.array([(1 - share) / 2, (1 - share) / 2, share])
-
-    def whole(self, per_cell: Floats) -> Floats:
-        """Sum over the cells of each owner [C] -> [W]."""
-        return np.asarray(np.bincount(self.owner, per_cell, self.owners), float)
-
-    def _towards(self, crowd: float, part: Floats, whole: Floats) -> Floats:
-        weak = max(self.strength, LEAST)
-        return np.asarray((part + weak * crowd) / (whole + weak))
-
-    def errors(self) -> Floats:
-        """Matrices of the cells [C, 3, 3], within what is believed of anybody."""
-        sure = np.clip(self.accuracy, 0.5, SUREST_VOTE)
-        none, one = self.ties[:, self.owner]
-        found = np.empty((len(self.owner), 3, 3))
-        found[:, A, A] = found[:, B, B] = (1 - none) * sure
-        found[:, A, B] = found[:, B, A] = (1 - none) * (1 - sure)
-        found[:, :TIE, TIE] = none[:, None]
-        found[:, TIE, :TIE] = (1 - one[:, None]) / 2
-        found[:, TIE, TIE] = one
-        return found
-
-
-def _fit(
-    habits: _Habits, votes: Votes, cell: Ints, shared: npt.NDArray[np.bool_]
-) -> tuple[int, Floats]:
-    """Expectation maximisation on the votes `shared`.
-
-    Returns:
-        The number of rounds, and by cell how far the rightness of its votes is known from their
-        pairs: 0 where every vote is as likely right as any other, 1 where that is sure of all.
-    """
-    judged, place = np.unique(votes.pair[shared], return_inverse=True)
-    labels = Labels(place, cell[shared], votes.vote[shared], 3, len(habits.owner))
-    truth = votes.truth[judged]
-    known = np.flatnonzero(truth >= 0)
-    told = np.eye(3)[:, truth[known]]
-    posterior = labels.shares()
-    for done in range(1, ROUNDS + 1):  # noqa: B007
-        posterior[:, known] = told
-        habits.learn(labels.expected(posterior), posterior.sum(axis=1))
-        before = posterior
-        posterior = probabilities(labels.log_odds(habits.errors(), habits.prior))
-        if not posterior.size or np.abs(posterior - before).mean() < TOLERANCE:
-            break
-    return done, _known(habits, labels, posterior)
-
-
-def _known(habits: _Habits, labels: Labels, posterior: Floats) -> Floats:
-    """Sum of squares between votes over p (1 - p), the share of information that is not missing.
-
-    Source: Louis, "Finding the observed information matrix when using the EM algorithm" (JRSS B,
-    1982), for one accuracy with all others given.
-    """
-    sided = np.flatnonzero(labels.label != TIE)
-    item, cell, label = labels.item[sided], labels.annotator[sided], labels.label[sided]
-    better = posterior[A, item] + posterior[B, item]
-    right = posterior[label, item] / np.maximum(better, LEAST)
-    mean = habits.right / np.maximum(habits.sides, LEAST)
-    spread = np.bincount(cell, better * (right - mean[cell]) ** 2, len(mean))
-    return np.asarray(spread / np.maximum(habits.sides * mean * (1 - mean), LEAST)).clip(0, 1)
-
-
 def _trust(
     votes: Votes,
-    habits: _Habits,
+    habits: Habits,
     domain: Ints,
     cell: Ints,
     known: Floats,

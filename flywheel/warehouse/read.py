@@ -109,7 +109,7 @@ def texts_to_screen(database: Path, rows: int = 100_000) -> Iterator[pa.Table]:
         require(connection, TEXTS, database)
         found = connection.sql(
             f"""
-            select text_key, role, sources, coalesce(screened_text, '') as text
+            select text_key, role, sources, coalesce(screened_text, text, '') as text
             from {TEXTS} where not is_evaluation
             """
         )

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from flywheel.labels.pairs import TIE, A, B, Votes, weigh
+from flywheel.labels.habits import TIE, A, B
+from flywheel.labels.pairs import Votes, weigh
 from flywheel.sample import feedback
 from flywheel.sample.annotators import TIE as ALIKE
 from flywheel.sample.gold import gold

@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from flywheel.labels.agreement import krippendorff
 from flywheel.labels.dawid_skene import dawid_skene, one_coin, plurality
-from flywheel.labels.pairs import TIE, A, B, Votes, Weighed, weigh
+from flywheel.labels.habits import TIE, A, B
+from flywheel.labels.pairs import Votes, Weighed, weigh
 
 DATA = Path(os.environ.get("FLYWHEEL_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 STRENGTHS = (0.01, 1.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)

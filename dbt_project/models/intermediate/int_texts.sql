@@ -4,7 +4,8 @@
 -- compared by what is asked: a long system prompt would make all that stand under it alike.
 -- Personal data is looked for in screened_text, which has what comparing leaves out: every turn of
 -- a prompt is trained on. Of a trajectory it has what the assistant and the user say; what tools
--- answer (file listings, customer records) is full of names and stays out.
+-- answer (file listings, customer records) is full of names and stays out. Where both are the same,
+-- as of nearly all texts, it is null: words are most of the warehouse.
 --
 -- Texts are grouped by their keys and where they were said first, and only then fetched from there:
 -- an aggregate over the words themselves would hold all of them in memory.
@@ -130,9 +131,10 @@ worded as (
     {% endfor %}
     {% endfor %}
 
-    -- most texts stand in comparisons, which are read once for all three
+    -- most texts stand in comparisons, which are read once for all three; and most of those repeat
+    -- the words of one before
     select
-        concat_ws(' ', first_seen, 'int_comparisons_unioned', judgement_id) as place,
+        place,
         unnest(
             [
                 {
@@ -151,8 +153,15 @@ worded as (
             ],
             recursive := true
         )
-    from {{ ref('int_comparisons_unioned') }}
-    {{ "where batch_id > '" ~ since ~ "'" if since }}
+    from (
+        select
+            *,
+            concat_ws(' ', first_seen, 'int_comparisons_unioned', judgement_id) as place
+
+        from {{ ref('int_comparisons_unioned') }}
+
+        where place in (select place from firsts) {{ "and batch_id > '" ~ since ~ "'" if since }}
+    )
 
 ),
 
@@ -169,10 +178,13 @@ found as (
         if(
             firsts.role = 'prompt', {{ asked_text('worded.conversation', 'worded.words') }}, worded.words
         ) as text,
-        if(
-            firsts.role = 'trajectory',
-            {{ turns_text('worded.conversation', ['assistant', 'user']) }},
-            worded.words
+        nullif(
+            case firsts.role
+                when 'prompt' then coalesce(worded.words, '')
+                when 'trajectory'
+                    then coalesce({{ turns_text('worded.conversation', ['assistant', 'user']) }}, '')
+            end,
+            text
         ) as screened_text,
         coalesce(shared.hints, [firsts.first_hint]) as hints,
         if(firsts.role = 'prompt', {{ opening('worded.conversation') }}, null) as opening,

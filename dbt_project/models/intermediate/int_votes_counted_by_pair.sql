@@ -6,7 +6,7 @@
 
 with
 
-votes as (
+votes as not materialized (
 
     select *, coalesce(licence, 'unknown') as terms
     from {{ ref('int_comparisons_deduplicated') }}

@@ -4,17 +4,17 @@
 
 with
 
-pairs as (
+kept as materialized (
 
+    -- without the words, which these joins would hold in memory
     select
-        counted.*,
-        weighed.* exclude (pair_key, probability_a),
-        coalesce(
-            weighed.probability_a,
-            round((votes_a + ties / 2 + 1) / (votes_a + votes_b + ties + 2), 6)
-        ) as probability_a
+        counted.pair_key,
+        prompts.group_id,
+        weighed.* exclude (pair_key)
 
     from {{ ref('int_votes_counted_by_pair') }} as counted
+    inner join {{ ref('int_texts_marked') }} as prompts
+        on counted.prompt_key = prompts.text_key and prompts.role = 'prompt'
     left join {{ ref('stg_quality__pair_posteriors') }} as weighed
         on counted.pair_key = weighed.pair_key
 
@@ -22,6 +22,21 @@ pairs as (
         counted.pair_key in (
             select pair_key from {{ ref('int_comparisons_marked') }} where status = 'active'
         )
+
+),
+
+pairs as (
+
+    select
+        counted.*,
+        kept.* exclude (pair_key, probability_a),
+        coalesce(
+            kept.probability_a,
+            round((votes_a + ties / 2 + 1) / (votes_a + votes_b + ties + 2), 6)
+        ) as probability_a
+
+    from {{ ref('int_votes_counted_by_pair') }} as counted
+    inner join kept on counted.pair_key = kept.pair_key
 
 )
 
@@ -33,8 +48,8 @@ select
     pairs.prompt_key,
     pairs.response_a_key,
     pairs.response_b_key,
-    prompts.group_id,
-    {{ split_of('prompts.group_id') }} as split,
+    pairs.group_id,
+    {{ split_of('pairs.group_id') }} as split,
     pairs.source,
     pairs.domain,
     pairs.probability_a,
@@ -60,5 +75,3 @@ select
     pairs.record_uids
 
 from pairs
-inner join {{ ref('int_texts_marked') }} as prompts
-    on pairs.prompt_key = prompts.text_key and prompts.role = 'prompt'

@@ -40,7 +40,7 @@ Family = list[tuple[int, int]]  # places of texts, and tokens that each shares w
 def states_at(
     decoder: Any,
     layers: Sequence[Layer],
-    texts: Sequence[Sequence[int]],
+    texts: Sequence[list[int]],
     places: Sequence[Sequence[int]],
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Last states of texts, batch after batch: which texts, and (N, d) states, text after text.
@@ -93,12 +93,12 @@ def _budget(layers: Sequence[Layer], device: torch.device) -> int:
     return min(read_tokens(), max(LEAST, CACHED_NUMBERS // widest))
 
 
-def _batches(texts: Sequence[Sequence[int]], budget: int) -> list[Family]:
+def _batches(texts: Sequence[list[int]], budget: int) -> list[Family]:
     """Texts in families that begin alike, and families with others of like length."""
     room = Room(budget)
     families: list[Family] = []
     last = np.empty(0, np.int64)
-    for place in sorted(range(len(texts)), key=texts.__getitem__):
+    for place in sorted(range(len(texts)), key=lambda place: texts[place]):
         text = np.asarray(texts[place])
         shared = _shared(last, text)
         is_kin = shared >= ALIKE_FRAC * len(text)

@@ -134,9 +134,9 @@ def _read(
                 found[kept[at]] = [next(numbers) for _ in asked[at]]
         return found
     for batch in by_length(rows):
-        texts = [row for at in batch if (row := rows[at])]
-        places = [places_of(text) for text in texts]
-        numbers = iter(scores_at(module, texts, places, module.head.weight.device).tolist())
+        some = [row for at in batch if (row := rows[at])]
+        places = [places_of(row) for row in some]
+        numbers = iter(scores_at(module, some, places, module.head.weight.device).tolist())
         for at, wanted in zip(batch, places, strict=True):
             found[at] = [next(numbers) for _ in wanted]
     return found

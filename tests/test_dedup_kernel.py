@@ -26,6 +26,7 @@ from flywheel.dedup.engine import (
 )
 from flywheel.dedup.join import meet, similar_pairs, similar_sets
 from flywheel.dedup.sets import Sets, joined, words_of
+from flywheel.errors import LakeError
 from tests.benchmarks.dedup_corpus import corpus
 
 ENGINES = [
@@ -140,6 +141,12 @@ def test_sets_on_disk_are_those_in_memory_however_they_are_cut(
     found = [column.tolist() for column in meet(there, prefix, 0.8)]
     assert found[0] and found == [column.tolist() for column in similar_sets(here, 0.8)]
     assert listed(sets_on_disk([[""]], tmp_path)) == [[]], "an empty file cannot be mapped"
+
+
+def test_sets_that_cannot_be_written_are_an_error_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "index").write_text("no folder")
+    with pytest.raises(LakeError, match="shingles of texts in"):
+        sets_on_disk([["some words"]], tmp_path / "index")
 
 
 @needs_kernel

@@ -227,7 +227,8 @@ def build(dbt: Dbt, *arguments: str) -> set[str]:
     return grew
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
 def test_batches_one_by_one_come_to_the_tables_of_all_at_once(
     dbt: Dbt, layout: Layout, seed: int
 ) -> None:
@@ -257,6 +258,32 @@ def test_batches_one_by_one_come_to_the_tables_of_all_at_once(
     deliver(layout, "consents/7.jsonl", [{"consent_id": "c1", "withdrawn": True}])
     deliver(layout, "desk/8.jsonl", list(drawn(draw, 9)))
     assert build(dbt) == GROWING
+
+
+def test_what_comes_in_amid_a_run_and_a_run_without_rows_are_followed_by_a_full_build(
+    dbt: Dbt, layout: Layout, tmp_path: Path
+) -> None:
+    dbt.project = tmp_path / "dbt_project"
+    shutil.copytree(PROJECT, dbt.project, ignore=shutil.ignore_patterns("target", "logs"))
+    database = layout.root / "growing" / "warehouse.duckdb"
+    draw = random.Random(3)
+    first = list(drawn(draw, 20))
+    deliver(layout, "desk/1.jsonl", first)
+    dbt.run(database, *BEFORE_DEDUP)
+
+    deliver(layout, "desk/2.jsonl", [*first[:9], *drawn(draw, 9)])
+    dbt.run(database, *BEFORE_DEDUP, "--empty")
+    assert build(dbt) == set()
+
+    settings = dbt.project / "dbt_project.yml"
+    whole = settings.read_text()
+    settings.write_text(whole.replace("on-run-start", "# on-run-start", 1))
+    dbt.edited = True
+    deliver(layout, "desk/3.jsonl", [*first[:9], *drawn(draw, 9)])  # nobody noted it at the start
+    dbt.run(database, *BEFORE_DEDUP, "--exclude", "stg_landing__events")
+    settings.write_text(whole)
+    dbt.edited = True
+    assert "stg_landing__events" in build(dbt)
 
 
 @pytest.mark.slow

@@ -14,12 +14,15 @@ SQL makes of earlier rows.
     create or replace table {{ target.schema }}.lake_now as
     select
         if(filename like '%.parquet', parse_filename(filename, true), null) as batch_id,
-        filename || ' ' || size || ' ' || last_modified as print,
+        filename || ' ' || size || ' ' || epoch_us(last_modified) as print,
         -- these two are not read by tables that take in new batches alone
-        regexp_matches(filename, '/raw/(.*)/') and not regexp_matches(filename, '/(consents|trajectory_outcomes)/[^/]*$')
-            as is_raw,
+        starts_with(filename, '{{ lake }}/raw/')
+        and not regexp_matches(filename, '/(consents|trajectory_outcomes)/[^/]*$') as is_raw,
         (
-            select md5(version() || string_agg(filename || md5(content), ' ' order by filename))
+            select
+                md5(version() || string_agg(
+                    replace(filename, '{{ project }}', '') || md5(content), ' ' order by filename
+                ))
             from read_text([
                 '{{ project }}/dbt_project.yml', '{{ project }}/models/**/*.sql',
                 '{{ project }}/models/**/*.yml', '{{ project }}/macros/**/*.sql'
@@ -38,6 +41,9 @@ SQL makes of earlier rows.
 
 {# The newest batch in a table whose stamp still holds; none where it must be built in full. #}
 {% macro built_through() -%}
+    {%- if not execute or not adapter.get_relation(this.database, target.schema, 'lake_now') -%}
+        {{ return(none) }}  {#- nothing was built yet: dbt compiles, or writes its pages #}
+    {%- endif -%}
     {%- set found = run_query(
         "with stamps as (
             select comment ->> 'code' as code, comment ->> 'files' as files, comment ->> 'through' as through
@@ -71,9 +77,17 @@ SQL makes of earlier rows.
 {%- endmacro %}
 
 
-{# Stamp a table that was just built, where all tables that it was built from have the same stamp. #}
+{#
+Stamp a table that was just built, where all tables that it was built from have the same stamp. Not
+where a batch came in since the run began: some tables may hold it and others not. And a run without
+rows (`--empty`, `--sample`) builds no table.
+#}
 {% macro stamp() -%}
-    {%- if execute and config.get('materialized') in ('table', 'incremental') and 'after_dedup' not in model.tags -%}
+    {%- set grows = config.get('materialized') in ('table', 'incremental') and 'after_dedup' not in model.tags -%}
+    {%- if execute and grows and (invocation_args_dict.get('empty') or invocation_args_dict.get('sample')) -%}
+        comment on table {{ this }} is null
+    {%- elif execute and grows -%}
+        {%- set lake = env_var('FLYWHEEL_LAKE', '../var/lake') -%}
         {%- set behind = tables_behind(model) | unique | list -%}
         {%- set found = run_query(
             "with present as (
@@ -91,6 +105,11 @@ SQL makes of earlier rows.
                 select count(*) from duckdb_tables()
                 where database_name = '" ~ this.database ~ "' and comment = stamp
                     and schema_name || '.' || table_name in ('" ~ behind | join("', '") ~ "')
+            ) and not exists (
+                select 1 from glob(['" ~ lake ~ "/landing/**/*.parquet', '" ~ lake ~ "/raw/**/*.parquet'])
+                where parse_filename(file)[1] not in ('_', '.') and parse_filename(file, true) > coalesce(
+                    (select max(batch_id) from " ~ target.schema ~ ".lake_now), ''
+                )
             )"
         ) -%}
         comment on table {{ this }} is {{ "'" ~ found.rows[0][0] ~ "'" if found.rows | length else 'null' }}

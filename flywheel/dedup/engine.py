@@ -17,6 +17,7 @@ import numpy as np
 
 from flywheel.dedup import arrays, kernel
 from flywheel.dedup.sets import Counts, Hashes, Sets, joined
+from flywheel.errors import LakeError
 
 LEAST_BITS, MOST_BITS = 16, 27  # of the table of frequencies: 64 kB to 128 MB
 
@@ -37,19 +38,28 @@ def sets_on_disk(parts: Iterable[Sequence[str]], folder: Path) -> Sets:
 
     Their hashes, 350 million of seven million responses, lie in a file in `folder` that has no
     name and goes when they go.
+
+    Raises:
+        LakeError: They cannot be written.
     """
     sizes = [np.zeros(1, np.int64)]
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryFile(dir=folder) as file:
-        for texts in parts:
-            sets = shingle_sets(texts)
-            file.write(sets.hash.data)
-            sizes.append(sets.sizes)
-        start = np.cumsum(np.concatenate(sizes))
-        if not start[-1]:  # an empty file cannot be mapped
-            return Sets(np.empty(0, np.uint64), start)
-        file.flush()
-        mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as file:
+            for texts in parts:
+                sets = shingle_sets(texts)
+                file.write(sets.hash.data)
+                sizes.append(sets.sizes)
+            start = np.cumsum(np.concatenate(sizes))
+            if not start[-1]:  # an empty file cannot be mapped
+                return Sets(np.empty(0, np.uint64), start)
+            file.flush()
+            mapped = mmap(file.fileno(), 0, access=ACCESS_READ)
+    except OSError as error:
+        raise LakeError(
+            f"cannot write the shingles of texts in {folder}: {error.strerror}; free some space, "
+            f"then run it again"
+        ) from error
     return Sets(np.frombuffer(mapped, np.uint64), start, mapped)
 
 

@@ -114,7 +114,8 @@ def fit(
 
     Where few pairs are ties, or none is, plain rounds creep: their number falls by a hundredth a
     round. After every two of them a third goes as far as both point (`_leap`); what ends the search
-    is a plain round that moves little, so that the end is the same.
+    is a plain round that moves little, so that the end is one of plain rounds too; of a small and
+    noisy crowd, where they have several, it may be another one.
 
     Args:
         habits: Left as they fit the votes.

@@ -21,7 +21,8 @@ def whole(table: pa.Table) -> pa.Table:
     for at, name in enumerate(table.column_names):
         teller = told_by(name)
         if teller in names and table.column(at).null_count:
-            column = pc.coalesce(table.column(at), _told(name, table[teller].combine_chunks()))
+            told = [_told(name, part) for part in table[teller].chunks]
+            column = pc.coalesce(table.column(at), pa.chunked_array(told, pa.string()))
             table = table.set_column(at, table.schema.field(at), column)
     return table
 

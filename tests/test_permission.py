@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from flywheel.serve.feedback import FOLDER
 from flywheel.serve.log import ServedLog
 from flywheel.serve.permitted import Permitted
 from flywheel.serve.settings import ServeSettings
-from flywheel.serve.watch import Stand, Watch
+from flywheel.serve.watch import AGAIN_SECONDS, Stand, Watch
 from tests.benchmarks.canaries import said as thumbed
 from tests.test_gate import result
 from tests.test_lineage import checkpoint, uids_of
@@ -433,6 +434,7 @@ def test_what_cannot_be_found_out_of_who_answers_is_told_and_asked_again(
     monkeypatch.setattr("flywheel.serve.permitted.against_its_use", lambda *asked: "")
     permitted.look()
     assert permitted.against(champion), "not at once"
-    monkeypatch.setattr("time.monotonic", lambda: permitted._again_at)
+    later = time.monotonic() + AGAIN_SECONDS
+    monkeypatch.setattr("time.monotonic", lambda: later)
     permitted.look()
     assert permitted.against(champion) == ""

@@ -16,6 +16,7 @@ from assets.evaluation import REPORT
 from assets.partitions import generations, ordered
 from assets.promotion import GATE_DECISION
 from assets.resources import Home
+from flywheel.lineage import forbidden_by
 from flywheel.process.settings import build
 from flywheel.promotion import (
     GateSettings,
@@ -150,6 +151,7 @@ def carry_out_verdict(context: dg.OpExecutionContext, config: Verdict, home: Hom
     }
     if config.verdict == "approve":
         options["stages"] = build(ServeSettings, home.settings("serve")).stages
+        options["forbidden"] = forbidden_by(home.layout, home.settings)
     act = approve if config.verdict == "approve" else reject
     entry = act(home.layout, config.generation, **options)
     context.log.info(f"{entry.action} by {entry.by}; the champion is {entry.champion or 'nobody'}")
@@ -158,8 +160,11 @@ def carry_out_verdict(context: dg.OpExecutionContext, config: Verdict, home: Hom
 @dg.op
 def give_title_back(context: dg.OpExecutionContext, config: Back, home: Home) -> None:
     """Make the previous champion the champion again."""
-    entry = rollback(home.layout, by=config.by, reason=config.reason)
+    forbidden = forbidden_by(home.layout, home.settings)
+    entry = rollback(home.layout, by=config.by, reason=config.reason, forbidden=forbidden)
     context.log.info(f"the champion is {entry.champion}")
+    for told in entry.reasons[1:]:  # after the person's own
+        context.log.warning(told)
 
 
 @dg.job(description="Say yes or no to a challenger that waits for a person.")

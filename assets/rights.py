@@ -62,6 +62,7 @@ def served_log(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeR
             "files": len(files),
             "bytes": sum(path.stat().st_size for path in files),
             "removed": dg.MetadataValue.json(entry.removed if entry else {}),
+            "kept_for_a_stage": dg.MetadataValue.json(entry.left if entry else []),
             "erasure_finished": finished.number if finished else "none was cut off",
             "dagster/uri": str(layout.served),
         }

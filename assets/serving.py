@@ -5,6 +5,7 @@ import dagster as dg
 from assets.champion import CHAMPION
 from assets.keys import SERVING_STAGE
 from assets.resources import Home
+from flywheel.lineage import forbidden_by
 from flywheel.process.settings import build
 from flywheel.promotion import alert, standing
 from flywheel.serve.online import decide_stage
@@ -22,7 +23,9 @@ from flywheel.serve.settings import ServeSettings
 )
 def serving_stage(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
     """Look at what was served, and enter what it shows into the ledger."""
-    seen, entry = decide_stage(home.layout, build(ServeSettings, home.settings("serve")))
+    settings = build(ServeSettings, home.settings("serve"))
+    forbidden = forbidden_by(home.layout, home.settings)
+    seen, entry = decide_stage(home.layout, settings, forbidden)
     if seen is None:
         return dg.MaterializeResult(metadata={"stage": "nobody is on one"})
     context.log.info(f"{seen.generation} on {seen.stage}: {seen.verdict}; {seen.reasons[0]}")

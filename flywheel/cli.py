@@ -211,20 +211,22 @@ def status(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def judge(arguments: argparse.Namespace) -> dict[str, Any]:
     """Carry out a person's verdict on a waiting challenger."""
+    from flywheel.lineage import forbidden_by
     from flywheel.process.settings import build
     from flywheel.promotion import GateSettings, approve, reject
     from flywheel.serve.settings import ServeSettings
 
     where = home()
-    options = {
+    options: dict[str, Any] = {
         "by": decider(arguments.by),
         "reason": arguments.reason,
         "decision": arguments.decision,
         "approvers": build(GateSettings, where.settings("gate")).approvers,
     }
     if arguments.verdict == "approve":
-        stages = build(ServeSettings, where.settings("serve")).stages
-        entry = approve(where.layout, arguments.generation, **options, stages=stages)
+        options["stages"] = build(ServeSettings, where.settings("serve")).stages
+        options["forbidden"] = forbidden_by(where.layout, where.settings)
+        entry = approve(where.layout, arguments.generation, **options)
     else:
         entry = reject(where.layout, arguments.generation, **options)
     return _said(arguments, entry)
@@ -232,10 +234,13 @@ def judge(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def roll_back(arguments: argparse.Namespace) -> dict[str, Any]:
     """Make the previous champion the champion again."""
+    from flywheel.lineage import forbidden_by
     from flywheel.promotion import rollback
 
-    by = decider(arguments.by)
-    return _said(arguments, rollback(home().layout, by=by, reason=arguments.reason))
+    where, by = home(), decider(arguments.by)
+    forbidden = forbidden_by(where.layout, where.settings)
+    entry = rollback(where.layout, by=by, reason=arguments.reason, forbidden=forbidden)
+    return _said(arguments, entry)
 
 
 def decider(named: str | None) -> str:
@@ -255,6 +260,8 @@ def _said(arguments: argparse.Namespace, entry: Any) -> dict[str, Any]:
     facts = {"entry": entry, "champion": now.generation if now else None}
     if not arguments.json:
         print(f"champion is now {facts['champion'] or 'nobody'}")
+        for told in entry.reasons[1:]:  # after the person's own
+            print(told)
     return facts
 
 

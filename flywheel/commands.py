@@ -173,6 +173,7 @@ def serve(home: Any, arguments: argparse.Namespace) -> None:
 def canary(home: Any, decider: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     """Say how a stage stands, or end it."""
     from flywheel.errors import PromotionError
+    from flywheel.lineage import forbidden_by
     from flywheel.process.settings import build
     from flywheel.promotion import GateSettings, advance, stop
     from flywheel.serve.online import decide_stage, look
@@ -180,9 +181,9 @@ def canary(home: Any, decider: Any, arguments: argparse.Namespace) -> dict[str, 
 
     where = home()
     settings, entry = build(ServeSettings, where.settings("serve")), None
-    seen = look(where.layout, settings)
+    seen, forbidden = look(where.layout, settings), forbidden_by(where.layout, where.settings)
     if arguments.act == "decide":
-        seen, entry = decide_stage(where.layout, settings)
+        seen, entry = decide_stage(where.layout, settings, forbidden)
     elif arguments.act != "show":
         if seen is None:
             raise PromotionError("nobody is on a stage")
@@ -193,7 +194,8 @@ def canary(home: Any, decider: Any, arguments: argparse.Namespace) -> dict[str, 
         }
         if arguments.act == "advance":
             approvers = build(GateSettings, where.settings("gate")).approvers
-            entry = advance(where.layout, stages=settings.stages, approvers=approvers, **word)
+            word |= {"stages": settings.stages, "approvers": approvers, "forbidden": forbidden}
+            entry = advance(where.layout, **word)
         else:
             entry = stop(where.layout, **word)
     facts = {"stage": seen.facts if seen else None, "entry": entry}

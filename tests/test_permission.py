@@ -1,6 +1,12 @@
 """What data allows today: at the gate, of who answers, in the UI and on the command line."""
 
+import gzip
+import hashlib
 import json
+import shutil
+import threading
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +14,35 @@ import dagster as dg
 import openai
 import pytest
 
+from assets.champion import CHAMPION, judge_challenger
 from assets.partitions import generations
 from assets.promotion import GATE_DECISION, gate_decision
 from assets.resources import Home
 from assets.rights import data_may_still_be_used, erase_records, served_log
+from assets.serving import serving_stage
 from flywheel.cli import main
 from flywheel.erasure.run import erase
-from flywheel.errors import LineageError
+from flywheel.errors import LineageError, PromotionError
 from flywheel.ingest import land
 from flywheel.layout import Layout
-from flywheel.lineage import Reading, against_its_use
-from flywheel.promotion import history
+from flywheel.lineage import Reading, against_its_use, forbidden_by
+from flywheel.models.publish import publish
+from flywheel.promotion import (
+    Decision,
+    approve,
+    decide_and_record,
+    history,
+    rollback,
+    standing,
+    title_holder,
+)
+from flywheel.serve.engine import Loaded
+from flywheel.serve.feedback import FOLDER
+from flywheel.serve.log import ServedLog
+from flywheel.serve.permitted import Permitted
+from flywheel.serve.settings import ServeSettings
+from flywheel.serve.watch import AGAIN_SECONDS, Stand, Watch
+from tests.benchmarks.canaries import said as thumbed
 from tests.test_gate import result
 from tests.test_lineage import checkpoint, uids_of
 from tests.test_promotion import enter
@@ -170,9 +194,6 @@ def test_a_served_champion_is_told_of_or_refused_once_a_consent_is_taken_back(
     promote(layout, models, "g0001")
     folder = layout.checkpoint("policy", "g0001")
     manifest = json.loads((folder / "manifest.json").read_text())
-    import gzip
-    import hashlib
-
     data = gzip.compress(f"{uids_of(layout)['demo-0']}\t2\n".encode())
     (folder / "records.gz").write_bytes(data)
     # what a checkpoint was trained on stands beside its weights, and is no part of their hash
@@ -229,3 +250,191 @@ def test_the_nightly_asset_finishes_and_forgets(layout: Layout) -> None:
     (made,) = done.asset_materializations_for_node("promotion__served_log")
     assert made.metadata["removed"].value == {"served_lines": 1, "served_files": 1}
     assert made.metadata["files"].value == 0
+
+
+def test_what_is_not_known_counts_against_a_use_that_is_asked_for(layout: Layout) -> None:
+    base = {"model": "some/base", "content_hash": ""}
+    uids = uids_of(layout)
+    sft = checkpoint(layout, "sft_policy", {uids["demo-0"]: 1}, [])
+    checkpoint(layout, "policy", {uids["demo-1"]: 1}, [sft, base])
+    for name in (None, "a-licence-in-no-table"):
+        assert against_its_use(layout, "policy/g0001", Reading(base=name)) == "", "no use is asked"
+        told = against_its_use(layout, "policy/g0001", Reading(use="serve_commercial", base=name))
+        assert "not known, and so good to evaluate alone: base model base (hub); of a model" in told
+        assert "set [licences] base to its licence" in told, "the remedy"
+        assert against_its_use(layout, "policy/g0001", Reading(use="evaluate", base=name)) == ""
+    free = Reading(use="serve_commercial", base="Apache-2.0")
+    assert against_its_use(layout, "policy/g0001", free) == ""
+    own = {"a-licence-in-no-table": {"uses": ["serve_commercial"]}}
+    licensed = Reading(use="serve_commercial", base="a-licence-in-no-table", licences=own)
+    assert against_its_use(layout, "policy/g0001", licensed) == ""
+    shutil.rmtree(layout.checkpoint("sft_policy", "g0001"))
+    for path in layout.lineage("record_checkpoints").glob("sft_policy.*"):
+        path.unlink()  # nor do the edges say any more what it saw
+    told = against_its_use(layout, "policy/g0001", free)
+    assert "what sft_policy/g0001@" in told and "restore its folder or train again" in told
+    assert against_its_use(layout, "policy/g0001", Reading()) == ""
+    checkpoint(layout, "policy", {}, [])
+    assert "no record is behind it" in against_its_use(layout, "policy/g0001", SERVE)
+
+
+def decided(layout: Layout, generation: str, **options: Any) -> None:
+    """A policy that saw ada's record, promoted by the gate while her consent stood."""
+    folder = layout.checkpoint("policy", generation)
+    lines = f"{uids_of(layout)['demo-0']}\t1\n".encode()
+
+    def write(draft: Path) -> None:
+        (draft / "records.gz").write_bytes(gzip.compress(lines))
+        (draft / "weights").write_text(generation)
+
+    facts = {"records": {"file": "records.gz"}, "parents": [], "datasets": {"demonstration": "d"}}
+    content = publish(folder, write, facts)["content_hash"]
+    evidence = layout.evaluation(generation) / "result.json"
+    evidence.parent.mkdir(parents=True)
+    evidence.write_text(json.dumps(generation))
+    now = title_holder(layout)
+    decide_and_record(
+        layout,
+        generation,
+        Decision(decision="PROMOTE", reasons=["better"]),
+        content_hash=content,
+        compared_with=now.content_hash if now else "",
+        **{"human_approval": False} | options,
+    )
+
+
+def test_a_yes_is_refused_once_a_consent_was_taken_back_and_a_no_is_not(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(root=str(layout.root))
+    monkeypatch.setattr("flywheel.cli.home", lambda: home)
+    decided(layout, "g0001", human_approval=True)
+    forbidden = forbidden_by(layout, home.settings)
+    assert forbidden("g0001") == ""
+    withdraw(layout)
+    yes = {"generation": "g0001", "verdict": "approve", "by": "dee", "reason": "read"}
+    with pytest.raises(PromotionError, match=r"g0001 can be declined .* consent c-1"):
+        judge_challenger.execute_in_process(
+            run_config={"ops": {"carry_out_verdict": {"config": yes}}}, resources={"home": home}
+        )
+    assert main(["approve", "g0001", "--by", "dee", "--reason", "read"]) == 1
+    err = capsys.readouterr().err
+    assert "e.g. demo-0" in err and "Take a turn" in err, "names and the remedy"
+    assert title_holder(layout) is None and len(history(layout)) == 1
+    with pytest.raises(PromotionError, match="may be used cannot be told: no checkpoint"):
+        approve(layout, "g0001", by="dee", reason="r", forbidden=lambda _: forbidden("g0009"))
+    assert main(["reject", "g0001", "--by", "dee", "--reason", "read"]) == 0
+
+
+def test_nobody_is_sent_on_from_a_stage_on_data_that_was_taken_back(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(root=str(layout.root))
+    monkeypatch.setattr("flywheel.cli.home", lambda: home)
+    (layout.root / "settings.toml").write_text(
+        '[serve]\nstages = ["canary"]\ncanary_share = 0.5\nleast_users = 1\n'
+    )
+    decided(layout, "g0001")
+    decided(layout, "g0002", stages=["canary"])
+    _, staged = standing(layout)
+    assert staged is not None
+    withdraw(layout)
+    assert main(["canary", "advance", "--by", "dee", "--reason", "fine"]) == 1
+    assert "g0002 can be declined or stopped, and not sent on" in capsys.readouterr().err
+    log, later = ServedLog(layout.served / FOLDER), datetime.now(UTC) + timedelta(minutes=1)
+    holder = title_holder(layout)
+    assert holder is not None
+    for n in range(80):
+        at = (later + timedelta(seconds=n)).isoformat()
+        arm, value, weights = (
+            ("canary", "up", staged.content_hash)
+            if n % 2
+            else ("champion", "down", holder.content_hash)
+        )
+        row = thumbed(f"u{n}", arm, value, n, at=at, answered_at=at)
+        log.append(row | {"content_hash": weights})
+    log.close()
+    assert main(["canary", "decide"]) == 1
+    assert "consent c-1 allows nothing" in capsys.readouterr().err
+    with pytest.raises(PromotionError, match="consent c-1 allows nothing"):
+        dg.materialize(
+            [serving_stage, dg.AssetSpec(CHAMPION)],
+            selection=[serving_stage],
+            resources={"home": home},
+        )
+    assert standing(layout)[1] == staged, "it stands where it stood"
+    assert main(["canary", "stop", "--by", "dee", "--reason", "withdrawn"]) == 0
+
+
+def test_a_rollback_to_data_that_was_taken_back_is_told_and_done(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(root=str(layout.root))
+    monkeypatch.setattr("flywheel.cli.home", lambda: home)
+    for generation in ("g0001", "g0002", "g0003"):
+        decided(layout, generation)
+    assert main(["rollback", "--by", "dee", "--reason", "rude"]) == 0
+    assert history(layout)[-1].reasons == ["rude"], "as long as the consent stands"
+    withdraw(layout)
+    capsys.readouterr()
+    assert main(["rollback", "--by", "dee", "--reason", "rude too"]) == 0
+    told = capsys.readouterr().out
+    assert "champion is now g0001" in told and "consent c-1 allows nothing" in told
+    reasons = history(layout)[-1].reasons
+    assert reasons[0] == "rude too" and "policy/g0001 was trained" in reasons[1]
+
+    def broken(generation: str) -> str:
+        raise RuntimeError(generation)
+
+    decided(layout, "g0004")
+    entry = rollback(layout, by="dee", reason="rude", forbidden=broken)
+    assert entry.champion == "g0001" and "cannot be told: RuntimeError('g0001')" in entry.reasons[1]
+
+
+@pytest.mark.parametrize("policy", ["tell", "refuse"])
+def test_a_new_champion_is_not_looked_at_yet_and_does_not_answer_till_then_where_that_is_refused(
+    layout: Layout, models: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    looked = threading.Event()
+
+    def slow(layout: Layout, name: str, reading: Reading) -> str:
+        assert name == "policy/g0001" or looked.wait(60)
+        return against_its_use(layout, name, reading)
+
+    monkeypatch.setattr("flywheel.serve.permitted.against_its_use", slow)
+    promote(layout, models, "g0001")
+    with serving(layout, forbidden=policy) as (port, api):
+        try:
+            assert call(port, "GET", "/health")[0] == 200
+            promote(layout, models, "g0002")
+            until(lambda: call(port, "GET", "/health")[1]["champion"] == "g0002")
+            status, health = call(port, "GET", "/health")
+            assert "not looked at yet; ask again" in health["may_not_be_used"]["g0002"]
+            if policy == "tell":
+                assert status == 200 and api.chat.completions.create(**ASK).model == "g0002"
+            else:
+                assert status == 503
+                with pytest.raises(openai.InternalServerError, match="not looked at yet"):
+                    api.chat.completions.create(**ASK)
+        finally:
+            looked.set()
+        until(lambda: call(port, "GET", "/health")[1]["may_not_be_used"] is None)
+        assert api.chat.completions.create(**ASK).model == "g0002"
+
+
+def test_what_cannot_be_found_out_of_who_answers_is_told_and_asked_again(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = Loaded("g0009", "f" * 64, policy=None)  # type: ignore[arg-type]  # it is not asked
+    watch = Watch(layout, ServeSettings())
+    watch.stand = Stand(champion=champion)
+    permitted = Permitted(layout, watch, Reading())
+    permitted.look()
+    assert "cannot be told: no checkpoint is called" in permitted.against(champion)
+    monkeypatch.setattr("flywheel.serve.permitted.against_its_use", lambda *asked: "")
+    permitted.look()
+    assert permitted.against(champion), "not at once"
+    later = time.monotonic() + AGAIN_SECONDS
+    monkeypatch.setattr("time.monotonic", lambda: later)
+    permitted.look()
+    assert permitted.against(champion) == ""

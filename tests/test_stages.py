@@ -16,6 +16,7 @@ from assets.champion import CHAMPION
 from assets.resources import Home
 from assets.serving import more_was_served, serving_stage
 from flywheel.cli import main
+from flywheel.erasure.retention import forget_served
 from flywheel.errors import PromotionError, SettingsError
 from flywheel.layout import Layout
 from flywheel.promotion import (
@@ -336,6 +337,47 @@ def test_harm_on_the_disk_stops_the_canary_and_the_ledger_says_why(layout: Layou
     assert re.search(r"over 30 users: shown to be worse", stopped.reasons[0])
     assert (holder(layout), on_stage(layout)) == ("g0001", None)
     assert look(layout, HALF) is None and decide_stage(layout, HALF) == (None, None)
+
+
+@pytest.mark.parametrize("stage", ["shadow", "canary"])
+def test_what_a_running_stage_counts_is_kept_past_its_time_until_the_stage_ends(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    began = datetime.now(UTC) - timedelta(days=40)
+
+    class Then(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return began
+
+    with monkeypatch.context() as before:
+        before.setattr("flywheel.promotion.ledger.datetime", Then)
+        entry = staged(layout, [stage])
+    folders = {"shadow": layout.served, "canary": layout.served / FOLDER}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+        for days in (-3, 1, 20):  # one before the stage began; all over their time
+            at = (began + timedelta(days=days)).isoformat(timespec="milliseconds")
+            row = said(f"u{days}", "canary", "up", at=at, answered_at=at)
+            row |= {"content_hash": entry.content_hash, "user": f"u{days}", "consent": days > 1}
+            row |= {"scores": {"shadow": 1.0, "champion": 0.0}, "withheld": "x"}
+            (folder / f"{at[:10]}-7.jsonl").write_text(json.dumps(row) + "\n")
+    settings = ServeSettings(
+        stages=[stage], canary_share=0.5, keep_days=10, keep_days_without_consent=5
+    )
+    counted = look(layout, settings)
+    assert counted and sum(counted.users_by_arm.values()) == 2
+    gone = forget_served(layout, settings)
+    assert gone and sum(gone.removed[f"{one}_lines"] for one in ("served", "feedback")) == 4
+    (told,) = gone.left
+    assert re.match(rf"\w+ lines since {re.escape(entry.at)} whose time is over: the {stage}", told)
+    assert "of g0002 (entry 2 of the ledger) counts them, and they go once it is over" in told
+    assert look(layout, settings) == counted, "nobody is counted anew, and nobody is lost"
+    assert forget_served(layout, settings) is None, "it is told of once"
+    stop(layout, since=entry.number, by="ada", reasons=["slow"])
+    after = forget_served(layout, settings)
+    assert after and not after.left and sum(after.removed.values()) == 4, "two lines in two files"
+    assert not list(folders[stage].glob("[0-9]*"))
 
 
 def test_a_job_looks_where_more_was_served_and_gives_the_title_to_who_is_no_worse(

@@ -5,7 +5,7 @@ from flywheel.lineage.card import write_card
 from flywheel.lineage.edges import refresh
 from flywheel.lineage.erased import Erasure, Erasures
 from flywheel.lineage.page import write_page
-from flywheel.lineage.permission import INVARIANT, against_its_use
+from flywheel.lineage.permission import INVARIANT, against_its_use, forbidden_by
 from flywheel.lineage.trace import reached_by, trace
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Erasures",
     "Reading",
     "against_its_use",
+    "forbidden_by",
     "reached_by",
     "reading_of",
     "refresh",

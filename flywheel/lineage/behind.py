@@ -18,6 +18,10 @@ from flywheel.promotion import history, title_holder
 from flywheel.rights import ALL, UNKNOWN, USES, Rights, Terms, rights_of_licence, together
 
 SHOWN = 20  # annotators, sources, ...: a trace is read by people
+FIND_OUT = (
+    "of a model or corpus from elsewhere, set [licences] base to its licence, and what a licence "
+    "of your own allows under [licences.own]; of a checkpoint, restore its folder or train again"
+)
 EXAMPLES = (
     "record_id",
     "kind",
@@ -152,16 +156,12 @@ def _told(
         ).fetchall()
         examples = _examples(connection)
     others = _not_from_records(layout, known, ids, reading)
-    if reading.use:  # of what is unknown, `ancestors_unknown` tells
-        against += [
-            f"{name} allows {', '.join(sorted(one.uses)) or 'nothing'}"
-            for name, one in others.items()
-            if reading.use not in one.uses and one != UNKNOWN
-        ]
+    if not (said or others or unknown):
+        others = {"that no record is behind it, nor anything else that is known": UNKNOWN}
+    against += _against(others, reading.use)
     said |= others
     if unknown:
         said["records that are landed no longer"] = UNKNOWN
-    said = said or {"that no record is behind it, nor anything else that is known": UNKNOWN}
     rights = together(*said.values())
     content = facts.get("content_hash")
     return {
@@ -204,6 +204,20 @@ def _not_from_records(
         if corpus := known.get(one, {}).get("datasets", {}).get("corpus"):
             found[f"corpus of {one}"] = ALL if corpus == _sample_corpus(layout) else base
     return found | {f"what {one} saw": UNKNOWN for one in unknown_among(layout, known, ids)}
+
+
+def _against(others: Mapping[str, Rights], use: str) -> list[str]:
+    """What of this does not allow a use; nothing where none is asked for."""
+    refused = {name: one for name, one in others.items() if use and use not in one.uses}
+    unknown = [name for name, one in refused.items() if one == UNKNOWN]
+    known = [
+        f"{name} allows {', '.join(sorted(one.uses)) or 'nothing'}"
+        for name, one in refused.items()
+        if one != UNKNOWN
+    ]
+    if not unknown:
+        return known
+    return [*known, f"not known, and so good to evaluate alone: {', '.join(unknown)}; {FIND_OUT}"]
 
 
 def _of_licences(names: Iterable[str], own: Mapping[str, Any]) -> dict[str, Rights]:

@@ -4,8 +4,11 @@ Asked at the gate, and of who answers again and again: consents are withdrawn, a
 anew, long after a training run has ended.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from flywheel.layout import Layout
-from flywheel.lineage.behind import Reading
+from flywheel.lineage.behind import Reading, reading_of
 from flywheel.lineage.trace import trace
 
 INVARIANT = "rights of its data"
@@ -15,8 +18,9 @@ RULES_TOLD = 5
 def against_its_use(layout: Layout, name: str, reading: Reading) -> str:
     """Why a checkpoint (`policy/g0001`) may not be used any more; empty where it may.
 
-    What it was trained on counts, and what each of its ancestors was. Where `[licences] use` asks
-    for no use, only consents that allow nothing and erasures count.
+    What it was trained on counts, and what each of its ancestors was; what is not known of them
+    may be evaluated alone. Where `[licences] use` asks for no use, only consents that allow nothing
+    and erasures count.
 
     Raises:
         LineageError: There is no such checkpoint, or a file of the lake cannot be read.
@@ -28,7 +32,13 @@ def against_its_use(layout: Layout, name: str, reading: Reading) -> str:
     more = len(rules) - RULES_TOLD
     told = "; ".join(rules[:RULES_TOLD]) + (f"; and by {more} more rules" if more > 0 else "")
     return (
-        f"{name} was trained, or descends from what was, on records that may not be {wanted}: "
-        f"{told}. Take a turn, which leaves them out where [licences] refused says so, from a base "
-        f"that did not see them, and roll back to a champion without them until then"
+        f"{name} was trained, or descends from what was, on what may not be {wanted}: "
+        f"{told}. Take a turn, which leaves such records out where [licences] refused says so, "
+        f"from a base that did not see them, and roll back to a champion without them until then"
     )
+
+
+def forbidden_by(layout: Layout, settings: Callable[[str], dict[str, Any]]) -> Callable[[str], str]:
+    """Asks `against_its_use` of a generation's policy, by a home's settings: for who decides."""
+    reading = reading_of(settings)
+    return lambda generation: against_its_use(layout, f"policy/{generation}", reading)

@@ -3,6 +3,7 @@
 from flywheel.promotion.alerts import alert
 from flywheel.promotion.gate import Decision, GateSettings, decide
 from flywheel.promotion.ledger import Entry, Ledger
+from flywheel.promotion.permission import Forbidden
 from flywheel.promotion.stages import STAGES, advance, standing, stop
 from flywheel.promotion.succession import (
     champion,
@@ -20,6 +21,7 @@ __all__ = [
     "Champion",
     "Decision",
     "Entry",
+    "Forbidden",
     "GateSettings",
     "Ledger",
     "advance",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from flywheel.errors import PromotionError
 from flywheel.layout import Layout
 from flywheel.promotion.ledger import Entry, Ledger
+from flywheel.promotion.permission import Forbidden, refuse_forbidden
 from flywheel.promotion.reigns import about, as_champion, holder_of, staged_of
 from flywheel.promotion.succession import title_of
 from flywheel.promotion.title import Champion, check_weights, settle
@@ -31,6 +32,7 @@ def advance(
     by: str,
     reasons: Sequence[str],
     approvers: Sequence[str] = (),
+    forbidden: Forbidden | None = None,
 ) -> Entry:
     """Put who is on a stage on the next one; after the last of them it takes the title.
 
@@ -41,12 +43,14 @@ def advance(
         by: The statistic, or a person's name.
         reasons: Why.
         approvers: Which persons may; empty: anyone.
+        forbidden: Asked whether its data may be used today; None: nobody is asked.
 
     Raises:
-        PromotionError: It is no longer on that stage, nobody is named who may decide, or its
-            weights are others.
+        PromotionError: It is no longer on that stage, nobody is named who may decide, its data may
+            not be used, or its weights are others.
     """
     may_decide(by, " ".join(reasons), approvers)
+    refuse_forbidden(_staged(Ledger(layout).entries(), since).generation, forbidden)
     with Ledger(layout).appending() as (entries, append):
         staged = _staged(entries, since)
         again = f"materialize held_out_evaluation and gate_decision of {staged.generation} again"

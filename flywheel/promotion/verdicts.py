@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from flywheel.errors import PromotionError
 from flywheel.layout import Layout
 from flywheel.promotion.ledger import Entry, Ledger, file_sha256
+from flywheel.promotion.permission import Forbidden, refuse_forbidden, told_of
 from flywheel.promotion.reigns import about, as_champion, holder_of, reigns_of
 from flywheel.promotion.succession import (
     SAID,
@@ -30,6 +31,7 @@ def approve(
     approvers: Sequence[str] = (),
     decision: int | None = None,
     stages: Sequence[str] = (),
+    forbidden: Forbidden | None = None,
 ) -> Entry:
     """Say yes to a challenger that waits.
 
@@ -41,13 +43,17 @@ def approve(
         approvers: Who may; empty: anyone.
         decision: Number of the entry that was read before; the word is good for no later one.
         stages: What the challenger goes through before it takes the title.
+        forbidden: Asked whether its data may be used today; None: nobody is asked.
 
     Raises:
         PromotionError: It does not wait for anybody, or no longer on that entry; nobody is named
-            who may decide, or no reason; its weights or its evaluation are others by now than
-            those that were judged; or the champion is another than it was compared with.
+            who may decide, or no reason; its data may not be used; its weights or its evaluation
+            are others by now than those that were judged; or the champion is another than it was
+            compared with.
     """
     may_decide(by, reason, approvers)
+    _waiting(Ledger(layout).entries(), generation, decision)
+    refuse_forbidden(generation, forbidden)
     again = f"materialize held_out_evaluation and gate_decision of {generation} again"
     with Ledger(layout).appending() as (entries, append):
         last = _waiting(entries, generation, decision)
@@ -100,18 +106,21 @@ def reject(
     return entry
 
 
-def rollback(layout: Layout, *, by: str, reason: str) -> Entry:
+def rollback(layout: Layout, *, by: str, reason: str, forbidden: Forbidden | None = None) -> Entry:
     """Give the title back to the champion before this one, never to one that was rolled back.
 
     A challenger that is on a stage is off it. Of the first champion there is nothing to give
     back: then that is all that happens. Anybody may, whoever the approvers are: it is for the
-    hour when something is wrong.
+    hour when something is wrong. So it goes to one whose data may not be used, too, by what
+    `forbidden` says: then that is the entry's second reason.
 
     Raises:
         PromotionError: There is no champion, there was none before it, its folder is gone or
             holds other weights, or nobody is named.
     """
     named(by, reason)
+    before = reigns_of(Ledger(layout).entries())[-2:-1]
+    told = {one.content_hash: told_of(one.generation, forbidden) for one in before}
     with Ledger(layout).appending() as (entries, append):
         reigns = reigns_of(entries)
         if not reigns:
@@ -122,9 +131,14 @@ def rollback(layout: Layout, *, by: str, reason: str) -> Entry:
             raise PromotionError(f"{reigns[0].generation} is the first champion: none is before it")
         back = reigns[-2]
         check_weights(layout, as_champion(back), "restore that folder from a copy first")
+        why = told.get(back.content_hash, "whether its data may be used was not looked at")
         end_stage(entries, append, reason, by)
         entry = append(
-            action="ROLLBACK", reasons=[reason], by=by, champion=back.generation, **about(back)
+            action="ROLLBACK",
+            reasons=[reason, why] if why else [reason],
+            by=by,
+            champion=back.generation,
+            **about(back),
         )
         settle(layout, holder_of(entries))
     return entry

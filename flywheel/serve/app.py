@@ -38,7 +38,7 @@ from flywheel.serve.engine import Engine
 from flywheel.serve.feedback import Feedback, find
 from flywheel.serve.ids import Names
 from flywheel.serve.log import ServedLog
-from flywheel.serve.permitted import Permitted
+from flywheel.serve.permitted import LOOK_SECONDS, Permitted
 from flywheel.serve.screening import Screen
 from flywheel.serve.settings import ServeSettings
 from flywheel.serve.watch import Watch
@@ -82,7 +82,7 @@ class Endpoint:
         await asyncio.to_thread(self._permitted.look)
         threads = [
             _repeated(self._watch.look, self._settings.poll_seconds, ended),
-            _repeated(self._permitted.look, self._settings.poll_seconds, ended),
+            _repeated(self._permitted.look, LOOK_SECONDS, ended),
             _repeated(hand_over, self._settings.deliver_seconds, ended),
         ]
         try:

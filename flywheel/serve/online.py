@@ -21,11 +21,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from flywheel.evaluate.statistics.sequential import bounds
 from flywheel.layout import Layout
-from flywheel.promotion import Entry, advance, standing, stop
+from flywheel.promotion import Entry, Forbidden, advance, standing, stop
 from flywheel.serve.feedback import FOLDER
 from flywheel.serve.log import Row, Rows
 from flywheel.serve.said import share_of_scale
@@ -82,13 +83,11 @@ def look(layout: Layout, settings: ServeSettings) -> Look | None:
     holder, staged = standing(layout)
     if holder is None or staged is None:
         return None
-    day = staged.at[:10]
+    rows = Rows(_lines_of(layout, staged), since=staged.at[:10])
     if staged.stage == "shadow":
-        rows = Rows(layout.served, since=day)
         outcomes, unusable = shadow_outcomes(rows, staged, settings)
         arms = {"shadow": len(outcomes)}
     else:
-        rows = Rows(layout.served / FOLDER, since=day)
         outcomes, arms, unusable = canary_outcomes(rows, staged, holder.content_hash, settings)
     verdict, reasons = judge(outcomes, settings)
     return Look(
@@ -104,18 +103,38 @@ def look(layout: Layout, settings: ServeSettings) -> Look | None:
     )
 
 
-def decide_stage(layout: Layout, settings: ServeSettings) -> tuple[Look | None, Entry | None]:
+def counted_now(layout: Layout) -> tuple[Entry | None, Path | None]:
+    """The entry of who is on a stage, and the folder whose lines since then it is judged by."""
+    _, staged = standing(layout)
+    return staged, _lines_of(layout, staged) if staged else None
+
+
+def _lines_of(layout: Layout, staged: Entry) -> Path:
+    return layout.served if staged.stage == "shadow" else layout.served / FOLDER
+
+
+def decide_stage(
+    layout: Layout, settings: ServeSettings, forbidden: Forbidden | None = None
+) -> tuple[Look | None, Entry | None]:
     """Look, and enter what is shown into the ledger.
 
     Raises:
-        PromotionError: Another entry came between, or the challenger's weights are others by now.
+        PromotionError: Another entry came between, or who would be sent on has other weights by
+            now, or data that may not be used by what `forbidden` says.
     """
     seen = look(layout, settings)
     if seen is None or seen.verdict == "WAIT":
         return seen, None
     if seen.verdict == "STOP":
         return seen, stop(layout, since=seen.since, by=BY, reasons=seen.reasons)
-    entry = advance(layout, since=seen.since, stages=settings.stages, by=BY, reasons=seen.reasons)
+    entry = advance(
+        layout,
+        since=seen.since,
+        stages=settings.stages,
+        by=BY,
+        reasons=seen.reasons,
+        forbidden=forbidden,
+    )
     return seen, entry
 
 

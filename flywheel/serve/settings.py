@@ -28,12 +28,13 @@ class ServeSettings:
         most_waiting: Requests; beyond, callers are told to come again.
         feedback_per_day: Of one author; beyond, he is told to come again.
         deliver_seconds: Feedback goes to the inbox this often.
-        keep_days: A line of the served log, and feedback, is removed after so many days; 0 keeps
-            them.
+        keep_days: A line of the served log, and feedback, is removed after so many days, or, where
+            the statistic of a running stage counts it, once that stage is over; 0 keeps them.
         keep_days_without_consent: The same of lines whose caller said store: false, which hold
             numbers alone.
         forbidden: What becomes of a champion whose data may not be used any more, by licences,
-            consents and erasures of today: "tell" answers on and says so, "refuse" answers no more.
+            consents and erasures of today: "tell" answers on and says so, "refuse" answers no more,
+            nor before that was looked at.
         store_by_default: Whether answers are kept where the caller says nothing of `store`.
         backend_url: Of an OpenAI-compatible server that has the champion loaded under its content
             hash as name; empty samples in this process.

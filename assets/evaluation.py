@@ -30,6 +30,7 @@ HELD_OUT = dg.AssetKey(["evaluation", "held_out_evaluation"])
 RATINGS = dg.AssetKey(["evaluation", "checkpoint_ratings"])
 
 REPORT = dg.AssetKey(["promotion", "evaluation_report"])
+FOLLOWED = ("turn", "best_of_n", "strayed", "run", "by_people", "put_aside")
 RATED = ("name", "models", "rating", "low", "high", "comparison_count", "opponent_count")
 
 BEATS_LENGTH = dg.AssetCheckSpec(
@@ -45,7 +46,8 @@ NOT_PAST_THE_TURN = dg.AssetCheckSpec(
     asset=HELD_OUT,
     description="The challenger does not lie past the point from which gold falls as its reward "
     "model is followed on: its own run's curve says so, or the best of n where it imitates that; "
-    "by the grader, or by people where enough is judged.",
+    "by the grader, or by people where enough is judged. It passes, too, where nothing is known of "
+    "a turn; `known` says whether anything is.",
 )
 
 
@@ -195,15 +197,20 @@ def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
                 severity=dg.AssetCheckSeverity.WARN,
                 metadata=lead,
             ),
-            dg.AssetCheckResult(
-                check_name=NOT_PAST_THE_TURN.name,
-                passed=policy["is_past"] is not True,
-                metadata={
-                    name: dg.MetadataValue.json(policy[name])
-                    for name in ("turn", "best_of_n", "strayed", "run", "by_people")
-                },
-            ),
+            turn_check(policy),
         ],
+    )
+
+
+def turn_check(policy: dict[str, Any]) -> dg.AssetCheckResult:
+    """Whether the challenger lies past a turn, whether anything is known of one, and by what."""
+    return dg.AssetCheckResult(
+        check_name=NOT_PAST_THE_TURN.name,
+        passed=policy["is_past"] is not True,
+        metadata={
+            "known": policy["is_past"] is not None,
+            **{name: dg.MetadataValue.json(policy.get(name)) for name in FOLLOWED},
+        },
     )
 
 

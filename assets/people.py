@@ -6,7 +6,7 @@ from assets.evaluation import HELD_OUT
 from assets.keys import FCT_EVALUATION_JUDGEMENTS, PEOPLE_JUDGEMENTS
 from assets.partitions import generations
 from assets.resources import Home
-from flywheel.collect.pairs import ask_people
+from flywheel.collect.pairs import WAYS, ask_people
 from flywheel.lake import write_table
 from flywheel.warehouse import read_table
 
@@ -47,16 +47,22 @@ def people_judgements(context: dg.AssetExecutionContext, home: Home) -> dg.Mater
     kinds={"json"},
     description="Answers of challenger and champion to evaluation prompts, for people to compare: "
     "blind and in random order; as many as [people] pairs says, and, as [people] along says, from "
-    "along the ways that the reward is followed on. One line per pair.",
+    "along the ways that the reward is followed on, where the evaluation followed any. One line "
+    "per pair.",
 )
 def people_queue(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
     """Choose pairs among what the evaluation compared."""
     chosen = {"pairs": 0, **home.settings("people")}
+    is_followed = (home.layout.evaluation(context.partition_key) / WAYS).exists()
+    if not is_followed:
+        chosen["along"] = 0
     found = ask_people(home.layout, context.partition_key, **chosen)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": found["lines"],
             "along_the_ways": found["along"],
+            "a_way_was_followed": is_followed,
+            "judged_before": found["judged"],
             "answered_alike": found["alike"],
             "dagster/uri": found["queue"],
         }

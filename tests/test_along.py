@@ -1,7 +1,11 @@
 """Policies put aside along a run, and the turn of a policy that learns from pairs."""
 
+import contextlib
+import copy
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,12 +18,16 @@ from flywheel.evaluate.reward.curves import Measured, curved, resampled, turn_at
 from flywheel.evaluate.reward.following import followed
 from flywheel.evaluate.reward.overoptimisation import is_past
 from flywheel.evaluate.reward.run_along import put_aside
+from flywheel.models.load import load_causal, load_tokenizer
+from flywheel.models.lora import has_adapters, with_lora
 from flywheel.models.publish import manifest_of
 from flywheel.process.worker import use_threads
 from flywheel.records.message import prompt_of
 from flywheel.rollout import RewardModel
-from flywheel.train import dpo
+from flywheel.train import dpo, finish
+from flywheel.train.along import Along
 from flywheel.train.config_policy import DpoSettings
+from flywheel.train.loop import SPEED_ONLY
 from tests.models_for_tests import COLOURS, preferences, reward_of, tiny
 from tests.test_evaluate import unset
 
@@ -34,13 +42,15 @@ def trained(folder: Path, base: str, dataset: str, **changes: Any) -> dict[str, 
         **{"epochs": 8.0, "batch": 8, "learning_rate": 3e-3, "beta": 0.3, "warmup_steps": 2}
         | changes,
     )
-    (folder / "run").mkdir(parents=True)
+    (folder / "run").mkdir(parents=True, exist_ok=True)
     return dpo.run(settings, folder / "run")
 
 
 @pytest.mark.parametrize("rank", [0, 4])
 def test_putting_policies_aside_changes_nothing_of_the_run(tmp_path: Path, rank: int) -> None:
     base, dataset = tiny(tmp_path / "base"), preferences(tmp_path / "preference")
+    for stale in ("step-00000005", "step-00000008", ".step-00000004-1.draft"):  # of a run before
+        (tmp_path / "along" / "run" / "along" / stale).mkdir(parents=True)
     plain = trained(tmp_path / "plain", base, dataset, lora_rank=rank)
     along = trained(tmp_path / "along", base, dataset, lora_rank=rank, along=ASIDE)
     last = [tmp_path / name / "policy" / "model.safetensors" for name in ("plain", "along")]
@@ -51,6 +61,11 @@ def test_putting_policies_aside_changes_nothing_of_the_run(tmp_path: Path, rank:
     assert [manifest_of(one)["content_hash"] for one in folders] == [
         one["content_hash"] for one in along["along"]
     ]
+    last_facts = manifest_of(tmp_path / "along" / "policy")
+    for one in folders:
+        facts = manifest_of(one)
+        same = ("kind", "parents", "datasets", "settings", "precision", "code")
+        assert {name: facts[name] for name in same} == {name: last_facts[name] for name in same}
     weights = {(one / "model.safetensors").read_bytes() for one in folders}
     assert len(weights | {last[1].read_bytes()}) == ASIDE + 1
 
@@ -60,7 +75,9 @@ def test_fewer_than_none_are_not_put_aside() -> None:
         DpoSettings(model="", dataset="", output="", along=-1)
 
 
-def test_the_run_of_a_policy_that_learns_from_pairs_has_a_curve(tmp_path: Path) -> None:
+def test_the_run_of_a_policy_that_learns_from_pairs_has_a_curve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     base, dataset = tiny(tmp_path / "base"), preferences(tmp_path / "preference")
     trained(tmp_path / "dpo", base, dataset, along=ASIDE)
     policy, along = tmp_path / "dpo" / "policy", tmp_path / "dpo" / "run" / "along"
@@ -84,6 +101,7 @@ def test_the_run_of_a_policy_that_learns_from_pairs_has_a_curve(tmp_path: Path) 
     assert points[0]["gold"] == pytest.approx(answers["sft"].mean_score)
     assert points[-1]["gold"] == pytest.approx(answers["policy"].mean_score)
     assert found["is_past"] is False and found["turn"]["root_nats"] == points[-1]["root_nats"]
+    assert found["put_aside"] == {"told": ASIDE, "here": ASIDE}
     assert [way.kind for way in ways] == ["best of n", "run"] and found["by_people"] == []
 
     left_to_people = [replace(one, grader="people") for one in asked]
@@ -96,6 +114,56 @@ def test_the_run_of_a_policy_that_learns_from_pairs_has_a_curve(tmp_path: Path) 
     assert ways[0].texts[0] == [one.text for one in answers["sft"].responses]
     assert followed(left_to_people, answers, reward, {}, settings)[1] == []
 
+    for folder in sorted(along.iterdir())[1:]:
+        shutil.rmtree(folder)
+    found, ways = followed(asked, answers, reward, {}, settings)
+    assert found["run"] is None and [way.kind for way in ways] == ["best of n"]
+    assert found["put_aside"] == {"told": ASIDE, "here": 1}
+    assert f"of {ASIDE} policies put aside 1 are still there" in capsys.readouterr().out
+
+
+def test_a_run_that_goes_on_keeps_what_it_put_aside_and_nothing_else(tmp_path: Path) -> None:
+    class Steps:
+        steps = 16
+
+        def draw(self, step: int) -> tuple[list[int], dict[str, float]]:
+            return [], {}
+
+    def along(count: int) -> list[str]:
+        engine: Any = SimpleNamespace(stage=0, written=contextlib.nullcontext)
+        source: Any = Steps()
+        Along(source, engine, lambda folder: None, {"kind": "policy"}, tmp_path, count).draw(9)
+        return sorted(one.name for one in tmp_path.iterdir())
+
+    for name in ("step-00000004", "step-00000008", "step-00000012", ".step-00000012-1.draft"):
+        (tmp_path / name).mkdir()
+    assert along(3) == ["step-00000004", "step-00000008"]
+    assert along(1) == ["step-00000008"], "another number goes on with the same run"
+    assert along(0) == []
+
+
+def test_a_policy_without_adapters_is_put_aside_without_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer, model = load_tokenizer(tiny(tmp_path / "base")), load_causal(str(tmp_path / "base"))
+    copies: list[Any] = []
+    plain = copy.deepcopy
+
+    def copied(one: Any) -> Any:
+        copies.append(one)
+        return plain(one)
+
+    monkeypatch.setattr(finish, "copy", SimpleNamespace(deepcopy=copied))
+    finish.policy_writer(model, tokenizer, goes_on=True)(tmp_path / "whole")
+    assert copies == []
+    adapted = with_lora(model, 2, 0)
+    finish.policy_writer(adapted, tokenizer, goes_on=True)(tmp_path / "adapted")
+    assert copies == [adapted] and has_adapters(adapted)
+
+
+def test_how_many_are_put_aside_may_change_as_a_run_goes_on() -> None:
+    assert "along" in SPEED_ONLY
+
 
 def test_only_whole_policies_of_this_very_run_are_looked_at(tmp_path: Path) -> None:
     base, dataset = tiny(tmp_path / "base"), preferences(tmp_path / "preference")
@@ -103,9 +171,10 @@ def test_only_whole_policies_of_this_very_run_are_looked_at(tmp_path: Path) -> N
         trained(tmp_path / name, base, dataset, along=ASIDE, epochs=4.0, seed=seed)
     policy = str(tmp_path / "one" / "policy")
     own, others = (tmp_path / name / "run" / "along" for name in ("one", "other"))
-    assert len(put_aside(unset(policy=policy, along=str(own)))) == ASIDE
-    assert put_aside(unset(policy=policy, along=str(others))) == {}
-    assert put_aside(unset(policy=policy)) == {}
+    told, here = put_aside(unset(policy=policy, along=str(own)))
+    assert told == len(here) == ASIDE
+    assert put_aside(unset(policy=policy, along=str(others))) == (ASIDE, {})
+    assert put_aside(unset(policy=policy)) == (ASIDE, {})
     first = sorted(own.iterdir())[0]
     (first / "model.safetensors").write_bytes(b"torn")
     with pytest.raises(ManifestError, match="is not what manifest"):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,7 +20,7 @@ from flywheel.erasure.run import erase, finish_pending, look_for
 from flywheel.errors import ErasureError, LakeError, SettingsError
 from flywheel.ingest import land, landing_counts, read_batches, unaccounted
 from flywheel.ingest.keys import prompt_key
-from flywheel.lake import read_folder
+from flywheel.lake import read_folder, write_table
 from flywheel.layout import Layout
 from flywheel.lineage import Erasures, refresh, trace, write_card
 from flywheel.privacy import Policy
@@ -407,17 +408,43 @@ def test_prompts_that_nobody_else_asks_leave_queues_and_samples(layout: Layout) 
     lines = [{"prompt": [{"role": "user", "content": one}], "responses": []} for one in prompts]
     queue.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     samples = layout.evaluation("g0001") / "samples.parquet"
-    import pyarrow as pa
-
-    from flywheel.lake import write_table
-
     keys = [prompt_key(prompt_of(one)) for one in prompts]
     write_table(pa.table({"prompt_key": keys, "prompt": prompts}), samples)
+    along = samples.with_name("way.parquet")
+    twice = pa.table({"prompt_key": keys * 2, "place": [2, 2, 4, 4], "response": prompts * 2})
+    write_table(twice, along)
     (samples.parent / "report.html").write_text(prompts[0])
     entry = ask(layout)
     assert entry.removed["annotation_queue"] == entry.removed["samples"] == 1
+    assert entry.removed["answers_along"] == 2 and not (samples.parent / "report.html").exists()
     assert held(layout) == [] and pq.read_table(samples).num_rows == 1
+    assert pq.read_table(along).num_rows == 2
     assert len(queue.read_text().splitlines()) == 1
+
+
+def test_what_an_erased_person_said_of_two_answers_leaves_what_evaluations_were_given(
+    layout: Layout,
+) -> None:
+    uids = uids_of(layout)
+    key = prompt_key(prompt_of(said(1, "ada")["prompt"]))
+    rows = [
+        {"record_uid": uids["demo-1"], "prompt_key": "other", "response_a": SECRET},  # she said it
+        {"record_uid": uids["demo-2"], "prompt_key": key, "response_a": SECRET},  # of her prompt
+        {"record_uid": uids["demo-4"], "prompt_key": "other", "response_a": "plain"},
+    ]
+    paths = [layout.run("people_judgements", one) / "judgements.parquet" for one in ("g1", "g2")]
+    for path in paths:
+        write_table(pa.Table.from_pylist(rows), path)
+    assert ask(layout).removed["people_judgements"] == 4
+    assert held(layout) == []
+    for path in paths:
+        assert pq.read_table(path)["record_uid"].to_pylist() == [uids["demo-4"]]
+
+
+def test_policies_put_aside_along_a_run_that_saw_a_record_are_told(layout: Layout) -> None:
+    (layout.run("policy", "g0001") / "along").mkdir(parents=True)  # of a descendant of what saw it
+    (line,) = [one for one in ask(layout).left if "put aside" in one]
+    assert "of policy/g0001, in artifacts/runs/policy/g0001/along; remove" in line
 
 
 def test_what_cannot_be_reached_is_told(layout: Layout, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flywheel.datasets.manifest import read_split
+from flywheel.erasure.frozen import SAID
 from flywheel.errors import EvaluationError, LaunchError, SettingsError
 from flywheel.evaluate.graders.graders import (
     Asked,
@@ -231,6 +232,10 @@ def evaluated(folder: Path, **inputs: str) -> dict[str, Any]:
     return launch("flywheel.evaluate.run", settings, folder / "run", log=lambda line: None)
 
 
+def _columns(path: Path) -> list[str]:
+    return list(pq.read_schema(path).names)
+
+
 def test_one_evaluation_from_datasets_to_report(tmp_path: Path) -> None:
     result = evaluated(tmp_path, **datasets(tmp_path))
     reward, policy = result["reward_model"], result["policy"]
@@ -261,7 +266,10 @@ def test_one_evaluation_from_datasets_to_report(tmp_path: Path) -> None:
         assert found.schema == EVALUATION[table] and found.num_rows
     assert "split evenly" in page and "one agrees with another 80.0%" in page
     assert "Held-out demonstrations" in page and "simulated" not in page
-    assert (tmp_path / "run" / "samples.parquet").exists()
+    keyed = [one for one in (tmp_path / "run").rglob("*.parquet") if "prompt_key" in _columns(one)]
+    said = {one.name for one in keyed if one.parent.name != "outcomes"}
+    assert said == set(SAID), "an erasure must know each file that holds answers to prompts"
+    assert not {"prompt", "response", "start"} & set(EVALUATION["outcomes"].names)
     for name in ("base", "sft", "policy", "champion"):
         assert result[f"{name}_content_hash"] == model_hash(str(tmp_path / name))
     assert result["reward_model_content_hash"] == model_hash(str(tmp_path / "reward"))

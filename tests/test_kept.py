@@ -63,49 +63,51 @@ def test_what_was_kept_is_what_is_measured_afresh(tmp_path: Path) -> None:
     def measure() -> dict[str, Any]:
         return measure_reward(pairs, reward, settings)
 
-    first = measured_once(measure, settings, tmp_path)
-    again = measured_once(pytest.fail, settings, tmp_path)
+    first = measured_once(measure, settings, tmp_path, "cpu")
+    again = measured_once(pytest.fail, settings, tmp_path, "cpu")
     assert again == first == json.loads(json.dumps(measure()))
 
 
 @pytest.mark.parametrize("changed", ["seed", "pair_limit", "trap_limit", "max_tokens", "resamples"])
 def test_another_setting_is_measured_again(tmp_path: Path, changed: str) -> None:
     settings, calls = settings_of(tmp_path), list[int]()
-    measured_once(counted(calls), settings, tmp_path)
-    measured_once(counted(calls), settings, tmp_path)
+    measured_once(counted(calls), settings, tmp_path, "cpu")
+    measured_once(counted(calls), settings, tmp_path, "cpu")
     assert len(calls) == 1
     other = replace(settings, **{changed: getattr(settings, changed) + 1})
-    assert measured_once(counted(calls), other, tmp_path)["accuracy"] == 2
+    assert measured_once(counted(calls), other, tmp_path, "cpu")["accuracy"] == 2
 
 
 def test_other_weights_pairs_or_code_are_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, calls = settings_of(tmp_path), list[int]()
-    measured_once(counted(calls), settings, tmp_path)
+    measured_once(counted(calls), settings, tmp_path, "cpu")
     tiny(tmp_path / "other", seed=1)
     reward_of(tmp_path / "other", tmp_path / "reward")
-    measured_once(counted(calls), settings, tmp_path)
+    measured_once(counted(calls), settings, tmp_path, "cpu")
     freeze(tmp_path / "pairs", train=[], test=[pair(n) for n in range(13)])
-    measured_once(counted(calls), settings, tmp_path)
+    measured_once(counted(calls), settings, tmp_path, "cpu")
     assert len(calls) == 3
     monkeypatch.setattr(kept, "code_hash", lambda: "other")
-    measured_once(counted(calls), settings, tmp_path)
+    measured_once(counted(calls), settings, tmp_path, "cpu")
     assert len(calls) == 4
-    measured_once(pytest.fail, replace(settings, policy="another challenger"), tmp_path)
+    measured_once(pytest.fail, replace(settings, policy="another challenger"), tmp_path, "cpu")
+    measured_once(counted(calls), settings, tmp_path, "cuda")
+    assert len(calls) == 5, "another kind of device rounds otherwise"
 
 
 def test_a_changed_file_and_a_budget_keep_nothing(tmp_path: Path) -> None:
     settings, calls = settings_of(tmp_path), list[int]()
-    measured_once(counted(calls), settings, tmp_path)
+    measured_once(counted(calls), settings, tmp_path, "cpu")
     path = tmp_path / FILE_NAME
     whole = path.read_text()
     for broken in (whole.replace("1.0", "0.9"), whole[:-40], "[]", ""):
         path.write_text(broken)
-        measured_once(counted(calls), settings, tmp_path)
+        measured_once(counted(calls), settings, tmp_path, "cpu")
     assert len(calls) == 5
     hurried = replace(settings, budget_seconds=1.0)
-    measured_once(counted(calls), hurried, tmp_path)
+    measured_once(counted(calls), hurried, tmp_path, "cpu")
     named = replace(settings, reward_model="someone/reward")
-    measured_once(counted(calls), named, tmp_path)
+    measured_once(counted(calls), named, tmp_path, "cpu")
     assert len(calls) == 7

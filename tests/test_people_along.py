@@ -1,13 +1,20 @@
 """People as the gold of over-optimisation: asked blind, read back, and the turn that they give."""
 
+import itertools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from assets.evaluation import turn_check
+from assets.people import people_queue
+from assets.resources import Home
 from flywheel.collect.pairs import ask_people
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders.graders import Asked
@@ -18,6 +25,7 @@ from flywheel.evaluate.reward.by_people import LEAST_PEOPLE, WIDTH, by_people
 from flywheel.evaluate.reward.curves import turn_at
 from flywheel.evaluate.reward.overoptimisation import is_past
 from flywheel.evaluate.reward.ways import Way, write_ways
+from flywheel.lake import write_table
 from flywheel.layout import Layout
 from flywheel.promotion import GateSettings, decide
 from flywheel.records.message import dump, prompt_of, response_of
@@ -142,13 +150,36 @@ def test_too_few_labels_conclude_nothing_and_say_how_many_are_missing() -> None:
 
 def test_one_persons_taste_is_not_that_of_people() -> None:
     way = way_of(200)
-    for count, missing in ((1, 2), (2, 1), (3, 0)):
+    for count, missing in ((1, 2), (2, 2), (4, 0)):  # by chance two are a little less than two
         found = by_people(way, said_of(way, 200, people=count), settings_of())
         assert found["people_missing"] == missing
         assert not missing or not found["enough"]
     rows = [row for row in _rows(said_of(way, 200, people=5))]
     unnamed = votes_of([row | {"voter": None} for row in rows])
     assert by_people(way, unnamed, settings_of())["annotators"] == 1
+
+
+def test_names_beside_one_who_judges_nearly_all_are_not_people_enough() -> None:
+    way = way_of(120, kind="run")
+
+    def found(who: Callable[[int, int], int]) -> Row:
+        rng = np.random.default_rng(0)
+        rows = [
+            vote(
+                len(PLACES) * at + place, way, at, place, float(rng.random() < 0.6), who(at, place)
+            )
+            for at in range(120)
+            for place in range(1, len(PLACES))
+        ]
+        return by_people(way, votes_of(rows), settings_of(resamples=200))
+
+    alone = found(lambda at, place: place if at == 0 and place < 3 else 0)  # 718 of 720 votes
+    assert alone["annotators"] == 3 and alone["people_missing"] == 2 and not alone["enough"]
+    apart = found(lambda at, place: (place - 1) // 2)  # each hears places of his own
+    assert apart["annotators"] == 3 and apart["people_missing"] == 2 and not apart["enough"]
+    assert found(lambda at, place: at % 3)["people_missing"] == 0
+    uneven = found(lambda at, place: at % 3 if at > 9 else 0)
+    assert uneven["people_missing"] == 1, "three who judge unevenly say less than three"
 
 
 def _rows(votes: Votes) -> list[Row]:
@@ -238,7 +269,88 @@ def test_pairs_go_out_blind_and_what_comes_back_is_counted(tmp_path: Path) -> No
     assert [one["gold"] for one in found["points"]] == [0.5, *[1.0] * 6]
     few = ask_people(layout, "g0002", pairs=0, along=7)
     assert few["lines"] == few["along"] == 7
-    assert [json.loads(x) for x in Path(few["queue"]).read_text().splitlines()] == about[:7]
+    assert all(line in about for line in lines_of(few))
+
+
+def lines_of(facts: dict[str, Any]) -> list[Row]:
+    return [json.loads(line) for line in Path(facts["queue"]).read_text().splitlines()]
+
+
+def test_neither_its_name_nor_its_order_tells_how_far_along_an_answer_lies(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    evaluated(layout)
+    write_ways(layout.evaluation("g0002"), [way_of(COUNT)])
+    lines = lines_of(ask_people(layout, "g0002", pairs=0, along=10_000))
+
+    def place(line: Row) -> int:
+        return max(int(response.split()[1]) for response in line["responses"])
+
+    for order in (lines, sorted(lines, key=lambda line: line["queue_id"])):
+        of_prompt: dict[str, list[int]] = {}
+        for line in order:
+            of_prompt.setdefault(line["prompt"][0]["content"], []).append(place(line))
+        assert all(sorted(one) == PLACES[1:] for one in of_prompt.values())
+        rising = [one[k] < one[k + 1] for one in of_prompt.values() for k in range(len(one) - 1)]
+        assert 0.35 < sum(rising) / len(rising) < 0.65
+        beside = [a["prompt"] == b["prompt"] for a, b in itertools.pairwise(order)]
+        assert sum(beside) / len(beside) < 0.1, "lines of all prompts are mixed"
+    by_end = {line["queue_id"][-1] for line in lines if place(line) == PLACES[1]}
+    assert len(by_end) > 10
+
+
+def test_pairs_that_a_person_has_judged_are_not_asked_about_until_all_are(tmp_path: Path) -> None:
+    layout, way = Layout(tmp_path), way_of(COUNT)
+    evaluated(layout)
+    write_ways(layout.evaluation("g0002"), [way])
+    rows = [vote(at, way, at, place, 1.0, 1) for at in range(COUNT) for place in range(1, 4)]
+    rows += [
+        vote(0, way, at, 4, 1.0, 1) | {"annotator_kind": "program"} for at in range(COUNT)
+    ]  # fmt: skip
+    path = layout.run("people_judgements", "g0002") / "judgements.parquet"
+    write_table(pa.Table.from_pylist(rows), path)
+    facts = ask_people(layout, "g0002", pairs=0, along=10_000)
+    assert (facts["along"], facts["judged"]) == (3 * COUNT, 3 * COUNT)
+    asked = {max(int(one.split()[1]) for one in line["responses"]) for line in lines_of(facts)}
+    assert asked == set(PLACES[4:])
+    few = ask_people(layout, "g0002", pairs=0, along=10)
+    assert few["along"] == 10 and all(line in lines_of(facts) for line in lines_of(few))
+    rows = [vote(0, way, at, place, 1.0, 1) for at in range(COUNT) for place in range(1, 7)]
+    write_table(pa.Table.from_pylist(rows), path)
+    again = ask_people(layout, "g0002", pairs=0, along=10_000)
+    assert again["along"] == again["judged"] == 6 * COUNT, "others may be asked about them"
+
+
+@pytest.mark.parametrize("is_followed", [True, False])
+def test_a_turn_asks_along_a_way_where_the_evaluation_followed_one(
+    tmp_path: Path, is_followed: bool
+) -> None:
+    layout = Layout(tmp_path)
+    evaluated(layout)
+    (tmp_path / "settings.toml").write_text("[people]\npairs = 5\nalong = 7\n")
+    write_ways(layout.evaluation("g0002"), [way_of(COUNT)] if is_followed else [])
+    context = dg.build_asset_context(partition_key="g0002")
+    told = people_queue(context, Home(root=str(tmp_path))).metadata
+    assert told["along_the_ways"] == (7 if is_followed else 0)
+    assert told["dagster/row_count"] == 5 + told["along_the_ways"]
+    assert told["a_way_was_followed"] is is_followed and told["judged_before"] == 0
+
+
+@pytest.mark.parametrize("is_past", [True, False, None])
+def test_the_check_says_whether_anything_is_known_of_a_turn(is_past: bool | None) -> None:
+    aside = {"told": 6, "here": 0}
+    policy = dict.fromkeys(("turn", "best_of_n", "strayed", "run")) | {"by_people": []}
+    told = turn_check(policy | {"is_past": is_past, "put_aside": aside})
+    assert told.passed is (is_past is not True)
+    assert told.metadata["known"].value is (is_past is not None)
+    assert told.metadata["put_aside"].value == aside
+
+
+def test_prompts_that_nobody_can_be_asked_about_are_not_left() -> None:
+    way = way_of(40)
+    for texts in way.texts[1:]:
+        texts[:15] = way.texts[0][:15]
+    votes = votes_of([vote(at, way, at, place, 1.0, 1) for at in (15, 16) for place in range(1, 7)])
+    assert by_people(way, votes, settings_of())["prompts_left"] == 23
 
 
 def test_where_no_way_was_followed_nobody_can_be_asked_about_one(tmp_path: Path) -> None:
@@ -265,5 +377,14 @@ def test_the_gate_and_the_page_tell_peoples_turn_or_what_is_missing() -> None:
     page = following_told(policy | {"by_people": [few], "is_past": None})
     assert f"about {few['pairs_missing']} more pairs, on {few['prompts_missing']} more" in page
     assert "only" not in page
+    assert "nor were policies put aside" in page
+    aside = {"put_aside": {"told": 6, "here": 6}}
+    page = following_told(policy | aside | {"by_people": [few], "is_past": None})
+    assert "nor were policies put aside" not in page and "still there" not in page
+    assert "neither a gold nor enough of people's word places a turn" in page
+    gone = {"put_aside": {"told": 6, "here": 0}}
+    assert "Of 6 policies put aside along the challenger's run 0 are still there" in following_told(
+        policy | gone | {"by_people": [found]}
+    )
     short = by_people(way_of(30), said_of(way_of(30), 20), settings_of()) | {"turn": None}
     assert "only 10 prompts are left" in following_told(policy | {"by_people": [short]})

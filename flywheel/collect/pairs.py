@@ -7,8 +7,11 @@ that the seed mixes: asked again for more, the first ones are the same.
 
 Pairs of a second kind tell how far the reward may be followed (`evaluate.reward.by_people`): an
 answer from along a way, the best of n or the challenger's run, and one of the SFT policy that it
-began from. All places of a prompt are asked about together, and each pair of words once, whatever
-the places that say them.
+began from. All places of a prompt are asked about in one queue, and each pair of words once,
+whatever the places that say them; those that a person has judged are left out, until all are and
+others may be asked about them. The lines of all prompts are mixed, and nothing in a line or in its
+place tells how far along its answer lies. Which one is the SFT policy's is not said either, but can
+be found out: it recurs in the lines of a prompt.
 """
 
 import json
@@ -23,7 +26,7 @@ import pyarrow.parquet as pq
 from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError
 from flywheel.layout import Layout
-from flywheel.records.message import load
+from flywheel.records.message import load, text_of
 
 PEOPLE = "people"  # grader of prompts that are left to them
 WAYS = "way.parquet"  # as `evaluate.reward.ways` writes it
@@ -47,8 +50,9 @@ def ask_people(
         seed: Of the choice and of the order.
 
     Returns:
-        queue, lines, those `along` the ways among them, and `alike`: prompts to which challenger
-        and opponent gave the same answer.
+        queue, lines, those `along` the ways among them, `judged`: pairs along the ways that a
+        person has judged, and `alike`: prompts to which challenger and opponent gave the same
+        answer.
 
     Raises:
         EvaluationError: The generation was not evaluated on evaluation prompts, `pairs` or `along`
@@ -84,7 +88,7 @@ def ask_people(
         }
         for key in able[:pairs]
     ]
-    about_ways = _along(layout, generation, prompts, along, seed) if along else []
+    about_ways, judged = _along(layout, generation, prompts, along, seed) if along else ([], 0)
     path = queue_of(layout, generation)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.draft")
@@ -96,36 +100,50 @@ def ask_people(
         "queue": str(path),
         "lines": len(every),
         "along": len(about_ways),
+        "judged": judged,
         "alike": alike,
     }
 
 
 def _along(
     layout: Layout, generation: str, prompts: dict[str, dict[str, Any]], count: int, seed: int
-) -> list[dict[str, Any]]:
-    """Lines on answers from along the ways, prompt by prompt; about `count` of them at most."""
+) -> tuple[list[dict[str, Any]], int]:
+    """Lines on answers from along the ways, `count` at most: chosen prompt by prompt, and mixed.
+    And how many pairs a person has judged."""
     path = layout.evaluation(generation) / WAYS
     if not path.exists():
         raise EvaluationError(
             f"{generation} was followed along no way that people could be asked about ({path} is "
             f"missing); set [people] along, and materialize held_out_evaluation again"
         )
-    said: dict[str, dict[tuple[str, str], None]] = {}
+    said: dict[tuple[str, ...], None] = {}  # key and two answers in an order of their own
     for row in pq.read_table(path).to_pylist():
         if row["response"] != row["start"] and row["prompt_key"] in prompts:
-            said.setdefault(row["prompt_key"], {})[row["response"], row["start"]] = None
-    lines = []
-    for key in sorted(said, key=lambda one: _drawn(seed, generation, "along", one)):
-        lines += [
-            {
-                "queue_id": f"{generation}-evaluation-{key[:16]}-{number}",
-                "prompt": msgspec.to_builtins(load(prompts[key]["prompt"])),
-                "responses": _in_order(*pair, _drawn(seed, key, "along", number)),
-                "reason": "evaluation",
-            }
-            for number, pair in enumerate(said[key])
-        ]
-    return lines[:count]
+            said[row["prompt_key"], *sorted((row["response"], row["start"]))] = None
+    judged = said.keys() & _judged(layout, generation)
+    able = [pair for pair in said if pair not in judged] or [*said]
+    able.sort(key=lambda pair: _drawn(seed, generation, "along", pair[0]))
+    names = {pair: _drawn(seed, generation, "along", *pair) for pair in able[:count]}
+    return [
+        {
+            "queue_id": f"{generation}-evaluation-{name:016x}",
+            "prompt": msgspec.to_builtins(load(prompts[pair[0]]["prompt"])),
+            "responses": _in_order(*pair[1:], _drawn(seed, "order", *pair)),
+            "reason": "evaluation",
+        }
+        for pair, name in sorted(names.items(), key=lambda one: one[1])
+    ], len(judged)
+
+
+def _judged(layout: Layout, generation: str) -> set[tuple[str, ...]]:
+    """Key and two answers, in an order of their own, of each pair that a person has judged."""
+    path = layout.run("people_judgements", generation) / "judgements.parquet"
+    rows = pq.read_table(path).to_pylist() if path.exists() else []
+    return {
+        (row["prompt_key"], *sorted(text_of(load(row[f"response_{side}"])) for side in "ab"))
+        for row in rows
+        if row["annotator_kind"] == "person"
+    }
 
 
 def _drawn(*parts: object) -> int:

@@ -22,6 +22,8 @@ from flywheel.lake import write_table
 from flywheel.layout import Layout
 from flywheel.records.message import Conversation
 
+SAID = {"samples.parquet": "samples", "way.parquet": "answers_along"}  # answers, by prompt_key
+
 
 def rows_frozen(layout: Layout, names: list[str], uids: list[str]) -> dict[str, int]:
     """Rows of each frozen dataset that rest on one of the records."""
@@ -59,22 +61,50 @@ def remove_prompts(layout: Layout, keys: list[str]) -> dict[str, int]:
     """Take prompts out of queues, and what was sampled on them out of evaluations.
 
     Returns:
-        Lines of queues, rows of samples and reports that went. A report is written again by its
-        asset, `evaluation/report`.
+        Lines of queues, and rows of answers, that went. A report that shows them goes, too, and is
+        written again by its asset, `evaluation/report`.
     """
     if not keys:
         return {}
     queues = sorted(layout.annotation_queue.rglob("*.jsonl"))
     removed = {"annotation_queue": sum(_without_prompts(path, set(keys)) for path in queues)}
-    wanted, rows = pa.array(keys, pa.string()), 0
-    for path in sorted(layout.artifacts.glob("*/**/samples.parquet")):
+    wanted = pa.array(keys, pa.string())
+    for file, name in SAID.items():
+        removed[name] = 0
+        for path in sorted(layout.artifacts.glob(f"*/**/{file}")):
+            table = _read(path)
+            kept = table.filter(pc.invert(pc.is_in(table["prompt_key"], value_set=wanted)))
+            if kept.num_rows < table.num_rows:
+                path.with_name("report.html").unlink(missing_ok=True)
+                write_table(kept, path)
+                removed[name] += table.num_rows - kept.num_rows
+    return {name: count for name, count in removed.items() if count}
+
+
+def remove_judgements(layout: Layout, uids: list[str], keys: list[str]) -> dict[str, int]:
+    """Take votes of people out of what evaluations were given: those that rest on one of the
+    records, and all on the prompts."""
+    rows, asked = 0, pa.array(keys, pa.string())
+    for path in sorted(layout.runs.glob("people_judgements/*/judgements.parquet")):
         table = _read(path)
-        kept = table.filter(pc.invert(pc.is_in(table["prompt_key"], value_set=wanted)))
+        goes = pc.or_(_rests_on(table, uids), pc.is_in(table["prompt_key"], value_set=asked))
+        kept = table.filter(pc.invert(goes))
         if kept.num_rows < table.num_rows:
-            path.with_name("report.html").unlink(missing_ok=True)
             write_table(kept, path)
             rows += table.num_rows - kept.num_rows
-    return {name: n for name, n in (removed | {"samples": rows}).items() if n}
+    return {"people_judgements": rows} if rows else {}
+
+
+def policies_aside(layout: Layout, checkpoints: list[str]) -> list[str]:
+    """Folders of policies put aside along the runs of checkpoints, to be told: they have learned
+    from the same records."""
+    folders = {one: layout.run(*one.partition("/")[::2]) / "along" for one in checkpoints}
+    return [
+        f"policies put aside along the run of {one}, in {folder.relative_to(layout.root)}; remove "
+        f"that folder"
+        for one, folder in folders.items()
+        if folder.exists()
+    ]
 
 
 def forget_warehouse(layout: Layout) -> None:

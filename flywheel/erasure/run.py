@@ -123,6 +123,8 @@ def _look(layout: Layout, what: str, name: str, by: str, reason: str) -> tuple[P
         left.append(f"{len(waiting)} files wait in the inbox, not looked through; land them first")
     if found.uids:
         left.append(FOLLOWS)
+        saw = [one["checkpoint"] for one in reached["checkpoints"]]
+        left += frozen.policies_aside(layout, saw + reached["descendants"])
     removed = {
         "records": len(found.uids),
         "raw_rows": sum(map(len, found.raw.values())),
@@ -170,6 +172,7 @@ def _finish(layout: Layout, key_file: str, log: Log) -> Any:
             lines.blank(layout, plan)
             frozen.remove_from_datasets(layout, plan.datasets, plan.uids)
             prompts = frozen.remove_prompts(layout, plan.prompt_keys)
+            prompts |= frozen.remove_judgements(layout, plan.uids, plan.prompt_keys)
             if plan.manifests:
                 frozen.forget_warehouse(layout)
         with ledger.appending() as (entries, append):

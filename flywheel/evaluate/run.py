@@ -58,7 +58,8 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     use_threads(reward.module.backbone.num_parameters(), settings.threads)
     pairs = read_split(Path(settings.preference_dataset), "test")
     measure = partial(measure_reward, pairs, reward, settings)
-    result: dict[str, Any] = {"reward_model": measured_once(measure, settings, run_dir)}
+    device = reward.module.head.weight.device.type
+    result: dict[str, Any] = {"reward_model": measured_once(measure, settings, run_dir, device)}
     print(f"reward model: {result['reward_model']['accuracy']:.3f}", flush=True)
 
     asked, sources = prompts_of(settings)

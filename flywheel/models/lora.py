@@ -21,9 +21,14 @@ def with_lora(model: Any, rank: int, seed: int) -> Any:
     return model
 
 
+def has_adapters(model: Any) -> bool:
+    """Whether adapters are in the model."""
+    return any("lora_" in name for name, _ in model.named_parameters())
+
+
 def merged(model: Any) -> Any:
     """The model with its adapters added into its weights; full weights as they are."""
-    if not any("lora_" in name for name, _ in model.named_parameters()):
+    if not has_adapters(model):
         return model
     from peft.tuners.lora import LoraLayer
 

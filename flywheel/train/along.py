@@ -2,9 +2,10 @@
 
 Over-optimisation shows between the start of a run and its end, and only the end is published. What
 is put aside lies with the run, is named by step and hash in the policy's manifest, and may be
-removed once the generation is decided on.
+removed once the generation is decided on; nothing but another run in the same folder removes it.
 """
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -27,6 +28,7 @@ class Along(Generic[E]):
         source: What is learned from; it is handed on as it is.
         engine: Of the run.
         write: Writes the policy into a folder, and leaves it as it was.
+        facts: What the manifest of each says of how it came about, as `finish.facts_of`.
         folder: Where the policies are put.
         count: How many; 0 puts none aside.
 
@@ -40,6 +42,7 @@ class Along(Generic[E]):
         source: Source[E],
         engine: Engine,
         write: Callable[[Path], object],
+        facts: dict[str, Any],
         folder: Path,
         count: int,
     ) -> None:
@@ -49,6 +52,7 @@ class Along(Generic[E]):
                 "zero_stage to 2"
             )
         self._source, self._engine, self._write, self._folder = source, engine, write, folder
+        self._facts, self._is_cleared = facts, False
         self.steps = source.steps
         spread = (round(self.steps * one / (count + 1)) for one in range(1, count + 1))
         self._planned = sorted({step for step in spread if 0 < step < self.steps})
@@ -57,10 +61,12 @@ class Along(Generic[E]):
     def draw(self, step: int) -> tuple[Sequence[E], dict[str, float]]:
         """The elements of a step; before it, the policy is put aside where that is planned."""
         self._reached = step
+        if not self._is_cleared:
+            self._clear(step)
         if step in self._planned:
             with self._engine.written():
                 if rank() == 0:
-                    publish(self._at(step), self._write, {"kind": "policy", "step": step})
+                    publish(self._at(step), self._write, self._facts | {"step": step})
             barrier()
         return self._source.draw(step)
 
@@ -80,6 +86,15 @@ class Along(Generic[E]):
             for step, manifest in found.items()
             if manifest and step <= self._reached
         ]
+
+    def _clear(self, step: int) -> None:
+        """Remove what this run has not put aside before the step: another's, and drafts."""
+        own = {self._at(one) for one in self._planned if one < step}
+        if rank() == 0 and self._folder.exists():
+            for path in set(self._folder.iterdir()) - own:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        barrier()
+        self._is_cleared = True
 
     def _at(self, step: int) -> Path:
         return self._folder / f"step-{step:08d}"

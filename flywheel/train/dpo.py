@@ -25,7 +25,7 @@ from flywheel.train.config import HELD_OUT_FRAC, REFERENCE_FRAC
 from flywheel.train.config_policy import WITHOUT_REFERENCE, DpoSettings
 from flywheel.train.data import Group, Reader, limited, needed, records_of
 from flywheel.train.engine import Engine
-from flywheel.train.finish import finish, policy_writer
+from flywheel.train.finish import facts_of, finish, policy_writer
 from flywheel.train.loop import Objective, Stats, fit
 from flywheel.train.losses import right_share
 from flywheel.train.preference_losses import VARIANTS, Logps, Shape, pair_losses
@@ -57,7 +57,14 @@ def run(settings: DpoSettings, run_dir: Path) -> dict[str, Any]:
     unseen_judged, more = referenced(engine, held_out, settings, run_dir, HELD_OUT_FRAC / 2)
     print(f"{len(judged)} pairs to train on, {len(unseen_judged)} to measure on")
     objective, aside = preferred(settings), policy_writer(model, tokenizer, goes_on=True)
-    source = Along(Shuffled(judged, settings), engine, aside, run_dir / "along", settings.along)
+    source = Along(
+        Shuffled(judged, settings),
+        engine,
+        aside,
+        facts_of(settings, engine, kind="policy"),
+        run_dir / "along",
+        settings.along,
+    )
     result = fit(engine, source, objective, settings.for_steps(spent + more), run_dir)
     result |= reader.counts() | {
         "along": source.kept(),

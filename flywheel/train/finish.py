@@ -12,7 +12,7 @@ from typing import Any
 
 from flywheel.datasets.manifest import MANIFEST, DatasetManifest
 from flywheel.errors import ManifestError
-from flywheel.models.lora import merged
+from flywheel.models.lora import has_adapters, merged
 from flywheel.models.publish import publish
 from flywheel.process.content import code_hash
 from flywheel.process.worker import rank, world
@@ -43,22 +43,9 @@ def finish(
     lines = [f"{uid}\t{seen[uid]}" for uid in sorted({*record_uids, *seen})]
     output = Path(settings.output)
     facts = {
-        "kind": kind,
         "id": output.name,
-        "parents": [
-            parent_of(getattr(settings, name))
-            for name in ("model", "reward_model")
-            if getattr(settings, name, "")
-        ],
-        "datasets": _datasets(settings),
+        **facts_of(settings, engine, kind=kind),
         "records": {"count": len(lines), "sha256": _hash_of(lines), "file": RECORDS_FILE},
-        "settings": asdict(settings),
-        "world": world(),
-        "zero_stage": engine.stage,
-        "precision": engine.settings.precision,
-        "device": str(engine.device),
-        "platform": platform.platform(),
-        "code": code_hash(),
         "result": result,
     }
 
@@ -89,6 +76,26 @@ def finish(
     }
 
 
+def facts_of(settings: RunSettings, engine: Engine, *, kind: str) -> dict[str, Any]:
+    """What a manifest says of how a checkpoint came about, whatever came of it."""
+    return {
+        "kind": kind,
+        "parents": [
+            parent_of(getattr(settings, name))
+            for name in ("model", "reward_model")
+            if getattr(settings, name, "")
+        ],
+        "datasets": _datasets(settings),
+        "settings": asdict(settings),
+        "world": world(),
+        "zero_stage": engine.stage,
+        "precision": engine.settings.precision,
+        "device": str(engine.device),
+        "platform": platform.platform(),
+        "code": code_hash(),
+    }
+
+
 def policy_writer(model: Any, tokenizer: Any, *, goes_on: bool = False) -> Callable[[Path], None]:
     """What `finish` calls to write a policy: whole weights, adapters merged, and the tokenizer.
 
@@ -96,7 +103,8 @@ def policy_writer(model: Any, tokenizer: Any, *, goes_on: bool = False) -> Calla
     """
 
     def write(folder: Path) -> None:
-        merged(copy.deepcopy(model) if goes_on else model).save_pretrained(folder)
+        needs_copy = goes_on and has_adapters(model)
+        merged(copy.deepcopy(model) if needs_copy else model).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
     return write

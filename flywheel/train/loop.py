@@ -36,6 +36,7 @@ SPEED_ONLY = {
     "packing",
     "threads",
     "save_seconds",
+    "along",  # which weights are also written, and none of them
 }
 NAMED_RECORDS = 5  # of a step that failed; more would bury the message
 

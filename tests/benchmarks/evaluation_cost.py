@@ -1,21 +1,24 @@
 """What an evaluation on 1,000 prompts costs beside the sampling in it.
 
 *Sampling* is every call of `rollout.sample` that the evaluation makes: challenger, base, SFT policy
-and champion at the temperature, the first three greedily, and the pools of the best of n. *All* is
-the whole of `evaluate.run.run`: also rendering, scores of the reward model on answers, held-out
-pairs and traps, losses of demonstrations, intervals, leaks, tables, page. Both in CPU seconds of
-one thread; imports are paid before, loading models is not. The first evaluation of a generation
-measures its reward model too; the second, of the same or of another challenger, finds that kept.
+and champion at the temperature, the first three greedily, the policies put aside along the
+challenger's run, and the pools of the best of n. *All* is the whole of `evaluate.run.run`: also
+rendering, scores of the reward model on answers, held-out pairs and traps, losses of
+demonstrations, intervals, leaks, tables, page. Both in CPU seconds of one thread; imports are paid
+before, loading models is not. The first evaluation of a generation measures its reward model too;
+the second, of the same or of another challenger, finds that kept.
 
 Models are random, so that no two answers are the same text: trained ones repeat themselves, and
 what is repeated is scored once.
 """
 
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,6 +29,7 @@ from flywheel.evaluate import policies
 from flywheel.evaluate import run as evaluation
 from flywheel.evaluate.reward import best_of_n
 from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.models.publish import publish
 from flywheel.models.small import small_llama, word_tokenizer
 from flywheel.process.launch import write_json
 from flywheel.records.message import dump, prompt_of, response_of
@@ -36,6 +40,7 @@ from tests.benchmarks.measurement import Measurement
 from tests.models_for_tests import freeze, reward_of
 
 PROMPTS, PAIRS, DEMONSTRATIONS = 1000, 1000, 500
+ASIDE = 6  # policies along the challenger's run, as many as a turn puts aside
 LIMIT = 1.3
 POLICIES = ("base", "sft", "policy", "champion")
 
@@ -96,9 +101,10 @@ def _told(name: str, size: Size, spent: dict[str, float]) -> Measurement:
         peer="sampling in it",
         peer_value=spent["sampling"],
         ratio=spent["all"] / spent["sampling"],
-        conditions=f"{PROMPTS} prompts, {len(POLICIES)} policies, {size.new_tokens} new tokens, "
-        f"{PAIRS} held-out pairs, {DEMONSTRATIONS} demonstrations, 1 thread; limit {LIMIT}, lower "
-        f"wins; {of_reward:.2f} of the ratio measures the reward model, whoever the challenger is",
+        conditions=f"{PROMPTS} prompts, {len(POLICIES)} policies, {ASIDE} along the run, "
+        f"{size.new_tokens} new tokens, {PAIRS} held-out pairs, {DEMONSTRATIONS} demonstrations, 1 "
+        f"thread; limit {LIMIT}, lower wins; {of_reward:.2f} of the ratio measures the reward "
+        f"model, whoever the challenger is",
     )
 
 
@@ -127,7 +133,9 @@ def _world(folder: Path, size: Size) -> EvaluateSettings:
     pages = [*corpus.pages(2000, seed=0), " ".join(f"word{one}" for one in range(size.words))]
     tokenizer = word_tokenizer(pages)
     words = [one for one in tokenizer.get_vocab() if not one.startswith("<")]
-    for seed, name in enumerate((*POLICIES, "reward_base")):
+    steps = range(1, ASIDE + 1)
+    aside = [f"along/step-{step:08d}" for step in steps]
+    for seed, name in enumerate((*POLICIES, "reward_base", *aside)):
         model = small_llama(
             tokenizer,
             hidden=size.hidden,
@@ -140,6 +148,11 @@ def _world(folder: Path, size: Size) -> EvaluateSettings:
         )
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
+    told = [
+        {"step": step, "content_hash": _published(folder / name, {"step": step})}
+        for step, name in zip(steps, aside, strict=True)
+    ]
+    _published(folder / "policy", {"result": {"steps": ASIDE + 1, "along": told}})
     asked: dict[str, None] = {}  # no two alike
     while len(asked) < PROMPTS:
         asked[draw_request(rng).text] = None
@@ -166,6 +179,7 @@ def _world(folder: Path, size: Size) -> EvaluateSettings:
     return EvaluateSettings(
         generation="g0002",
         **{name: str(folder / name) for name in POLICIES},
+        along=str(folder / "along"),
         reward_model=reward_of(folder / "reward_base", folder / "reward"),
         evaluation_dataset=freeze(folder / "evaluation", test=prompts),
         preference_dataset=freeze(
@@ -176,3 +190,10 @@ def _world(folder: Path, size: Size) -> EvaluateSettings:
         max_new_tokens=size.new_tokens,
         threads=1,
     )
+
+
+def _published(folder: Path, facts: dict[str, Any]) -> str:
+    """Describe a model that lies in a folder as a checkpoint is; its content hash."""
+    plain = folder.rename(folder.with_name(f"{folder.name}-plain"))
+    write = partial(shutil.copytree, plain, dirs_exist_ok=True)
+    return str(publish(folder, write, facts)["content_hash"])

@@ -8,13 +8,18 @@ WAYS = {"best of n": "choosing the best of n", "run": "the challenger's own run"
 
 def following_told(policy: Told) -> str:
     """Pictures, and the turn in words."""
+    aside = policy.get("put_aside") or {"told": 0, "here": 0}  # of an evaluation before there were
     told = {
         True: "<b>Yes: it lies past the turn.</b>",
         False: "No: it does not lie past the turn.",
-        None: "Neither has the challenger's run measured a gold, nor were policies put aside along "
-        "it, so that no turn of its own is known; the gate looks at whether the proxy rose and the "
-        "gold fell.",
+        None: f"{_why_unknown(aside['told'])}, so that no turn of its own is known; the gate looks "
+        f"at whether the proxy rose and the gold fell.",
     }[policy["is_past"]]
+    if aside["here"] < aside["told"]:
+        told += (
+            f" Of {aside['told']} policies put aside along the challenger's run {aside['here']} "
+            f"are still there."
+        )
     if pool := policy["best_of_n"]:
         where = _where(pool["peak_ci"], f", with {pool['samples']} samples")
         told += (
@@ -35,6 +40,18 @@ def following_told(policy: Told) -> str:
         )
     people = "".join(_by_people(one) for one in policy.get("by_people", ()))
     return f"{turn_picture(policy)}<p>{told}</p>{people_picture(policy)}{people}"
+
+
+def _why_unknown(aside: int) -> str:
+    """Why no turn is known of a challenger whose run put so many policies aside."""
+    if not aside:
+        return (
+            "Neither has the challenger's run measured a gold, nor were policies put aside along it"
+        )
+    return (
+        "Policies were put aside along the challenger's run, but neither a gold nor enough of "
+        "people's word places a turn on them"
+    )
 
 
 def _by_people(found: Told) -> str:

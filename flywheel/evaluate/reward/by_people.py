@@ -23,8 +23,9 @@ from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.statistics.stats import ADDED, NORMAL
 
 EVEN = 0.5
-LEAST_PEOPLE = 3  # of fewer it cannot be told how far they differ
+LEAST_PEOPLE = 3  # in effect: of fewer it cannot be told how far they differ
 LEAST_GROUPS = 30  # of prompts judged at a place, as the gate asks for
+ROUNDING = 1e-9  # of shares that add up to a whole person
 WIDTH = 0.1  # half an interval at most: a fall of a tenth of a win rate is to be seen
 
 
@@ -53,9 +54,9 @@ def by_people(way: Way, votes: Votes, settings: EvaluateSettings) -> dict[str, A
     Returns:
         judgements, annotators and prompts that count here; enough, and if not: prompts_missing,
         about how many more must be judged at the place that lacks most, of prompts_left,
-        pairs_missing, what that comes to in pairs, and people_missing. Where any are judged at
-        each place also the curve, as `curves.curved`, each point with its `n` or `step` and the
-        groups judged.
+        pairs_missing, what that comes to in pairs, and people_missing, as `_people` counts them.
+        Where any are judged at each place also the curve, as `curves.curved`, each point with its
+        `n` or `step` and the groups judged.
     """
     said, rows = _said(way, votes)
     same = alike(way)
@@ -63,13 +64,12 @@ def by_people(way: Way, votes: Votes, settings: EvaluateSettings) -> dict[str, A
     judged = [
         len(set(groups[said.prompt[said.place == at]].tolist())) for at in range(same.shape[1])
     ]
-    people = len(set(said.person.tolist()))
     told: dict[str, Any] = {
         "kind": way.kind,
         "judgements": len(rows),
-        "annotators": people,
+        "annotators": len(set(said.person.tolist())),
         "prompts": len(set(said.prompt.tolist())),
-        "people_missing": max(LEAST_PEOPLE - people, 0),
+        "people_missing": max(LEAST_PEOPLE - _people(said, same.shape[1]), 0),
     }
     halves = [math.inf] * len(judged)
     asked_about = [one > 0 or bool(same[:, at].all()) for at, one in enumerate(judged)]
@@ -85,7 +85,7 @@ def by_people(way: Way, votes: Votes, settings: EvaluateSettings) -> dict[str, A
         for at, (count, half) in enumerate(zip(judged, halves, strict=True))
     )
     told["prompts_missing"] = missing
-    told["prompts_left"] = len(way.asked) - told["prompts"]
+    told["prompts_left"] = int((~same.all(axis=1)).sum()) - told["prompts"]
     told["pairs_missing"] = math.ceil(missing * _pairs_a_prompt(way))
     told["enough"] = "points" in told and not missing and not told["people_missing"]
     return told
@@ -99,6 +99,21 @@ def _missing(judged: int, half: float, differ: float, groups: int) -> int:
         needed = judged
     least = min(LEAST_GROUPS, math.floor(differ * groups))  # fewer differ: all are asked about
     return max(math.ceil(max(needed, least)) - judged, 0)
+
+
+def _people(said: Said, size: int) -> int:
+    """How many people, each of whom judges as much, would say as much of the places: whole ones,
+    at the place that has fewest of those that anybody judged.
+
+    Of weights w that is (sum w)^2 / sum w^2 (Kish, 1965): who judges nearly all is nearly alone.
+    """
+    if not len(said.vote):
+        return 0
+    weights = np.zeros((size, int(said.person.max()) + 1))
+    np.add.at(weights, (said.place, said.person), said.share)
+    weights = weights[weights.sum(axis=1) > 0]
+    effective = weights.sum(axis=1) ** 2 / (weights**2).sum(axis=1)
+    return math.floor(float(effective.min()) + ROUNDING)
 
 
 def _pairs_a_prompt(way: Way) -> float:

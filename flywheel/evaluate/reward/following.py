@@ -18,7 +18,7 @@ from flywheel.evaluate.reward.best_of_n import best_of_n, turn_of_best
 from flywheel.evaluate.reward.by_people import by_people
 from flywheel.evaluate.reward.curves import turn_at
 from flywheel.evaluate.reward.overoptimisation import fitted, is_past, turn_of
-from flywheel.evaluate.reward.run_along import nats_from, run_along
+from flywheel.evaluate.reward.run_along import nats_from, put_aside, run_along
 from flywheel.evaluate.reward.ways import Way, has_gold
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.statistics.stats import ratio
@@ -50,7 +50,11 @@ def followed(
         SFT policy with its ci, or None where its answers are not known token by token; run, alpha
         and beta of the form fitted to its run; turn, as `turn_of`; by_people, as `by_people.
         by_people` of each way, with the turn where enough is said and the challenger stands on it;
+        put_aside, policies that the challenger's run put aside: told by its manifest, and here;
         is_past, by any of these turns. And the ways, for people to be asked about.
+
+    Raises:
+        ManifestError: A policy put aside is not what its manifest says.
     """
     manifest = manifest_of(Path(settings.policy))
     places = _put(asked, settings)
@@ -65,7 +69,8 @@ def followed(
     if recorded:
         curve = fitted(recorded["points"])
         run = {"alpha": curve.alpha, "beta": curve.beta}
-    along, way_of_run = run_along(put, mine, reward, settings) if put else (None, None)
+    told, aside = put_aside(settings)
+    along, way_of_run = run_along(put, mine, reward, aside, settings) if put else (None, None)
     if way_of_run:
         ways.append(way_of_run)
     imitated = manifest.get("settings", {})
@@ -86,6 +91,7 @@ def followed(
         "run": run,
         "turn": turn,
         "by_people": people,
+        "put_aside": {"told": told, "here": len(aside)},
         "is_past": any(said) if said else None,
     }, ways
 

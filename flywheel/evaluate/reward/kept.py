@@ -17,12 +17,13 @@ PACKAGES = ("numpy", "tokenizers", "torch", "transformers")
 
 
 def measured_once(
-    measure: Callable[[], dict[str, Any]], settings: EvaluateSettings, run_dir: Path
+    measure: Callable[[], dict[str, Any]], settings: EvaluateSettings, run_dir: Path, device: str
 ) -> dict[str, Any]:
     """What `measure` says of the reward model, or said when nothing that decides it was other.
 
-    That is weights, held-out pairs, settings, code and packages, each by its content. Nothing is
-    kept of a hub name, whose content is not known, nor where a budget may have cut the work short.
+    That is weights, held-out pairs, settings, code and packages, each by its content, and the type
+    of the device. Nothing is kept of a hub name, whose content is not known, nor where a budget may
+    have cut the work short.
     """
     model = model_hash(settings.reward_model)
     if settings.budget_seconds or model.startswith("hub:"):
@@ -32,6 +33,7 @@ def measured_once(
         "pairs": content_of(Path(settings.preference_dataset)),
         "settings": {name: getattr(settings, name) for name in DECIDE},
         "code": code_hash(),
+        "device": device,
         "packages": {name: version(name) for name in PACKAGES},
     }
     path = run_dir / FILE_NAME
@@ -44,7 +46,10 @@ def measured_once(
 
 
 def _read(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
-    """What a file keeps; None where there is none, of another question, or that was changed."""
+    """What a file keeps; None where there is none, of another question, or torn.
+
+    The hash beside it shows what was torn, not what was forged: whoever writes here may write any.
+    """
     try:
         kept = json.loads(path.read_text())
         is_whole = kept["asked"] == asked and kept["hash"] == _hash_of(kept["found"])

@@ -27,26 +27,33 @@ from flywheel.rollout import Policy, Response, RewardModel, rendered_logprobs
 LEAST_ASIDE = 2  # policies between start and end: fewer place no peak
 
 
-def put_aside(settings: EvaluateSettings) -> dict[int, str]:
-    """Step and folder of the policies of the challenger's run that are still there.
+def put_aside(settings: EvaluateSettings) -> tuple[int, dict[int, str]]:
+    """How many policies the challenger's run put aside, by its manifest, and step and folder of
+    those that are still there.
 
     Raises:
         ManifestError: One is not what its manifest says.
     """
     known = manifest_of(Path(settings.policy)).get("result", {}).get("along", ())
-    found = {}
+    found: dict[int, str] = {}
     for one in known if settings.along else ():
         folder = Path(settings.along) / f"step-{one['step']:08d}"
         if manifest_of(folder).get("content_hash") == one["content_hash"]:
             verify(folder)
             found[one["step"]] = str(folder)
-    return found
+    if len(found) < len(known):
+        print(
+            f"along the run: of {len(known)} policies put aside {len(found)} are still there",
+            flush=True,
+        )
+    return len(known), found
 
 
 def run_along(
     asked: Sequence[Asked],
     answers: dict[str, Answers],
     reward: RewardModel,
+    aside: dict[int, str],
     settings: EvaluateSettings,
 ) -> tuple[dict[str, Any] | None, Way | None]:
     """The curve of the challenger's run, and its answers for people to judge.
@@ -55,6 +62,7 @@ def run_along(
         asked: The prompts; either all of them have a gold, or none.
         answers: Of the SFT policy, which is the start, and of the challenger, the end.
         reward: The proxy.
+        aside: Step and folder of the policies that were put aside.
         settings: Of the evaluation.
 
     Returns:
@@ -62,7 +70,6 @@ def run_along(
         gold. The way. Both None where too few policies were put aside, or answers are not known
         token by token at temperature 1.
     """
-    aside = put_aside(settings)
     ends = answers["sft"].responses, answers["policy"].responses
     known = all(one.token_ids for end in ends for one in end)
     if len(aside) < LEAST_ASIDE or settings.temperature != 1 or not known:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from flywheel.erasure.lines import blank_lines, is_closed, whole_lines_of
-from flywheel.erasure.plan import alone
+from flywheel.erasure.plan import alone, pending
 from flywheel.errors import ErasureError
 from flywheel.layout import Layout
 from flywheel.lineage import Erasure, Erasures
@@ -28,12 +28,14 @@ def forget_served(
     """Remove the lines whose time is over, and enter how many they were; None where none is.
 
     Raises:
-        ErasureError: A file cannot be written.
+        ErasureError: A file cannot be written, or an erasure was cut off, which goes first.
     """
     if not settings.keep_days and not settings.keep_days_without_consent:
         return None
     now = now or datetime.now(UTC)
     with alone(layout):
+        if told := pending(layout):
+            raise ErasureError(f"served logs keep what is over its time: {told}")
         deliver(layout)
         removed: dict[str, int] = {}
         with delivery_held(layout):

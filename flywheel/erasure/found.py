@@ -55,7 +55,7 @@ class Found:
     kept: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     rows: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))
     events: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    names: list[str] = field(default_factory=list)
+    names: list[bytes] = field(default_factory=list)
     record_ids: set[str] = field(default_factory=set)
     left: list[str] = field(default_factory=list)
     prompt_keys: set[str] = field(default_factory=set)

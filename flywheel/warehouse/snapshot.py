@@ -73,7 +73,7 @@ def freeze(
         weighed = _weigh(connection, database, table, key, terms) if terms else None
         refused = weighed.refused if weighed else {}
         if erased:
-            refused = refused | _resting_on(connection, database, table, key, erased)
+            refused = {**refused, **_resting_on(connection, database, table, key, erased)}
         rows, content_hash = _rows(connection, database, table, key, refused)
     if not rows.num_rows and not allow_empty:
         raise WarehouseError(

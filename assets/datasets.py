@@ -19,6 +19,8 @@ from assets.keys import (
 from assets.partitions import generations
 from assets.resources import Home
 from flywheel.datasets.manifest import DatasetManifest
+from flywheel.erasure.frozen import erased_uids
+from flywheel.erasure.plan import alone
 from flywheel.errors import FlywheelError
 from flywheel.evaluate.statistics.trials import reliability_of
 from flywheel.lineage import refresh
@@ -105,17 +107,19 @@ def _dataset(name: str, mart: dg.AssetKey, row_key: str, description: str) -> dg
     def snapshot(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
         layout, generation = home.layout, context.partition_key
         directory = layout.dataset(name, generation)
-        manifest = freeze(
-            layout.warehouse_copy,
-            table=".".join(mart.path),
-            key=row_key,
-            directory=directory,
-            name=name,
-            generation=generation,
-            trained_through_batch=newest_batch_number(layout.warehouse_copy),
-            licences=home.settings("licences").get("permitted", ()),
-            terms=_terms(name, home),
-        )
+        with alone(layout):  # no erasure begins or ends meanwhile
+            manifest = freeze(
+                layout.warehouse_copy,
+                table=".".join(mart.path),
+                key=row_key,
+                directory=directory,
+                name=name,
+                generation=generation,
+                trained_through_batch=newest_batch_number(layout.warehouse_copy),
+                licences=home.settings("licences").get("permitted", ()),
+                terms=_terms(name, home),
+                erased=erased_uids(layout),
+            )
         try:
             manifest.verify(directory)
             problem = ""

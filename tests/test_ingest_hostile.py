@@ -23,6 +23,7 @@ from flywheel.ingest import (
 from flywheel.ingest.drafts import drafts_of
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
+from flywheel.privacy import Tombstones
 from flywheel.quality import judge
 
 GOOD = {"kind": "demonstration", "prompt": "p", "response": "r"}
@@ -120,7 +121,8 @@ def test_what_is_held_of_a_file_has_a_bound_whether_or_not_it_yields_rows(
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 4096)
     monkeypatch.setattr(intake, "HELD_BYTES", 2**19)
     facts = {"batch_id": "b", "file": "f", "source": "s", "landed_at": datetime(2026, 1, 1)}
-    with drafts_of(Layout(tmp_path), "s", "b") as drafts:
+    layout = Layout(tmp_path)
+    with drafts_of(layout, "s", "b", Tombstones(layout)) as drafts:
         taken = intake.Intake(facts, str, None, drafts, None, reader)
         most = 0
         for block in blocks.lines_of(io.BytesIO((line + b"\n") * 20_000)):

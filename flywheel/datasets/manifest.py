@@ -30,7 +30,8 @@ class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
         licences: Licence to rows under it, joined likewise; "unknown" where a source named none.
         trained_through_batch: Number of the newest batch in the tables that it was frozen from.
         use: What licences and consents of every row allowed on that day; "" where nobody asked.
-        rows_refused: Rows left out because theirs did not; `refused.tsv` beside names them.
+        rows_refused: Rows left out because theirs did not, or because a record that they rest on
+            was erased before; `refused.tsv` beside names them.
         duties: What they ask for in return.
         rows_erased: Rows taken out since, because a record that they rest on was erased;
             `content_hash`, and all that is said of the rows together, is of what was frozen.

@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flywheel.datasets.manifest import DatasetManifest, file_hash
+from flywheel.erasure.plan import read_plan
 from flywheel.errors import LakeError
 from flywheel.ingest.keys import prompt_key
-from flywheel.lake import write_table
+from flywheel.lake import ensure, read_folder, write_table
 from flywheel.layout import Layout
 from flywheel.records.message import Conversation
 
@@ -35,6 +36,38 @@ def rows_frozen(layout: Layout, names: list[str], uids: list[str]) -> dict[str, 
         if count:
             found[name] = int(count)
     return found
+
+
+def erased_uids(layout: Layout) -> set[str]:
+    """Records that were erased, or go with an erasure that was cut off: none is frozen any more.
+
+    Raises:
+        ErasureError: The plan of one that was cut off cannot be read.
+    """
+    ensure(layout)
+    plan = read_plan(layout)
+    return {*read_folder(layout.erased)["record_uid"].to_pylist(), *(plan.uids if plan else ())}
+
+
+def copies_left(layout: Layout, uids: list[str], keys: list[str]) -> list[str]:
+    """Copies that are not written to: versions of evaluation sets, the warehouse of dbt by hand."""
+    left = []
+    for path in sorted(layout.evaluation_sets.glob("*/v*/*.parquet")):
+        table = _read(path)
+        goes = _rests_on(table, uids)
+        if "prompt_key" in table.column_names:
+            asked = pc.is_in(table["prompt_key"], value_set=pa.array(keys, pa.string()))
+            goes = pc.or_(goes, asked.combine_chunks())
+        if count := pc.sum(goes).as_py():
+            folder = path.parent.relative_to(layout.root)
+            left.append(
+                f"{folder} holds {count} of the prompts: a version of an evaluation set never "
+                f"changes; freeze the next one, then remove that folder"
+            )
+    by_hand = layout.root / "dev" / layout.warehouse.name
+    if (uids or keys) and by_hand.exists():
+        left.append(f"{by_hand.relative_to(layout.root)}, built by hand: remove it, or build anew")
+    return left
 
 
 def remove_from_datasets(layout: Layout, names: list[str], uids: list[str]) -> None:

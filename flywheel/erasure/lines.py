@@ -9,17 +9,21 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flywheel.erasure.found import Found, Place
 from flywheel.erasure.plan import Plan, Spans
 from flywheel.erasure.who import Who
 from flywheel.errors import ErasureError
 from flywheel.ingest import BatchManifest
-from flywheel.ingest.discover import LINES, delivered_as
+from flywheel.ingest.discover import LINES, by_content, delivered_as, find_files
+from flywheel.ingest.formats import RAW, named
 from flywheel.layout import Layout
+from flywheel.privacy import erased_name
 from flywheel.serve.feedback import FOLDER
 from flywheel.serve.screening import SOURCE
 
@@ -30,12 +34,13 @@ PART = 2**20  # bytes
 
 
 def served_answers(layout: Layout, who: Who) -> tuple[dict[str, Spans], set[str]]:
-    """Lines of the served log that somebody asked for, and the ids of the answers in them."""
+    """Lines of the served log that somebody asked for, and the ids of the answers in them; with an
+    answer those that others gave in its shadow."""
     ids: set[str] = set()
 
     def is_wanted(row: Row) -> bool:
-        name = row.get("response_id" if who.what == "record" else "user")
-        if name not in who.names:
+        of = ("response_id", "shadow_of") if who.what == "record" else ("user",)
+        if not any(row.get(one) in who.names for one in of):
             return False
         ids.add(str(row.get("response_id")))
         return True
@@ -69,31 +74,80 @@ def said_of_answers(
     return spans | _spans_in(layout, layout.inbox / SOURCE, who, is_on_its_way, "*.jsonl")
 
 
-def delivered_lines(
-    layout: Layout,
-    batches: Iterable[BatchManifest],
-    places: dict[str, set[tuple[int, int]]],
-) -> tuple[dict[str, Spans], list[str]]:
-    """Lines of files in the inbox that batches were landed from, and which files hold some still.
+@dataclass
+class Delivered:
+    """Files of the inbox that hold lines that go.
+
+    Attributes:
+        spans: File to these lines.
+        files: Batch to the files that hold what landed as it.
+        names: What tombstones call the lines of which nothing stays.
+        left: Which files will hold some still, and what to do.
+    """
+
+    spans: dict[str, Spans] = field(default_factory=dict)
+    files: dict[str, list[str]] = field(default_factory=dict)
+    names: list[bytes] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+def delivered_lines(layout: Layout, batches: list[BatchManifest], found: Found) -> Delivered:
+    """Lines of the inbox that batches were landed from, in whatever files of the same content.
 
     Only a file that is the very one that landed is written to, and only one of lines.
     """
-    spans: dict[str, Spans] = {}
-    left = []
+    known = {sha256 for batch in batches for sha256 in batch.contents}
+    contents = by_content(find_files([layout.inbox])) if found.places else {}
+    delivered = Delivered()
     for batch in batches:
-        path = delivered_as(batch.file, layout)
-        wanted = sorted({offset for _, offset in places.get(batch.batch_id, ())})
-        if not wanted or not path.is_file():
+        places = sorted(found.places.get(batch.batch_id, ()), key=lambda one: one[1])
+        if not places:
             continue
-        inside = path.resolve().is_relative_to(layout.inbox.resolve())
-        if not inside or not path.name.endswith(OF_LINES):
-            told = "remove it: it has landed" if inside else "it lies outside this home"
-            left.append(f"{batch.file} holds {len(wanted)} of the lines; {told}")
-        elif hash_with_blanks(path, []) in batch.contents:
-            spans[below(layout, path)] = [(at, end - at) for at, end in _lines_at(path, wanted)]
-        else:
-            left.append(f"{batch.file} has changed since it landed; land it and erase again")
-    return spans, left
+        same = [path for sha256 in sorted(batch.contents) for path in contents.get(sha256, ())]
+        path, told = delivered_as(batch.file, layout), f"{len(places)} of the lines"
+        for one in same:
+            _note(layout, batch, one, places, found.kept[batch.batch_id], delivered)
+        if path.is_file() and not any(one.samefile(path) for one in same):
+            if not path.resolve().is_relative_to(layout.inbox.resolve()):
+                delivered.left.append(f"{batch.file} holds {told}; it lies outside this home")
+            elif hash_with_blanks(path, []) not in known:  # else it was delivered anew since
+                delivered.left.append(
+                    f"{batch.file} has changed since it landed; land it and erase again"
+                )
+        elif not same:
+            delivered.left.append(
+                f"{batch.file} held {told} and is not in the inbox any more; remove it where it is"
+            )
+    return delivered
+
+
+def _note(
+    layout: Layout,
+    batch: BatchManifest,
+    path: Path,
+    places: list[Place],
+    kept: set[int],
+    delivered: Delivered,
+) -> None:
+    """Note the lines of one file that is what a batch was landed from."""
+    file, told = below(layout, path), f"{len(places)} of the lines"
+    if not path.resolve().is_relative_to(layout.inbox.resolve()):
+        delivered.left.append(f"{file} holds {told}; it lies outside this home")
+        return
+    if not path.name.endswith(OF_LINES):
+        delivered.left.append(f"{file} holds {told}; remove it: it has landed")
+        return
+    if batch.format != RAW and named(batch.format).gather:
+        delivered.left.append(
+            f"{file} holds records that are made of several lines each, of which only the first "
+            f"is blanked; remove it: it has landed"
+        )
+    numbers = [number for number, _ in places]
+    for number, (at, line) in zip(numbers, _lines_at(path, [at for _, at in places]), strict=True):
+        delivered.spans.setdefault(file, []).append((at, len(line)))
+        if number not in kept:
+            delivered.names.append(erased_name("line", line))
+    delivered.files.setdefault(batch.batch_id, []).append(file)
 
 
 def hash_with_blanks(path: Path, spans: Spans) -> str:
@@ -102,7 +156,7 @@ def hash_with_blanks(path: Path, spans: Spans) -> str:
     with path.open("rb") as file:
         for offset, length in [*sorted(spans), (path.stat().st_size, 0)]:
             file.seek(at)
-            while part := file.read(min(PART, offset - at)):
+            while at < offset and (part := file.read(min(PART, offset - at))):
                 digest.update(part)
                 at += len(part)
             for start in range(0, length, PART):
@@ -111,15 +165,22 @@ def hash_with_blanks(path: Path, spans: Spans) -> str:
     return digest.hexdigest()
 
 
-def blank(layout: Layout, plan: Plan) -> None:
+def blank(layout: Layout, plan: Plan) -> list[str]:
     """Overwrite every line of the plan with spaces.
+
+    Returns:
+        Files that are others than when it was made, which are left as they are.
 
     Raises:
         ErasureError: A file cannot be written.
     """
+    left = []
     for name, spans in plan.spans.items():
         path = layout.root / name
         try:
+            if name in plan.hashes and hash_with_blanks(path, spans) != plan.hashes[name]:
+                left.append(f"{name} has changed meanwhile; land it and erase again")
+                continue
             blank_lines(path, spans)
         except FileNotFoundError:
             continue  # it went with its time, or was removed: so is what it held
@@ -128,6 +189,7 @@ def blank(layout: Layout, plan: Plan) -> None:
                 f"cannot write {path}: {error.strerror or error}; mend its permissions and give "
                 f"the same command again, which goes on from here"
             ) from error
+    return left
 
 
 def blank_lines(path: Path, spans: Spans) -> None:
@@ -182,11 +244,12 @@ def _spans_in(
     return found
 
 
-def _lines_at(path: Path, offsets: list[int]) -> Iterator[tuple[int, int]]:
+def _lines_at(path: Path, offsets: list[int]) -> Iterator[tuple[int, bytes]]:
+    """Lines that begin at some offsets, without their ends."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as held:
         for offset in offsets:
             end = held.find(b"\n", offset)
-            yield offset, len(held) if end < 0 else end
+            yield offset, held[offset : len(held) if end < 0 else end]
 
 
 def below(layout: Layout, path: Path) -> str:

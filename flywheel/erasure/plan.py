@@ -34,6 +34,7 @@ class Plan:
         quarantined: Batch to numbers of quarantined lines that go.
         manifests: Batch to its manifest as it will be.
         spans: File below the home to the lines of it that are blanked.
+        hashes: File of the inbox to the SHA-256 that it has once they are: another is left alone.
         prompt_keys: Prompts that no other record asks.
         datasets: Frozen datasets that hold one of the records.
         removed: How much goes, by place.
@@ -53,6 +54,7 @@ class Plan:
     quarantined: dict[str, list[int]] = field(default_factory=dict)
     manifests: dict[str, dict[str, Any]] = field(default_factory=dict)
     spans: dict[str, Spans] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
     prompt_keys: list[str] = field(default_factory=list)
     datasets: list[str] = field(default_factory=list)
     removed: dict[str, int] = field(default_factory=dict)
@@ -63,7 +65,7 @@ class Plan:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to take away."""
-        return not (self.uids or self.raw or self.quarantined or any(self.spans.values()))
+        return not self.removed
 
     def save(self, layout: Layout) -> None:
         """Write it down, on the disk before going on."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from flywheel.erasure.lines import blank_lines, is_closed, whole_lines_of
-from flywheel.erasure.plan import alone
+from flywheel.erasure.plan import alone, pending
 from flywheel.errors import ErasureError
 from flywheel.layout import Layout
 from flywheel.lineage import Erasure, Erasures
@@ -33,12 +33,14 @@ def forget_served(
     stage; None where there is nothing new to enter.
 
     Raises:
-        ErasureError: A file cannot be written.
+        ErasureError: A file cannot be written, or an erasure was cut off, which goes first.
     """
     if not settings.keep_days and not settings.keep_days_without_consent:
         return None
     now = now or datetime.now(UTC)
     with alone(layout):
+        if told := pending(layout):
+            raise ErasureError(f"served logs keep what is over its time: {told}")
         deliver(layout)
         staged, counted = counted_now(layout)
         removed: dict[str, int] = {}

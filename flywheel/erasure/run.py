@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flywheel.erasure import frozen, lines
-from flywheel.erasure.lake import Found, as_facts, find_in_lake, remove_from_lake, will_be
+from flywheel.erasure.found import Found, find_in_lake
+from flywheel.erasure.lake import as_facts, remove_from_lake, will_be
 from flywheel.erasure.plan import Plan, alone, path_of, read_plan
 from flywheel.erasure.who import Who
 from flywheel.errors import ErasureError
-from flywheel.ingest import pending_files, read_batches
+from flywheel.ingest import pending_files, read_batches, standing_batches
 from flywheel.ingest.batch import alone as landing_alone
-from flywheel.ingest.discover import delivered_as
 from flywheel.lake import ensure, read_folder
 from flywheel.layout import Layout
 from flywheel.lineage import Erasure, Erasures, reached_by
@@ -60,7 +60,8 @@ def erase(
         The entry that says so; of what was erased before and is nowhere now, the entry of then.
 
     Raises:
-        ErasureError: Nothing here is called that, nobody is named, or a file cannot be written.
+        ErasureError: Nothing here is called that, or several records are, nobody is named, or a
+            file cannot be written.
         LakeError: A file of the lake is torn; nothing was taken out.
         SettingsError: The key of what was sealed is not there.
     """
@@ -107,20 +108,26 @@ def _look(layout: Layout, what: str, name: str, by: str, reason: str) -> tuple[P
     spans |= lines.said_of_answers(layout, who, responses, found.record_ids)
     batches = read_batches(layout)
     manifests = will_be(batches, found, at)
-    delivered, left = lines.delivered_lines(layout, batches, found.places)
-    for one, batch in manifests.items():
-        path = delivered_as(batch.file, layout)
-        if some := delivered.get(lines.below(layout, path)):
-            blanked = lines.hash_with_blanks(path, some)
-            manifests[one] = replace(batch, blanked_sha256=blanked)
-    for file, more in delivered.items():
+    delivered = lines.delivered_lines(layout, batches, found)
+    found.names += delivered.names
+    for file, more in delivered.spans.items():
         spans[file] = sorted({*spans.get(file, ()), *more})
-    reached = reached_by(layout, found.uids) if found.uids else {}
-    known = known_checkpoints(layout) if found.uids else {}
+    hashes = {
+        file: lines.hash_with_blanks(layout.root / file, some)
+        for file, some in spans.items()
+        if file.startswith("inbox/")
+    }
+    for one, files in delivered.files.items():
+        if one in manifests:
+            manifests[one] = replace(manifests[one], blanked_sha256=hashes[files[0]])
+    uids = [*found.uids, *_erased_before(layout, who)]
+    reached = reached_by(layout, uids) if uids else {}
+    known = known_checkpoints(layout) if uids else {}
     datasets = sorted({one["dataset"] for one in reached.get("datasets", ())})
-    rows = frozen.rows_frozen(layout, datasets, found.uids)
-    if waiting := pending_files(layout):
-        left.append(f"{len(waiting)} files wait in the inbox, not looked through; land them first")
+    rows = frozen.rows_frozen(layout, datasets, uids)
+    left = [*delivered.left, *found.left]
+    left += frozen.copies_left(layout, uids, sorted(found.prompt_keys))
+    left += _not_looked_through(layout)
     if found.uids:
         left.append(FOLLOWS)
         saw = [one["checkpoint"] for one in reached["checkpoints"]]
@@ -140,11 +147,12 @@ def _look(layout: Layout, what: str, name: str, by: str, reason: str) -> tuple[P
         by=by,
         reason=reason,
         at=at,
-        uids=found.uids,
+        uids=uids,
         raw=found.raw,
         quarantined=found.quarantined,
         manifests={one: as_facts(manifest) for one, manifest in manifests.items()},
         spans=spans,
+        hashes=hashes,
         prompt_keys=sorted(found.prompt_keys),
         datasets=sorted(rows),
         removed={place: count for place, count in removed.items() if count},
@@ -166,10 +174,14 @@ def _finish(layout: Layout, key_file: str, log: Log) -> Any:
         return None
     ledger = Erasures(layout)
     entries = ledger.entries()
+    if plan.number <= len(entries) and not _is_of(entries[plan.number - 1], plan):
+        (layout.erased / f"e{plan.number:06d}.parquet").unlink(missing_ok=True)
+        plan.number = len(entries) + 1  # somebody else's entry took its number meanwhile
+        plan.save(layout)
     if len(entries) < plan.number:
         with _held(layout):
             remove_from_lake(layout, plan, key_file)
-            lines.blank(layout, plan)
+            left = plan.left + lines.blank(layout, plan)
             frozen.remove_from_datasets(layout, plan.datasets, plan.uids)
             prompts = frozen.remove_prompts(layout, plan.prompt_keys)
             prompts |= frozen.remove_judgements(layout, plan.uids, plan.prompt_keys)
@@ -184,13 +196,43 @@ def _finish(layout: Layout, key_file: str, log: Log) -> Any:
                 removed=plan.removed | prompts,
                 checkpoints=plan.checkpoints,
                 descendants=plan.descendants,
-                left=plan.left,
+                left=left,
             )
     entry = ledger.entries()[plan.number - 1]
     path_of(layout).unlink(missing_ok=True)
     told = ", ".join(f"{count} {place}" for place, count in entry.removed.items())
     log(f"erasure {entry.number}: {told or 'nothing'} taken out")
     return entry
+
+
+def _is_of(entry: Erasure, plan: Plan) -> bool:
+    return (entry.what, entry.subject) == (plan.what, plan.subject)
+
+
+def _erased_before(layout: Layout, who: Who) -> list[str]:
+    """Records that went when the same was asked for before: an older copy of the warehouse may
+    have brought them back into a dataset."""
+    entries = Erasures(layout).entries()
+    same = [one.number for one in entries if (one.what, one.subject) == (who.what, who.hash)]
+    erased = read_folder(layout.erased)
+    goes = pc.is_in(erased["erasure"], value_set=pa.array(same, pa.int64()))
+    if who.what == "record":
+        names = pa.array(sorted(who.names), pa.string())
+        goes = pc.or_(goes, pc.is_in(erased["record_uid"], value_set=names))
+    return sorted(set(erased["record_uid"].filter(goes).to_pylist()))
+
+
+def _not_looked_through(layout: Layout) -> list[str]:
+    """Files that may hold something of anybody, and have not landed."""
+    left = [
+        f"{one.file} is blocked, and was not looked through but for its quarantined lines; mend "
+        f"and land it, then erase again, or remove it"
+        for one in standing_batches(layout)
+        if one.blocked
+    ]
+    if waiting := pending_files(layout):
+        left.append(f"{len(waiting)} files wait in the inbox, not looked through; land them first")
+    return left
 
 
 def _before(layout: Layout, plan: Plan, what: str, name: str) -> Erasure:
@@ -208,8 +250,13 @@ def _before(layout: Layout, plan: Plan, what: str, name: str) -> Erasure:
     if same:
         return same[-1]
     raise ErasureError(
-        f"nothing here is of {what} {name!r}; look the name up with `flywheel trace`, or land what "
-        f"waits in the inbox first"
+        "; ".join(
+            [
+                f"nothing here is of {what} {name!r}; look the name up with `flywheel trace`, or "
+                f"land what waits in the inbox first",
+                *plan.left,
+            ]
+        )
     )
 
 

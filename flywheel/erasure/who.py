@@ -1,16 +1,31 @@
 """What an erasure is about: one record, or all that a person said or asked."""
 
+import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from flywheel.errors import ErasureError
 from flywheel.ingest.columns import pseudonyms
 from flywheel.layout import Layout
-from flywheel.privacy import Pseudonyms
+from flywheel.privacy import Pseudonyms, redact
 from flywheel.serve.ids import Names
 
 WHAT = ("record", "annotator", "user", "subject")
 USER = re.compile(r"u-[0-9a-f]{16}")
+PEOPLE = r"annotator|user|author|evaluator|worker|rater|reviewer|labell?er|(created|completed)_?by"
+FIELDS = {  # of JSON in which a name may stand
+    "record": re.compile(r"(record|response|feedback)?_?u?id", re.I),
+    "annotator": re.compile(rf"(.*_)?(({PEOPLE}|email)_?)+(id|name|email)?", re.I),
+    "subject": re.compile("data_subject", re.I),
+}
+BETWEEN = re.compile(r"[\"',;\t\r\n]")  # values in a line that is no JSON
+SHORT = 3  # letters: a shorter name, like a number, may be an answer, too ("a", "5")
+
+
+class Fields(list[tuple[str, Any]]):
+    """An object of JSON with every field, also one that stands twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,13 +36,15 @@ class Who:
         what: record (the id that it has here or was delivered with, or the response_id of a served
             answer), annotator, user (of the served champion) or subject (the `data_subject` of
             records, whoever said them).
-        names: The name that was given, and the pseudonyms that stand for it here.
+        names: The name that was given, and what stands for it here; of a subject in small letters.
         hash: Keyed, of what and name: which the ledger keeps.
+        pseudonym: What landing makes of an address.
     """
 
     what: str
     names: frozenset[str]
     hash: str
+    pseudonym: Callable[[str], str]
 
     @classmethod
     def of(cls, layout: Layout, what: str, name: str) -> "Who":
@@ -42,23 +59,83 @@ class Who:
                 f"an erasure is of a {', '.join(WHAT[:-1])} or {WHAT[-1]} that is named, got "
                 f"{what} {name!r}"
             )
-        names = {name}
+        keyed, pseudonym = Pseudonyms(layout), pseudonyms(layout.root)
+        here = name  # as it is called here, whichever of its names was given
         if what == "annotator":
-            names.add(pseudonyms(layout.root)(name))
-        if what == "user" and not USER.fullmatch(name):
-            names.add(Names(layout).user(name))
-        told = Pseudonyms(layout).keyed(f"erasure of {what}:{sorted(names)[-1]}")
-        return cls(what=what, names=frozenset(names), hash=told[:32])
+            here = pseudonym(name)
+        elif what == "user" and not USER.fullmatch(name):
+            here = Names(layout).user(name)
+        elif what == "subject":
+            here = name.lower()
+        names = {name, here} | {redact(one, keyed)[0] for one in (name, here)}
+        if what == "subject":
+            names = {one.lower() for one in names}
+        told = keyed.keyed(f"erasure of {what}:{here}")
+        return cls(what=what, names=frozenset(names), hash=told[:32], pseudonym=pseudonym)
 
     @property
     def column(self) -> str:
         """The column of landing that holds the name of a person."""
         return "data_subject" if self.what == "subject" else "annotator_id"
 
-    def stands_in(self, line: bytes) -> bool:
-        """Whether a line that nobody could read holds the name as a whole value."""
-        return any(_whole(name).search(line) for name in self.names)
+    def is_named(self, value: Any, system: str = "") -> bool:
+        """Whether a value of JSON is the name, as landing would write it.
+
+        Args:
+            value: The value.
+            system: Format of its file, in which an account may be a bare number.
+        """
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            return False
+        text = str(value).strip()
+        if self.what == "subject":
+            return text.lower() in self.names
+        if self.what == "record":
+            return text in self.names
+        of_system = self.pseudonym(f"{text}@{system}") if system and "@" not in text else text
+        return not self.names.isdisjoint({text, self.pseudonym(text), of_system})
+
+    def stands_in(self, line: str | bytes, *, system: str = "", anywhere: bool = False) -> bool:
+        """Whether a line holds the name: as a field that identifies, or as a whole value of what
+        is no JSON.
+
+        Args:
+            line: The line.
+            system: As for `is_named`.
+            anywhere: Of a person: the fields are nobody's convention, so any may hold the name. One
+                that is short or a number must stand in a field that identifies all the same.
+        """
+        try:
+            told = json.loads(line, object_pairs_hook=Fields)
+        except (ValueError, RecursionError):
+            told = None
+        if not isinstance(told, list):
+            text = line if isinstance(line, str) else line.decode("utf-8", "replace")
+            return any(map(self.is_named, map(_plain, BETWEEN.split(text)))) or any(
+                _whole(name).search(text) for name in self.names
+            )
+        is_telling = all(len(name) >= SHORT and not name.isdigit() for name in self.names)
+        anywhere = anywhere and is_telling and self.what != "record"
+        fields, rest = FIELDS["annotator" if self.what == "user" else self.what], [(told, False)]
+        while rest:
+            value, identifies = rest.pop()
+            if isinstance(value, Fields):
+                rest += [(one, identifies or bool(fields.fullmatch(key))) for key, one in value]
+            elif isinstance(value, list):
+                rest += [(one, identifies) for one in value]
+            elif (identifies or anywhere) and self.is_named(value, system if identifies else ""):
+                return True
+        return False
 
 
-def _whole(name: str) -> re.Pattern[bytes]:
-    return re.compile(rb"(?:^|[\"',;\t])" + re.escape(name.encode()) + rb"(?:$|[\"',;\t\r\n])")
+def _plain(value: str) -> str:
+    """A value without the escapes of JSON."""
+    try:
+        return str(json.loads(f'"{value}"')) if "\\" in value else value
+    except ValueError:
+        return value
+
+
+def _whole(name: str) -> re.Pattern[str]:
+    """A name that may hold what stands between values."""
+    return re.compile(rf"(?:^|[\"',;\t]){re.escape(name)}(?:$|[\"',;\t\r\n])")

@@ -13,6 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -104,6 +105,17 @@ def settled(
             left(path, f"it may still be being written: {sign}")
         else:
             yield Settled(path, stamp, digest)
+
+
+def by_content(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    """Files by the sha256 of what they hold at this moment; those that cannot be read aside."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        with suppress(OSError):
+            if stamp := _stamp(path):
+                digest = _digest.__wrapped__ if _is_fresh(stamp) else _digest
+                found.setdefault(digest(path, stamp), []).append(path)
+    return found
 
 
 def is_data(name: str) -> bool:

@@ -6,6 +6,7 @@ its event, by which a batch tells what in it is new. What was erased here once i
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 
 from flywheel.errors import FlywheelError
 from flywheel.ingest.batch import BatchManifest
+from flywheel.ingest.blocks import Block, Lines
 from flywheel.ingest.formats import RAW
 from flywheel.ingest.seen import EVENT, Digests, digests_of
 from flywheel.lake import QUARANTINE, Draft, written_as
@@ -29,13 +31,14 @@ class Drafts:
         events: Digests of their events, by kind; none for raw rows, which are all new.
         erased_lines: Numbers of lines of which a record was left out, because it was erased.
         erased_refused: Refused lines that were left out of quarantine for the same reason.
+        erased_whole: Lines that were erased as they stand, of which nothing was read.
     """
 
     def __init__(self, layout: Layout, source: str, batch_id: str, tombstones: Tombstones) -> None:
         self.rows: dict[str, int] = {}
         self.events: dict[str, list[Digests]] = {}
         self.erased_lines: set[int] = set()
-        self.erased_refused = 0
+        self.erased_refused = self.erased_whole = 0
         self._tombstones = tombstones
         self._layout, self._source, self._batch_id = layout, source, batch_id
         self._drafts: dict[Path, Draft] = {}
@@ -49,6 +52,20 @@ class Drafts:
         self.rows[kind] = self.rows.get(kind, 0) + table.num_rows
         if not raw:
             self.events.setdefault(kind, []).append(digests_of(table[EVENT]))
+
+    def without_erased_lines(self, block: Block) -> Block:
+        """A block with blanks for the lines that were erased: whatever a reader or a judge would
+        make of them today, nothing of them comes in. Not for lines of which several make one
+        record: the others would be left without it."""
+        if not self._tombstones or not isinstance(block, Lines):
+            return block
+        gone = self._tombstones.hold(erased_name("line", line) for line in block.lines)
+        if not any(gone):
+            return block
+        self.erased_whole += sum(gone)
+        lines = zip(block.lines, gone, strict=True)
+        data = b"\n".join(b" " * len(line) if goes else line for line, goes in lines)
+        return replace(block, data=data + b"\n" * block.data.endswith(b"\n"))
 
     def refuse(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write rows of quarantine."""
@@ -84,7 +101,7 @@ class Drafts:
         for draft in self._drafts.values():
             draft.discard()
         self.rows, self.events, self._drafts = {}, {}, {}
-        self.erased_lines, self.erased_refused = set(), 0
+        self.erased_lines, self.erased_refused, self.erased_whole = set(), 0, 0
 
     def _without_erased(self, kind: str, table: pa.Table) -> pa.Table:
         column = "record" if kind == RAW else EVENT

@@ -119,7 +119,7 @@ class Intake:
         if self._gathering:
             self._held |= {unit.number: unit for unit in self._fit_units(block.units())}
             return
-        rows = self.rows
+        rows, block = self.rows, self._drafts.without_erased_lines(block)
         take = self._take_raw if self._read is None else self._take_records
         take(block)
         if self.rows > rows:  # else nothing will be asked of it any more

@@ -244,7 +244,8 @@ def _manifest(
     drafts: Drafts,
     seen: Seen,
 ) -> BatchManifest:
-    said = intake.lines - intake.blanks - intake.set_aside
+    blanks = intake.blanks - drafts.erased_whole
+    said = intake.lines - blanks - intake.set_aside
     faulty = intake.quarantined - intake.set_aside
     blocked = intake.is_unreadable or (bool(said) and faulty / said > limit)
     return BatchManifest(
@@ -260,14 +261,14 @@ def _manifest(
         lines=intake.lines,
         rows=intake.rows - len(drafts.erased_lines),
         quarantined=intake.quarantined - drafts.erased_refused,
-        blanks=intake.blanks,
+        blanks=blanks,
         rows_by_kind={} if blocked else drafts.rows,
         new_rows_by_kind={} if blocked else seen.count_new(drafts.rows, drafts.events),
         blocked=blocked,
         landed_at=facts["landed_at"].isoformat(),
         personal_data=intake.personal_data,
         expectations=intake.expectations,
-        erased=len(drafts.erased_lines) + drafts.erased_refused,
+        erased=len(drafts.erased_lines) + drafts.erased_refused + drafts.erased_whole,
         set_aside=intake.set_aside,
         skipped=dict(sorted(intake.skipped.items())),
     )

@@ -27,6 +27,7 @@ from flywheel.warehouse.terms import RESTS_ON, Weighed, weigh
 SPLITS = ("train", "validation", "test")
 NAMED_ROWS = 5  # of those that are refused
 REFUSED = "refused.tsv"  # beside the rows: keys of those left out, and by which rule
+ERASED = "it rests on a record that was erased"
 UNSPLIT = "test"  # a mart without a column `split` is only ever tested on
 
 
@@ -42,6 +43,7 @@ def freeze(
     allow_empty: bool = True,
     licences: Collection[str] = (),
     terms: Terms | None = None,
+    erased: Collection[str] = (),
 ) -> DatasetManifest:
     """Write the rows of `table` to `directory`, ordered by `key`, one file per split.
 
@@ -58,6 +60,8 @@ def freeze(
             for a row without one.
         terms: What the dataset is for, and what becomes of rows whose licences or consents do not
             allow it; none given: all do.
+        erased: `record_uid` of records that were erased, and may stand in an older read copy: rows
+            that rest on one of them are left out, too.
 
     Raises:
         WarehouseError: The table is missing, empty against `allow_empty`, has a null or repeated
@@ -68,6 +72,8 @@ def freeze(
     with open_copy(database) as connection:  # one: a copy may be published at any time
         weighed = _weigh(connection, database, table, key, terms) if terms else None
         refused = weighed.refused if weighed else {}
+        if erased:
+            refused = {**refused, **_resting_on(connection, database, table, key, erased)}
         rows, content_hash = _rows(connection, database, table, key, refused)
     if not rows.num_rows and not allow_empty:
         raise WarehouseError(
@@ -124,6 +130,27 @@ def _weigh(
             f"own what a licence allows"
         )
     return weighed
+
+
+def _resting_on(
+    connection: duckdb.DuckDBPyConnection,
+    database: Path,
+    table: str,
+    key: str,
+    erased: Collection[str],
+) -> dict[str, str]:
+    """Keys of the rows that rest on one of the erased records."""
+    known = require(connection, table, database)
+    column = {"record_uids": "unnest(record_uids)", "record_uid": "record_uid"}
+    uid = next((made for name, made in column.items() if name in known), None)
+    if uid is None:
+        return {}
+    connection.register("erased_uids", pa.table({"uid": pa.array(list(erased), pa.string())}))
+    rows = connection.sql(
+        f'select distinct "{key}" from (select "{key}", {uid} as uid from {table}) '
+        f"semi join erased_uids using (uid)"
+    ).fetchall()
+    return {str(one): ERASED for (one,) in rows}
 
 
 def _check_licences(rows: pa.Table, key: str, table: str, permitted: set[str]) -> None:

@@ -128,7 +128,7 @@ def _along(
         {
             "queue_id": f"{generation}-evaluation-{name:016x}",
             "prompt": msgspec.to_builtins(load(prompts[pair[0]]["prompt"])),
-            "responses": _in_order(*pair[1:], _drawn(seed, "order", *pair)),
+            "responses": _in_order(pair[1], pair[2], _drawn(seed, "order", *pair)),
             "reason": "evaluation",
         }
         for pair, name in sorted(names.items(), key=lambda one: one[1])

@@ -209,7 +209,7 @@ def turn_check(policy: dict[str, Any]) -> dg.AssetCheckResult:
         passed=policy["is_past"] is not True,
         metadata={
             "known": policy["is_past"] is not None,
-            **{name: dg.MetadataValue.json(policy.get(name)) for name in FOLLOWED},
+            **{name: dg.MetadataValue.json(policy.get(name) or {}) for name in FOLLOWED},
         },
     )
 

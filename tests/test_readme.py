@@ -40,6 +40,7 @@ ON_AN_EVALUATION = (  # test_people.py, test_outside.py and test_serve.py give t
 )
 ON_A_CHALLENGER = ("flywheel approve", "flywheel rollback")
 ON_A_LINEAGE = ("flywheel trace",)
+ON_A_PERSON = ("flywheel erase",)  # test_erasure.py gives it
 IN_ONE_TURN = ("flywheel turn --base-model sample",)  # test_one_turn.py takes it
 ON_A_REAL_MODEL = ("flywheel fetch-model", "flywheel turn --base-model var/models")  # network
 
@@ -65,7 +66,7 @@ def test_flywheel_knows_the_command_and_its_options(line: str) -> None:
 
 def test_every_command_is_given_somewhere_or_needs_a_download() -> None:
     groups = IN_AN_EMPTY_HOME + ON_AN_EVALUATION + ON_A_CHALLENGER + ON_A_LINEAGE
-    groups += IN_ONE_TURN + ON_A_REAL_MODEL
+    groups += ON_A_PERSON + IN_ONE_TURN + ON_A_REAL_MODEL
     assert [line for line in OWN if not line.startswith(groups)] == []
     assert [start for start in groups if not any(map(re.compile(start).match, OWN))] == []
 

@@ -40,7 +40,7 @@ ON_AN_EVALUATION = (  # test_people.py, test_outside.py and test_serve.py give t
 )
 ON_A_CHALLENGER = ("flywheel approve", "flywheel rollback")
 ON_A_LINEAGE = ("flywheel trace",)
-ON_A_PERSON = ("flywheel erase",)  # test_erasure.py gives it
+ON_A_PERSON = ("flywheel erase",)  # test_permission.py gives it
 IN_ONE_TURN = ("flywheel turn --base-model sample",)  # test_one_turn.py takes it
 ON_A_REAL_MODEL = ("flywheel fetch-model", "flywheel turn --base-model var/models")  # network
 

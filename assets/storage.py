@@ -19,6 +19,7 @@ import dagster as dg
 from sqlalchemy.exc import DBAPIError
 
 from flywheel.errors import FlywheelError
+from flywheel.lake import locked
 from flywheel.layout import Layout
 
 _held: dict[str, TextIO] = {}  # run: its lock, for as long as this process lives
@@ -36,7 +37,7 @@ def instance_of(layout: Layout) -> Iterator[dg.DagsterInstance]:
     try:
         if not (home / "dagster.yaml").exists():
             shutil.copyfile(Path(__file__).with_name("dagster.yaml"), home / "dagster.yaml")
-        with _locked(home):
+        with locked(home / ".lock"):
             instance = dg.DagsterInstance.from_config(str(home))
             instance.get_runs(limit=1)
         with instance:
@@ -55,7 +56,7 @@ def driven(layout: Layout, instance: dg.DagsterInstance, run_id: str) -> Iterato
     path = _lock_of(layout, run_id)
     path.parent.mkdir(exist_ok=True)
     with ExitStack() as stack:
-        with _locked(layout.dagster_home):
+        with locked(layout.dagster_home / ".lock"):
             _end_dead_runs(instance, path.parent)
             lock = stack.enter_context(path.open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -71,7 +72,7 @@ def hold(layout: Layout, run_id: str) -> None:
     """
     path = _lock_of(layout, run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(layout.dagster_home):
+    with locked(layout.dagster_home / ".lock"):
         lock = path.open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -85,7 +86,7 @@ def end_dead_runs(layout: Layout, instance: dg.DagsterInstance) -> None:
     """Fail the unfinished runs whose process is gone, and free what their steps had claimed."""
     folder = _lock_of(layout, "").parent
     if folder.exists():
-        with _locked(layout.dagster_home):
+        with locked(layout.dagster_home / ".lock"):
             _end_dead_runs(instance, folder)
 
 
@@ -108,10 +109,3 @@ def _end_dead_runs(instance: dg.DagsterInstance, folder: Path) -> None:
             if instance.event_log_storage.supports_global_concurrency_limits:
                 instance.event_log_storage.free_concurrency_slots_for_run(path.stem)
             path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    with (home / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

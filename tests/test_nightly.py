@@ -103,6 +103,14 @@ def layout(tmp_path: Path) -> Layout:
 
 
 @pytest.fixture
+def copied(dbt: Dbt, tmp_path: Path) -> Dbt:
+    """dbt on a copy of the project, to be edited."""
+    dbt.project = tmp_path / "dbt_project"
+    shutil.copytree(PROJECT, dbt.project, ignore=shutil.ignore_patterns("target", "logs"))
+    return dbt
+
+
+@pytest.fixture
 def dbt(layout: Layout) -> Iterator[Dbt]:
     made = Dbt(layout)
     yield made
@@ -261,46 +269,43 @@ def test_batches_one_by_one_come_to_the_tables_of_all_at_once(
 
 
 def test_what_comes_in_amid_a_run_and_a_run_without_rows_are_followed_by_a_full_build(
-    dbt: Dbt, layout: Layout, tmp_path: Path
+    copied: Dbt, layout: Layout
 ) -> None:
-    dbt.project = tmp_path / "dbt_project"
-    shutil.copytree(PROJECT, dbt.project, ignore=shutil.ignore_patterns("target", "logs"))
     database = layout.root / "growing" / "warehouse.duckdb"
     draw = random.Random(3)
     first = list(drawn(draw, 20))
     deliver(layout, "desk/1.jsonl", first)
-    dbt.run(database, *BEFORE_DEDUP)
+    copied.run(database, *BEFORE_DEDUP)
 
     deliver(layout, "desk/2.jsonl", [*first[:9], *drawn(draw, 9)])
-    dbt.run(database, *BEFORE_DEDUP, "--empty")
-    assert build(dbt) == set()
+    copied.run(database, *BEFORE_DEDUP, "--empty")
+    assert build(copied) == set()
 
-    settings = dbt.project / "dbt_project.yml"
+    settings = copied.project / "dbt_project.yml"
     whole = settings.read_text()
     settings.write_text(whole.replace("on-run-start", "# on-run-start", 1))
-    dbt.edited = True
+    copied.edited = True
     deliver(layout, "desk/3.jsonl", [*first[:9], *drawn(draw, 9)])  # nobody noted it at the start
-    dbt.run(database, *BEFORE_DEDUP, "--exclude", "stg_landing__events")
+    copied.run(database, *BEFORE_DEDUP, "--exclude", "stg_landing__events")
     settings.write_text(whole)
-    dbt.edited = True
-    assert "stg_landing__events" in build(dbt)
+    copied.edited = True
+    assert "stg_landing__events" in build(copied)
 
 
 @pytest.mark.slow
 def test_an_edit_or_a_table_that_was_built_alone_is_followed_by_a_full_build(
-    dbt: Dbt, layout: Layout, tmp_path: Path
+    copied: Dbt, layout: Layout
 ) -> None:
-    dbt.project = tmp_path / "dbt_project"
-    shutil.copytree(PROJECT, dbt.project, ignore=shutil.ignore_patterns("target", "logs"))
     database = layout.root / "growing" / "warehouse.duckdb"
     draw = random.Random(2)
     deliver(layout, "desk/1.jsonl", list(drawn(draw, 20)))
-    build(dbt)
+    build(copied)
     deliver(layout, "desk/2.jsonl", list(drawn(draw, 20)))
-    dbt.run(database, "--select", "int_texts")  # from tables that know nothing of the second batch
-    assert build(dbt) == GROWING - {"int_texts"}
-    macro = dbt.project / "macros" / "opening.sql"
+    # from tables that know nothing of the second batch
+    copied.run(database, "--select", "int_texts")
+    assert build(copied) == GROWING - {"int_texts"}
+    macro = copied.project / "macros" / "opening.sql"
     macro.write_text(macro.read_text().replace("'opening '", "'begins '"))
-    dbt.edited = True
-    assert build(dbt) == set()
-    assert build(dbt) == GROWING
+    copied.edited = True
+    assert build(copied) == set()
+    assert build(copied) == GROWING

@@ -1,9 +1,8 @@
 """The lake without what goes: landing, raw sources, quarantine, what redaction took out."""
 
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,17 +33,15 @@ def will_be(batches: list[BatchManifest], found: Found, at: str) -> dict[str, Ba
         refused = len(found.quarantined.get(name, ()))
         landed = len(lines) - refused
         if name in found.rows or refused:
-            manifests[name] = BatchManifest(
-                **{
-                    **{one: getattr(batch, one) for one in BatchManifest.__dataclass_fields__},
-                    "rows": max(0, batch.rows - landed),
-                    "quarantined": batch.quarantined - refused,
-                    "set_aside": batch.set_aside - found.no_label.get(name, 0),
-                    "erased": batch.erased + refused + min(landed, batch.rows),
-                    "rows_by_kind": {kind: count for kind, count in rows.items() if count},
-                    "new_rows_by_kind": {kind: n for kind, n in new.items() if rows[kind]},
-                    "erased_at": at,
-                }
+            manifests[name] = replace(
+                batch,
+                rows=max(0, batch.rows - landed),
+                quarantined=batch.quarantined - refused,
+                set_aside=batch.set_aside - found.no_label.get(name, 0),
+                erased=batch.erased + refused + min(landed, batch.rows),
+                rows_by_kind={kind: count for kind, count in rows.items() if count},
+                new_rows_by_kind={kind: n for kind, n in new.items() if rows[kind]},
+                erased_at=at,
             )
     return manifests
 
@@ -67,11 +64,6 @@ def remove_from_lake(layout: Layout, plan: Plan, key_file: str) -> None:
         if (layout.batches / f"{batch}.json").exists():  # else its file was judged anew meanwhile
             results = [ExpectationResult(**one) for one in facts["expectations"]]
             BatchManifest(**(facts | {"expectations": results})).save(layout)
-
-
-def as_facts(manifest: BatchManifest) -> dict[str, Any]:
-    """A manifest as a plan keeps it."""
-    return asdict(manifest)
 
 
 def _originals(layout: Layout, batch: str, uids: pa.Array, lines: list[int], key_file: str) -> None:

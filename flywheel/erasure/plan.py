@@ -5,7 +5,6 @@ will be. It lies in the restricted folder until everything in it is done, so tha
 was killed goes on where it stopped: each step looks for what is left of its part.
 """
 
-import fcntl
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import ErasureError
+from flywheel.lake import locked
 from flywheel.layout import Layout
 from flywheel.privacy.originals import open_restricted, write_private
 
@@ -108,7 +108,5 @@ def pending(layout: Layout) -> str:
 @contextmanager
 def alone(layout: Layout) -> Iterator[None]:
     """One erasure at a time in a home, and no clearing of logs beside it."""
-    layout.registry.mkdir(parents=True, exist_ok=True)
-    with (layout.registry / ".erasing.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(layout.registry / ".erasing.lock"):
         yield

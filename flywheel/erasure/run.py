@@ -8,7 +8,7 @@ nightly job, first finishes what was begun.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from flywheel.erasure import frozen, lines
 from flywheel.erasure.found import Found, find_in_lake
-from flywheel.erasure.lake import as_facts, remove_from_lake, will_be
+from flywheel.erasure.lake import remove_from_lake, will_be
 from flywheel.erasure.plan import Plan, alone, path_of, read_plan
 from flywheel.erasure.who import Who
 from flywheel.errors import ErasureError
@@ -150,7 +150,7 @@ def _look(layout: Layout, what: str, name: str, by: str, reason: str) -> tuple[P
         uids=uids,
         raw=found.raw,
         quarantined=found.quarantined,
-        manifests={one: as_facts(manifest) for one, manifest in manifests.items()},
+        manifests={one: asdict(manifest) for one, manifest in manifests.items()},
         spans=spans,
         hashes=hashes,
         prompt_keys=sorted(found.prompt_keys),

@@ -1,6 +1,5 @@
 """Batches: one per landed file. Its manifest, written last, is what makes it count."""
 
-import fcntl
 import json
 import os
 import uuid
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from flywheel.errors import LakeError
 from flywheel.ingest.discover import delivered_as
-from flywheel.lake import read_folder
+from flywheel.lake import locked, read_folder
 from flywheel.lake.files import sync
 from flywheel.layout import Layout
 from flywheel.records import KINDS
@@ -233,9 +232,7 @@ def _quarantine_counts(layout: Layout, column: str) -> dict[str, int]:
 @contextmanager
 def alone(layout: Layout) -> Iterator[None]:
     """One landing at a time in a home; another waits for its turn."""
-    layout.lake.mkdir(parents=True, exist_ok=True)
-    with (layout.lake / ".landing.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(layout.lake / ".landing.lock"):
         yield
 
 

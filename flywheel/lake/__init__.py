@@ -1,6 +1,7 @@
 """Parquet folders: append a batch, publish atomically, read."""
 
 from flywheel.lake.files import Draft, ensure, read_folder, write_table, written_as
+from flywheel.lake.lock import locked
 from flywheel.lake.schema import DERIVED, ERASED, EVALUATION, LINEAGE, QUARANTINE, RAW, SCHEMAS
 from flywheel.lake.whole import whole
 
@@ -14,6 +15,7 @@ __all__ = [
     "SCHEMAS",
     "Draft",
     "ensure",
+    "locked",
     "read_folder",
     "whole",
     "write_table",

@@ -10,7 +10,6 @@ that one is healed, and everything refuses to go on from any other. Who rewrites
 match, or removes both, is not found out: keep copies.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from flywheel.errors import LedgerError
+from flywheel.lake import locked
 from flywheel.lake.files import sync
 from flywheel.layout import Layout
 
@@ -102,9 +102,7 @@ class Chain(Generic[E]):
         Raises:
             LedgerError: An entry was changed or taken out, of the middle or of the end.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with (self.path.parent / f".{self.path.stem}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self.path.parent / f".{self.path.stem}.lock"):
             entries, whole = self._read()
             self._check_head(entries)
             if self.path.exists() and self.path.stat().st_size > whole:

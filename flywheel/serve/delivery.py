@@ -1,6 +1,5 @@
 """Feedback on its way to landing: from the log of what was said to files of the inbox."""
 
-import fcntl
 import json
 import os
 import sys
@@ -8,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flywheel.lake import locked
 from flywheel.lake.files import sync
 from flywheel.layout import Layout
 from flywheel.serve.feedback import FOLDER, landing_line
@@ -49,10 +49,7 @@ def deliver(layout: Layout) -> int:
 @contextmanager
 def delivery_held(layout: Layout) -> Iterator[None]:
     """Hold delivery: nothing is handed over meanwhile by anybody else."""
-    folder = layout.served / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".delivery.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(layout.served / FOLDER / ".delivery.lock"):
         yield
 
 

@@ -12,7 +12,6 @@ From there it goes to `var/inbox/served/`, as records of our own format. Nothing
 training.
 """
 
-import fcntl
 import hashlib
 import json
 from collections import Counter
@@ -27,6 +26,7 @@ import msgspec
 
 from flywheel.errors import ServeError
 from flywheel.ingest.formats.own import read
+from flywheel.lake import locked
 from flywheel.layout import Layout
 from flywheel.lineage.served import last_line
 from flywheel.serve.asked import Refused
@@ -157,10 +157,7 @@ class Feedback:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Hold the feedback of this home: no other server writes between a look and a line."""
-        folder = self._served / FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".feedback.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(self._served / FOLDER / ".feedback.lock"):
             yield
 
     def _record(

@@ -7,7 +7,6 @@ below the address that was named, else its own last name. What landed is removed
 what is blocked stays under `fetched/` until it lands, changes or is gone from its store.
 """
 
-import fcntl
 import hashlib
 import os
 import uuid
@@ -24,7 +23,7 @@ import pyarrow.parquet as pq
 from flywheel.errors import StoreError, StoreUnreachable
 from flywheel.ingest import BatchManifest, keep_left, land, left_alone, read_batches
 from flywheel.ingest.discover import DRAFT, DRAFTS, FOREIGN, is_data
-from flywheel.lake import write_table
+from flywheel.lake import locked, write_table
 from flywheel.layout import Layout
 from flywheel.stores.settings import NAME_LIMIT, StorageSettings, is_address
 from flywheel.stores.store import Found, Store
@@ -274,7 +273,5 @@ def _sha256_of_landed(layout: Layout) -> set[str]:
 @contextmanager
 def _alone(layout: Layout) -> Iterator[None]:
     """One fetch at a time in a home; another waits for its turn."""
-    layout.fetched.mkdir(parents=True, exist_ok=True)
-    with (layout.fetched / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(layout.fetched / ".lock"):
         yield

@@ -6,7 +6,6 @@ what need not be put again, and which objects no commit names (strays), to be re
 next one.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from typing import Any
 
 from flywheel.errors import StoreError
 from flywheel.ingest import only_committed
+from flywheel.lake import locked
 from flywheel.lake.files import sync
 from flywheel.layout import Layout
 from flywheel.stores.settings import PARTS
@@ -174,9 +174,7 @@ def stamp_of(path: Path) -> Stamp | None:
 @contextmanager
 def one_at_a_time(layout: Layout) -> Iterator[None]:
     """One upload or restore at a time in a home; another waits for its turn."""
-    layout.store.mkdir(parents=True, exist_ok=True)
-    with (layout.store / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(layout.store / ".lock"):
         yield
 
 

@@ -10,7 +10,6 @@ An evaluation names set, version and hash of what it asked (`sets.asked_of`). Nu
 where these three agree, and a decision rests on the newest version only (`check_newest`).
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -29,6 +28,7 @@ import pyarrow.parquet as pq
 from flywheel.datasets.manifest import DatasetManifest, file_hash, read_split
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.sets.rows import CONTENT, Row, by_set, code_hashes, content_hash_of
+from flywheel.lake import locked
 from flywheel.layout import Layout
 
 CLUSTER_KEY = "group_id"  # prompts that nearly repeat each other
@@ -87,10 +87,8 @@ def enter_sets(layout: Layout, rows: Sequence[Row], generation: str) -> list[Set
         EvaluationError: The registry was edited, or a frozen set is not what was entered.
     """
     path = _registry(layout)
-    path.parent.mkdir(parents=True, exist_ok=True)
     found = []
-    with (path.parent / ".evaluation_sets.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(path.parent / ".evaluation_sets.lock"):
         entries = read_registry(layout)
         for name, mine in sorted(by_set(rows).items()):
             content = content_hash_of(mine)

@@ -1,12 +1,16 @@
 """People in evaluation: what they said of two answers, and what they should be asked."""
 
 import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from assets.evaluation import HELD_OUT
 from assets.keys import FCT_EVALUATION_JUDGEMENTS, PEOPLE_JUDGEMENTS
 from assets.partitions import generations
 from assets.resources import Home
 from flywheel.collect.pairs import WAYS, ask_people
+from flywheel.erasure.frozen import erased_uids
+from flywheel.erasure.plan import alone
 from flywheel.lake import write_table
 from flywheel.warehouse import read_table
 
@@ -26,9 +30,12 @@ PEOPLE_QUEUE = dg.AssetKey(["collection", "people_queue"])
 def people_judgements(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeResult:
     """Put the votes where the evaluation reads them."""
     layout = home.layout
-    votes = read_table(layout.warehouse_copy, "marts.fct_evaluation_judgements")
     path = layout.run("people_judgements", context.partition_key) / "judgements.parquet"
-    write_table(votes.sort_by("judgement_id"), path)
+    with alone(layout):  # no erasure begins or ends meanwhile
+        votes = read_table(layout.warehouse_copy, "marts.fct_evaluation_judgements")
+        erased = pa.array(sorted(erased_uids(layout)), pa.string())
+        votes = votes.filter(pc.invert(pc.is_in(votes["record_uid"], value_set=erased)))
+        write_table(votes.sort_by("judgement_id"), path)
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": votes.num_rows,

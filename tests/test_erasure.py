@@ -456,7 +456,7 @@ def test_what_cannot_be_reached_is_told(layout: Layout, tmp_path: Path) -> None:
     landed(layout)
     entry = ask(layout)
     told = "\n".join(entry.left)
-    assert "outside.jsonl holds 1 of the lines; it lies outside this home" in told
+    assert "outside.jsonl holds 1 of the lines; it lies outside the inbox: remove it there" in told
     assert "desk/array.json holds 1 of the lines; remove it" in told
     assert "until the next build" in told
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -19,18 +20,21 @@ from flywheel.errors import ErasureError
 from flywheel.evaluate.sets.registry import enter_sets
 from flywheel.ingest import read_batches, unaccounted
 from flywheel.ingest.columns import pseudonyms
-from flywheel.lake import read_folder
+from flywheel.lake import read_folder, write_table
 from flywheel.layout import Layout
 from flywheel.lineage import Erasures, refresh
-from flywheel.privacy import Policy
+from flywheel.lineage.records import ATTRIBUTES
+from flywheel.privacy import Policy, Tombstones, erased_name
 from flywheel.serve.ids import Names
 from flywheel.serve.log import Rows, ServedLog
 from flywheel.serve.settings import ServeSettings
 from flywheel.warehouse import freeze as freeze_mart
-from tests.format_samples import LANGFUSE
+from tests.format_samples import ARGILLA, LANGFUSE
 from tests.models_for_tests import freeze
 from tests.test_erasure import SECRET, _log, answer, ask, held, landed, put, said
 from tests.test_lineage import uids_of
+
+TOLD = ("record_uid", "annotator_id", "line_no", "batch_id")
 
 
 @pytest.fixture
@@ -246,6 +250,80 @@ def test_a_name_that_may_be_an_answer_must_stand_in_a_field_of_a_person(layout: 
     assert ask(layout, name="5").removed["raw_rows"] == 1
     (left,) = read_folder(layout.raw("odd"))["record"].to_pylist()
     assert json.loads(left)["worker_id"] == 6
+
+
+def test_a_value_that_is_called_as_somebody_is_stays_and_is_told(layout: Layout) -> None:
+    raw_source(layout, "odd", {"split": "train", "user": "train"}, {"split": "train"}, {"n": 1})
+    landed(layout)
+    entry = ask(layout, name="train")
+    assert entry.removed["raw_rows"] == 1
+    assert "1 rows of the source odd in odd/x.jsonl hold the name in a field that need" in told(
+        entry
+    )
+    assert read_folder(layout.raw("odd")).num_rows == 2
+
+
+def test_an_id_is_a_records_own_and_of_one_record(layout: Layout) -> None:
+    put(layout, "a.jsonl", [said(1, "ada")])
+    raw_source(layout, "odd", {"id": "r1", "options": [{"id": "r2"}]}, {"id": "demo-1"})
+    landed(layout)
+    with pytest.raises(ErasureError, match=r"1 rows of raw sources have this id, and 1 records"):
+        look_for(layout, "record", "demo-1")
+    with pytest.raises(ErasureError, match="nothing here is of record 'r2'"):
+        ask(layout, "record", "r2")
+    assert ask(layout, "record", "r1").removed["raw_rows"] == 1
+
+
+def test_a_line_of_two_people_is_no_blank_that_was_erased(layout: Layout) -> None:
+    two = ARGILLA[0] | {"better.responses.status": ["submitted", "submitted"]}
+    path = put(layout, "a.jsonl", [two])
+    (batch,) = landed(layout, format="argilla")
+    assert batch.rows_by_kind["comparison"] == 2
+    for name in read_folder(layout.landing("comparison"))["annotator_id"].to_pylist():
+        ask(layout, name=name)
+    assert not path.read_bytes().strip()
+    assert Tombstones(layout).hold([erased_name("line", b"")]) == [False]
+    put(layout, "b.jsonl", [said(2, "bob")], "{torn\n" * 2 + "\n" * 12)
+    (batch,) = [one for one in landed(layout) if "b.jsonl" in one.file]
+    assert batch.blocked and (batch.erased, batch.blanks) == (0, 12)
+
+
+def test_a_raw_row_that_is_delivered_again_may_be_frozen(layout: Layout) -> None:
+    raw_source(layout, "odd", {"worker_id": "ada", "other": "ben"})
+    landed(layout)
+    labels(layout, [("of-ada", "ada", 1), ("of-ben", "ben", 1)])
+    entry = ask(layout)
+    assert entry.removed["records"] == entry.removed["records_of_others_on_the_same_lines"] == 1
+    assert erased_uids(layout) == {"of-ada", "of-ben"}, "the read copy is that of before"
+    raw_source(layout, "odd", {"other": "ben"})
+    landed(layout)
+    labels(layout, [("of-ben", "ben", 1)])
+    assert erased_uids(layout) == {"of-ada"}
+
+
+def labels(layout: Layout, rows: list[tuple[str, str, int]]) -> None:
+    """A read copy that gives lines of the newest batch a meaning."""
+    batch = read_batches(layout)[-1].batch_id
+    layout.warehouse_copy.unlink(missing_ok=True)
+    layout.warehouse_copy.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(layout.warehouse_copy)) as connection:
+        connection.execute("create schema intermediate")
+        rest = ", ".join(f"null::varchar as {one}" for one in ATTRIBUTES if one not in TOLD)
+        connection.execute(
+            f"create table intermediate.int_labels_unioned as select *, '{batch}' as batch_id, "
+            f"{rest.replace('null::varchar as cost_usd', 'null::double as cost_usd')} "
+            f"from (values {', '.join(map(str, rows))}) t(record_uid, annotator_id, line_no)"
+        )
+
+
+def test_votes_that_an_older_read_copy_brings_back_can_be_erased_again(layout: Layout) -> None:
+    put(layout, "a.jsonl", [said(1, "ada"), said(2, "bob")])
+    landed(layout)
+    uid = uids_of(layout)["demo-1"]
+    ask(layout)
+    path = layout.run("people_judgements", "g1") / "judgements.parquet"
+    write_table(pa.table({"record_uid": [uid], "prompt_key": ["p"], "response_a": [SECRET]}), path)
+    assert ask(layout).removed == {"people_judgements": 1} and held(layout) == []
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from flywheel.promotion import (
     standing,
     title_holder,
 )
+from flywheel.promotion.permission import told_of
 from flywheel.serve.engine import Loaded
 from flywheel.serve.feedback import FOLDER
 from flywheel.serve.log import ServedLog
@@ -387,6 +388,9 @@ def test_a_rollback_to_data_that_was_taken_back_is_told_and_done(
         raise RuntimeError(generation)
 
     decided(layout, "g0004")
+    (layout.root / "settings.toml").write_text("[colect]\n")
+    at_fault = forbidden_by(layout, home.settings)  # asks later, and tells then
+    assert "cannot be told" in told_of("g0004", at_fault)
     entry = rollback(layout, by="dee", reason="rude", forbidden=broken)
     assert entry.champion == "g0001" and "cannot be told: RuntimeError('g0001')" in entry.reasons[1]
 

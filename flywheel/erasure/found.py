@@ -44,7 +44,8 @@ class Found:
         events: Batch and kind to the events of these rows.
         names: What tombstones call all of it.
         record_ids: As they were delivered.
-        left: What stays on purpose.
+        left: What stays on purpose, or may be meant.
+        of_others: Records of others that stand on the same lines of raw sources, and go with them.
     """
 
     uids: list[str] = field(default_factory=list)
@@ -59,6 +60,7 @@ class Found:
     record_ids: set[str] = field(default_factory=set)
     left: list[str] = field(default_factory=list)
     prompt_keys: set[str] = field(default_factory=set)
+    of_others: int = 0
 
 
 def find_in_lake(layout: Layout, who: Who, responses: set[str]) -> Found:
@@ -128,13 +130,27 @@ def _find_raw(layout: Layout, who: Who, batches: dict[str, BatchManifest], found
     statements of consent stay."""
     raw = {name: one for name, one in batches.items() if one.rows_by_kind.get("raw")}
     places: list[tuple[str, int]] = []
+    said: set[str] = set()
     stated = 0
     for name, one in raw.items():
-        lines = _raw_lines(layout.raw(one.source) / f"{name}.parquet", who)
+        rows, maybe = _raw_rows(layout.raw(one.source) / f"{name}.parquet", who)
         if one.source != CONSENTS:
-            places += [(name, line) for line in lines]
+            places += [(name, line) for line in rows]
+            said.update(rows.values())
         elif who.what != "record":
-            stated += len(lines)
+            stated += len(rows) + maybe
+            continue
+        if maybe:
+            found.left.append(
+                f"{maybe} rows of the source {one.source} in {one.file} hold the name in a field "
+                f"that need not be a person's; look at them"
+            )
+    if who.what == "record" and places and len(said) + len(set(found.names)) > 1:
+        raise ErasureError(
+            f"{len(said)} rows of raw sources have this id, and {len(set(found.names))} records: "
+            f"name one by its record_uid; rows are in "
+            f"{', '.join(f'{raw[batch].file}, line {line}' for batch, line in places[:NAMED])}"
+        )
     if stated:
         found.left.append(
             f"{stated} statements about consents, here and in the inbox, kept on purpose: they say "
@@ -156,13 +172,17 @@ def _find_raw(layout: Layout, who: Who, batches: dict[str, BatchManifest], found
             found.names += [erased_name("record", one) for one in gone["record"].to_pylist()]
 
 
-def _raw_lines(path: Path, who: Who) -> list[int]:
-    """Numbers of the rows of a raw source that hold the name."""
+def _raw_rows(path: Path, who: Who) -> tuple[dict[int, str], int]:
+    """Rows of a raw source that are somebody's, by their lines; how many more hold the name."""
     table = read_table(path, None)
     either = "|".join([*map(re.escape, sorted(who.names)), r"\\", "@"])
     maybe = table.filter(pc.match_substring_regex(table["record"], either, ignore_case=True))
-    rows = zip(maybe["line_no"].to_pylist(), maybe["record"].to_pylist(), strict=True)
-    return [line for line, record in rows if who.stands_in(record, anywhere=True)]
+    rows = dict(zip(maybe["line_no"].to_pylist(), maybe["record"].to_pylist(), strict=True))
+    held = {line: row for line, row in rows.items() if who.stands_in(row, anywhere=True)}
+    if who.is_telling:
+        return held, 0
+    his = {line: row for line, row in held.items() if who.stands_in(row)}
+    return his, len(held) - len(his)
 
 
 def _said_in_warehouse(
@@ -171,7 +191,7 @@ def _said_in_warehouse(
     """Lines of raw batches that are somebody's in the warehouse; uids of these and of `places`."""
     names = ", ".join(map(quoted, sorted(who.names)))
     columns = {"record": ("record_uid", "record_id"), "subject": ()}.get(who.what, (who.column,))
-    which = " or ".join([*(f"{name} in ({names})" for name in columns), IS_AMONG])
+    his = " or ".join(f"{name} in ({names})" for name in columns) or "false"
     some = [
         pa.array([batch for batch, _ in places], pa.string()),
         pa.array([line for _, line in places], pa.int64()),
@@ -179,11 +199,14 @@ def _said_in_warehouse(
     with open_records(layout) as connection:
         connection.register("places", pa.table(some, names=["batch_id", "line_no"]))
         rows = connection.sql(
-            f"select batch_id, line_no, record_uid from records "
-            f"where batch_id in ({', '.join(map(quoted, raw))}) and ({which}) order by all"
+            f"select batch_id, line_no, record_uid, coalesce({his}, false) from records "
+            f"where batch_id in ({', '.join(map(quoted, raw))}) and ({his} or {IS_AMONG}) "
+            f"order by all"
         ).fetchall()
-    found.uids += [uid for _, _, uid in rows]
-    return [(batch, line) for batch, line, _ in rows]
+    found.uids += [uid for *_, uid, _ in rows]
+    if columns:
+        found.of_others = sum(not is_his for *_, is_his in rows)
+    return [(batch, line) for batch, line, *_ in rows]
 
 
 def _find_quarantined(

@@ -7,6 +7,7 @@ checkpoints and their lineage know it.
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ import pyarrow.parquet as pq
 from flywheel.datasets.manifest import DatasetManifest, file_hash
 from flywheel.erasure.plan import read_plan
 from flywheel.errors import LakeError
+from flywheel.ingest import read_batches
 from flywheel.ingest.keys import prompt_key
 from flywheel.lake import ensure, read_folder, write_table
 from flywheel.layout import Layout
+from flywheel.lineage.records import open_records
 from flywheel.records.message import Conversation
 
 SAID = {"samples.parquet": "samples", "way.parquet": "answers_along"}  # answers, by prompt_key
@@ -41,12 +44,30 @@ def rows_frozen(layout: Layout, names: list[str], uids: list[str]) -> dict[str, 
 def erased_uids(layout: Layout) -> set[str]:
     """Records that were erased, or go with an erasure that was cut off: none is frozen any more.
 
+    Not what landed again since, with other words or of others: staging gives rows of raw sources
+    the ids that they had before.
+
     Raises:
         ErasureError: The plan of one that was cut off cannot be read.
     """
     ensure(layout)
     plan = read_plan(layout)
-    return {*read_folder(layout.erased)["record_uid"].to_pylist(), *(plan.uids if plan else ())}
+    erased = {*read_folder(layout.erased)["record_uid"].to_pylist(), *(plan.uids if plan else ())}
+    if not erased:
+        return erased
+    with open_records(layout) as connection:
+        uids = pa.table({"uid": pa.array(sorted(erased), pa.string())})
+        rows = connection.register("erased_uids", uids).sql(
+            "select record_uid, batch_id, line_no from records "
+            "semi join erased_uids on record_uid = uid"
+        )
+        named = rows.fetchall()
+    sources = {one.batch_id: one.source for one in read_batches(layout)}
+    lines: dict[str, set[int]] = {}
+    for batch in {batch for _, batch, _ in named}:
+        path = layout.raw(sources[batch]) / f"{batch}.parquet"
+        lines[batch] = {*_read(path)["line_no"].to_pylist()} if path.exists() else set()
+    return erased - {uid for uid, batch, line in named if line in lines[batch]}
 
 
 def copies_left(layout: Layout, uids: list[str], keys: list[str]) -> list[str]:
@@ -114,18 +135,28 @@ def remove_prompts(layout: Layout, keys: list[str]) -> dict[str, int]:
     return {name: count for name, count in removed.items() if count}
 
 
-def remove_judgements(layout: Layout, uids: list[str], keys: list[str]) -> dict[str, int]:
-    """Take votes of people out of what evaluations were given: those that rest on one of the
-    records, and all on the prompts."""
-    rows, asked = 0, pa.array(keys, pa.string())
+def judgements_held(layout: Layout, uids: list[str], keys: list[str]) -> int:
+    """How many votes evaluations were given that rest on one of the records, or on the prompts."""
+    return sum(goes for *_, goes in _judgements(layout, uids, keys))
+
+
+def remove_judgements(layout: Layout, uids: list[str], keys: list[str]) -> None:
+    """Take these votes out."""
+    for path, kept, goes in _judgements(layout, uids, keys):
+        if goes:
+            write_table(kept, path)
+
+
+def _judgements(
+    layout: Layout, uids: list[str], keys: list[str]
+) -> Iterator[tuple[Path, pa.Table, int]]:
+    """Files of votes that evaluations were given, what stays of each, and how many go."""
+    asked = pa.array(keys, pa.string())
     for path in sorted(layout.runs.glob("people_judgements/*/judgements.parquet")):
         table = _read(path)
         goes = pc.or_(_rests_on(table, uids), pc.is_in(table["prompt_key"], value_set=asked))
         kept = table.filter(pc.invert(goes))
-        if kept.num_rows < table.num_rows:
-            write_table(kept, path)
-            rows += table.num_rows - kept.num_rows
-    return {"people_judgements": rows} if rows else {}
+        yield path, kept, table.num_rows - kept.num_rows
 
 
 def policies_aside(layout: Layout, checkpoints: list[str]) -> list[str]:

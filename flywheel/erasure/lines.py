@@ -109,7 +109,9 @@ def delivered_lines(layout: Layout, batches: list[BatchManifest], found: Found) 
             _note(layout, batch, one, places, found.kept[batch.batch_id], delivered)
         if path.is_file() and not any(one.samefile(path) for one in same):
             if not path.resolve().is_relative_to(layout.inbox.resolve()):
-                delivered.left.append(f"{batch.file} holds {told}; it lies outside this home")
+                delivered.left.append(
+                    f"{batch.file} holds {told}; it lies outside the inbox: remove it there"
+                )
             elif hash_with_blanks(path, []) not in known:  # else it was delivered anew since
                 delivered.left.append(
                     f"{batch.file} has changed since it landed; land it and erase again"
@@ -132,7 +134,7 @@ def _note(
     """Note the lines of one file that is what a batch was landed from."""
     file, told = below(layout, path), f"{len(places)} of the lines"
     if not path.resolve().is_relative_to(layout.inbox.resolve()):
-        delivered.left.append(f"{file} holds {told}; it lies outside this home")
+        delivered.left.append(f"{file} holds {told}; it lies outside the inbox: remove it there")
         return
     if not path.name.endswith(OF_LINES):
         delivered.left.append(f"{file} holds {told}; remove it: it has landed")
@@ -145,7 +147,7 @@ def _note(
     numbers = [number for number, _ in places]
     for number, (at, line) in zip(numbers, _lines_at(path, [at for _, at in places]), strict=True):
         delivered.spans.setdefault(file, []).append((at, len(line)))
-        if number not in kept:
+        if number not in kept and line.strip(BLANK):  # blanked for another, earlier: no name of it
             delivered.names.append(erased_name("line", line))
     delivered.files.setdefault(batch.batch_id, []).append(file)
 

@@ -128,16 +128,19 @@ def _look(layout: Layout, what: str, name: str, by: str, reason: str) -> tuple[P
     left = [*delivered.left, *found.left]
     left += frozen.copies_left(layout, uids, sorted(found.prompt_keys))
     left += _not_looked_through(layout)
-    if found.uids:
+    if found.uids or found.raw:
         left.append(FOLLOWS)
+    if found.uids:
         saw = [one["checkpoint"] for one in reached["checkpoints"]]
         left += frozen.policies_aside(layout, saw + reached["descendants"])
     removed = {
-        "records": len(found.uids),
+        "records": len(found.uids) - found.of_others,
+        "records_of_others_on_the_same_lines": found.of_others,
         "raw_rows": sum(map(len, found.raw.values())),
         "quarantined_lines": sum(map(len, found.quarantined.values())),
         "batches": len(manifests),
         "dataset_rows": sum(rows.values()),
+        "people_judgements": frozen.judgements_held(layout, uids, sorted(found.prompt_keys)),
         **_lines_of(spans),
     }
     plan = Plan(
@@ -184,7 +187,7 @@ def _finish(layout: Layout, key_file: str, log: Log) -> Any:
             left = plan.left + lines.blank(layout, plan)
             frozen.remove_from_datasets(layout, plan.datasets, plan.uids)
             prompts = frozen.remove_prompts(layout, plan.prompt_keys)
-            prompts |= frozen.remove_judgements(layout, plan.uids, plan.prompt_keys)
+            frozen.remove_judgements(layout, plan.uids, plan.prompt_keys)
             if plan.manifests:
                 frozen.forget_warehouse(layout)
         with ledger.appending() as (entries, append):

@@ -21,7 +21,7 @@ FIELDS = {  # of JSON in which a name may stand
     "subject": re.compile("data_subject", re.I),
 }
 BETWEEN = re.compile(r"[\"',;\t\r\n]")  # values in a line that is no JSON
-SHORT = 3  # letters: a shorter name, like a number, may be an answer, too ("a", "5")
+TELLING = re.compile(r"@|^(p_|u-)[0-9a-f]|^<\w+>$")  # is nobody's word for anything else
 
 
 class Fields(list[tuple[str, Any]]):
@@ -74,6 +74,12 @@ class Who:
         return cls(what=what, names=frozenset(names), hash=told[:32], pseudonym=pseudonym)
 
     @property
+    def is_telling(self) -> bool:
+        """Whether the name is nothing but a name: an address, or what stands for one here. Any
+        other may be an answer, a model or a split, too."""
+        return all(map(TELLING.search, self.names))
+
+    @property
     def column(self) -> str:
         """The column of landing that holds the name of a person."""
         return "data_subject" if self.what == "subject" else "annotator_id"
@@ -102,8 +108,7 @@ class Who:
         Args:
             line: The line.
             system: As for `is_named`.
-            anywhere: Of a person: the fields are nobody's convention, so any may hold the name. One
-                that is short or a number must stand in a field that identifies all the same.
+            anywhere: Of a person: in whatever field, where they are nobody's convention.
         """
         try:
             told = json.loads(line, object_pairs_hook=Fields)
@@ -114,9 +119,10 @@ class Who:
             return any(map(self.is_named, map(_plain, BETWEEN.split(text)))) or any(
                 _whole(name).search(text) for name in self.names
             )
-        is_telling = all(len(name) >= SHORT and not name.isdigit() for name in self.names)
-        anywhere = anywhere and is_telling and self.what != "record"
         fields, rest = FIELDS["annotator" if self.what == "user" else self.what], [(told, False)]
+        if self.what == "record":  # whose own id stands at the top; those below are of its parts
+            of_top = told if isinstance(told, Fields) else []
+            return any(fields.fullmatch(key) and self.is_named(value) for key, value in of_top)
         while rest:
             value, identifies = rest.pop()
             if isinstance(value, Fields):

@@ -59,7 +59,8 @@ class Drafts:
         record: the others would be left without it."""
         if not self._tombstones or not isinstance(block, Lines):
             return block
-        gone = self._tombstones.hold(erased_name("line", line) for line in block.lines)
+        held = self._tombstones.hold(erased_name("line", line) for line in block.lines)
+        gone = [one and bool(line.strip()) for one, line in zip(held, block.lines, strict=True)]
         if not any(gone):
             return block
         self.erased_whole += sum(gone)

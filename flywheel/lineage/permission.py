@@ -39,6 +39,9 @@ def against_its_use(layout: Layout, name: str, reading: Reading) -> str:
 
 
 def forbidden_by(layout: Layout, settings: Callable[[str], dict[str, Any]]) -> Callable[[str], str]:
-    """Asks `against_its_use` of a generation's policy, by a home's settings: for who decides."""
-    reading = reading_of(settings)
-    return lambda generation: against_its_use(layout, f"policy/{generation}", reading)
+    """Asks `against_its_use` of a generation's policy, by a home's settings: for who decides.
+
+    The settings are read when it asks, so that who only wants to give back a title is not stopped
+    by a fault in them.
+    """
+    return lambda generation: against_its_use(layout, f"policy/{generation}", reading_of(settings))

@@ -179,6 +179,7 @@ class TextIndex:
 
         sets = sets_on_disk(parts(), self.store.folder)
         own = pa.concat_arrays(came) if came else ids[:0]
+        came.clear()
         return own, prints[pc.index_in(own, value_set=ids).to_numpy()], sets
 
     # ---- segments --------------------------------------------------------------------------

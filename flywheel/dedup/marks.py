@@ -33,7 +33,9 @@ from flywheel.errors import SettingsError
 from flywheel.lake import DERIVED, write_table
 from flywheel.layout import Layout
 
-ROLES = ("prompt", "response", "trajectory")  # only texts of one role can repeat each other
+# only texts of one role can repeat each other; prompts come last, for their rows are wanted to the
+# end, and what ten million texts are, without what they say, is a gigabyte
+ROLES = ("response", "trajectory", "prompt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +72,15 @@ def mark(
     edges: dict[str, list[Edge]] = {}
     repeats: list[Row] = []
     with open_texts(database) as texts:
-        prompts = texts.of_role("prompt")
-        for (
-            role
-        ) in ROLES:  # the columns of one at a time: those of ten million texts are a gigabyte
-            some = prompts if role == "prompt" else texts.of_role(role)
-            ids, fetch = some["text_id"].combine_chunks(), partial(texts.fetch, role=role)
-            found = index[role].update(ids, prints(some), fetch)
+        for role in ROLES:
+            rows = texts.of_role(role)
+            ids, said = rows["text_id"].combine_chunks(), prints(rows)
+            rows = rows.drop_columns(["text_id", "print"])
+            found = index[role].update(ids, said, partial(texts.fetch, role=role))
+            del ids, said
             edges[role] = list(zip(*(column.tolist() for column in found), strict=True))
-            repeats += _repeats(some, edges[role])
-            del some, ids
+            repeats += _repeats(rows, edges[role])
+        prompts = rows
         contained, covered = scanned(texts, layout.text_index / "scanned.parquet")
         count, items = texts.count(), len(texts.items)
     groups = _groups(prompts, edges["prompt"])

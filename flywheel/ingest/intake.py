@@ -41,6 +41,7 @@ from flywheel.lake import SCHEMAS
 from flywheel.records import Record
 
 JUDGED_ROWS = 50_000  # rows judged at a time: a judgement costs a tenth of a second, whatever for
+WRITTEN_ROWS = 20_000  # rows written at a time where nobody looks at them: what fits into a cache
 HELD_BYTES = 128 * 2**20  # of lines whose rows are not judged yet, and of refused ones
 Judge = Callable[[str, pa.Table], Iterable[Any]]  # flywheel.quality.judge
 
@@ -72,6 +73,7 @@ class Intake:
         self._gathering = Gathering(gather) if gather else None
         self._held: dict[int, Unit] = {}  # all units of a file of which several make one record
         self._drafts, self._screening = drafts, screening
+        self._is_asked = bool(judge or screening)  # then rows may turn out bad, and their lines go
         self._ordinary = OrdinaryLines(facts) if reader == OWN and library() else None
         self._refused = Refused(facts)
         self._blocks: list[Block] = []
@@ -122,12 +124,14 @@ class Intake:
         rows, block = self.rows, self._drafts.without_erased_lines(block)
         take = self._take_raw if self._read is None else self._take_records
         take(block)
-        if self.rows > rows:  # else nothing will be asked of it any more
-            self._blocks.append(block)
+        if self.rows > rows:
             self._held_bytes += block.held
+            if self._is_asked:  # else nobody will ask for a line of it any more
+                self._blocks.append(block)
         at_hand = sum(one.num_rows for parts in self._tables.values() for one in parts)
         at_hand += self._ordinary.count if self._ordinary else 0
-        if at_hand >= JUDGED_ROWS or self.held >= HELD_BYTES:
+        at_once = JUDGED_ROWS if self._is_asked else min(JUDGED_ROWS, WRITTEN_ROWS)
+        if at_hand >= at_once or self.held >= HELD_BYTES:
             self.flush()
 
     def flush(self) -> None:

@@ -33,7 +33,7 @@ from flywheel.ingest.formats.gathered import NO_LABEL, UNFIT
 from flywheel.ingest.formats.own_lines import read_lines
 from flywheel.ingest.gathering import Gathering
 from flywheel.ingest.native import library
-from flywheel.ingest.ordinary import OrdinaryLines
+from flywheel.ingest.ordinary import CACHED_ROWS, OrdinaryLines
 from flywheel.ingest.refused import Bad, Refused, Row
 from flywheel.ingest.screening import REASON, Screening
 from flywheel.ingest.unit import Unit, json_unit
@@ -41,7 +41,6 @@ from flywheel.lake import SCHEMAS
 from flywheel.records import Record
 
 JUDGED_ROWS = 50_000  # rows judged at a time: a judgement costs a tenth of a second, whatever for
-WRITTEN_ROWS = 20_000  # rows written at a time where nobody looks at them: what fits into a cache
 HELD_BYTES = 128 * 2**20  # of lines whose rows are not judged yet, and of refused ones
 Judge = Callable[[str, pa.Table], Iterable[Any]]  # flywheel.quality.judge
 
@@ -73,7 +72,7 @@ class Intake:
         self._gathering = Gathering(gather) if gather else None
         self._held: dict[int, Unit] = {}  # all units of a file of which several make one record
         self._drafts, self._screening = drafts, screening
-        self._is_asked = bool(judge or screening)  # then rows may turn out bad, and their lines go
+        self._at_once = JUDGED_ROWS if judge or screening else min(JUDGED_ROWS, CACHED_ROWS)
         self._ordinary = OrdinaryLines(facts) if reader == OWN and library() else None
         self._refused = Refused(facts)
         self._blocks: list[Block] = []
@@ -122,16 +121,14 @@ class Intake:
             self._held |= {unit.number: unit for unit in self._fit_units(block.units())}
             return
         rows, block = self.rows, self._drafts.without_erased_lines(block)
-        take = self._take_raw if self._read is None else self._take_records
-        take(block)
+        (self._take_raw if self._read is None else self._take_records)(block)
         if self.rows > rows:
             self._held_bytes += block.held
-            if self._is_asked:  # else nobody will ask for a line of it any more
+            if self._judge or self._screening:  # else nobody will ask for a line of it
                 self._blocks.append(block)
         at_hand = sum(one.num_rows for parts in self._tables.values() for one in parts)
         at_hand += self._ordinary.count if self._ordinary else 0
-        at_once = JUDGED_ROWS if self._is_asked else min(JUDGED_ROWS, WRITTEN_ROWS)
-        if at_hand >= at_once or self.held >= HELD_BYTES:
+        if at_hand >= self._at_once or self.held >= HELD_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -162,9 +159,8 @@ class Intake:
         self._tables.setdefault(RAW, []).append(table)
 
     def _take_records(self, block: Block) -> None:
-        said = self._said(block)
         bad: Bad = {}
-        tables = self._tabled(said, bad)
+        tables = self._tabled(self._said(block), bad)
         for line_no, why in sorted(bad.items()):
             self._refused.add(block.unit(line_no), *why)
         self.rows -= len(bad)

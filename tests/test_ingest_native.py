@@ -238,6 +238,7 @@ def test_rows_that_nobody_judges_are_written_sooner_and_land_the_same(
     os.utime(path, (0, 0))
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 20_000)
     monkeypatch.setattr(intake, "CACHED_ROWS", 50)
+    monkeypatch.setattr(intake, "CACHED_BYTES", 2**15)
     groups, tables = [], []
     for name, judged in (("a", None), ("b", lambda kind, table: [])):
         found, batch = landed(path, tmp_path / name, judge=judged)

@@ -42,7 +42,8 @@ PARTS = (  # of the rows of a kind, in the order of lines_part
 )
 LIKE_TEXT = pa.dictionary(pa.int32(), pa.string())
 HEX = 64  # digits of a sha256
-CACHED_ROWS = 19_000  # whose memory fits into a cache, where nobody wants to see more at once
+CACHED_BYTES = 46 * 2**20  # held for lines (`Block.held`) of which what is made fits into a cache
+CACHED_ROWS = 10_000  # but rows are not written by fewer than these
 FEW = 32  # rows of another table that are put in between by cutting this one there
 
 

@@ -25,7 +25,7 @@ from flywheel.ingest import blocks, intake, land, native
 from flywheel.ingest.batch import BatchManifest
 from flywheel.ingest.blocks import Lines
 from flywheel.ingest.columns import pseudonyms
-from flywheel.ingest.ordinary import OrdinaryLines
+from flywheel.ingest.ordinary import FEW, OrdinaryLines
 from flywheel.lake import SCHEMAS, read_folder
 from flywheel.layout import Layout
 from flywheel.privacy import Policy, Pseudonyms
@@ -216,6 +216,39 @@ def test_only_the_spoilt_line_of_the_benchmark_is_left(spoil: int) -> None:
     assert rows.count == 49 and len(rows.taken()["comparison"]) == 49
 
 
+@pytest.mark.parametrize("count", [1, FEW, FEW + 1])
+def test_rows_that_python_made_come_in_between_however_few(count: int) -> None:
+    lines = list(comparison_lines(3 * FEW, dirt=0))
+    addresses = [line.replace(b'"p', b'"p@', 1) for line in comparison_lines(count, seed=1, dirt=0)]
+    draw = Random(count)
+    for line in addresses[3:]:
+        lines.insert(draw.randrange(len(lines)), line)
+    whole = b"\n".join(
+        [*addresses[:2], *lines, *addresses[2:3]]
+    )  # two at the start, one at the end
+    assert len(OrdinaryLines(FACTS).take(Lines(1, 0, whole))) == count
+    assert_lands_as_without_the_kernel(whole)
+
+
+def test_rows_that_nobody_judges_are_written_sooner_and_land_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b"\n".join(comparison_lines(300, dirt=7)))
+    os.utime(path, (0, 0))
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(intake, "CACHED_ROWS", 50)
+    monkeypatch.setattr(intake, "CACHED_BYTES", 2**15)
+    groups, tables = [], []
+    for name, judged in (("a", None), ("b", lambda kind, table: [])):
+        found, batch = landed(path, tmp_path / name, judge=judged)
+        file = Layout(tmp_path / name).landing("comparison") / f"{batch.batch_id}.parquet"
+        groups.append(pq.ParquetFile(file).metadata.num_row_groups)
+        tables.append(found)
+    assert groups[0] >= 4 and groups[1] == 1
+    assert all(table.equals(tables[1][kind]) for kind, table in tables[0].items())
+
+
 def test_rows_stay_as_they_are_while_others_are_made() -> None:
     rows, (one, other) = OrdinaryLines(FACTS), (list(comparison_lines(60, seed=s)) for s in (1, 2))
     rows.take(Lines(1, 0, b"\n".join(one)))
@@ -241,6 +274,9 @@ def test_texts_that_repeat_are_written_once_and_read_as_texts(tmp_path: Path) ->
     assert sizes["line_no"].encodings == ("RLE", "DELTA_BINARY_PACKED")
     plain = sum(len(text) for text in pq.read_table(file)["prompt_text"].to_pylist())
     assert sizes["prompt_text"].total_uncompressed_size < plain / 2
+    bounded = {name for name, one in sizes.items() if one.statistics and one.statistics.has_min_max}
+    bounded.discard("annotator_id")  # so few lines have one each, which is written as it is
+    assert bounded == {"batch_id", "line_no", "byte_offset", "seconds", "occurred_at", "landed_at"}
 
 
 @pytest.mark.parametrize("size", [*range(300), 1000, 4096, 99_999])

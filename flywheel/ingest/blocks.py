@@ -17,7 +17,7 @@ from flywheel.ingest.unit import Unit, json_unit
 
 LINE_LIMIT = 32 * 2**20  # longer lines are not parsed
 KEPT_LIMIT = 64 * 2**20  # bytes of an overlong line that quarantine keeps
-BLOCK_BYTES = 2 * 2**20  # read at a time: what fits into a cache; parsed, ten times as much memory
+BLOCK_BYTES = 2**20  # read at a time: what fits into a cache; parsed, ten times as much memory
 BLOCK_UNITS = 10_000
 UNIT_BYTES = 50  # of memory that a line takes beside its signs
 Numbered = tuple[int, int, bytes]  # number, offset and bytes of a line

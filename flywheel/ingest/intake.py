@@ -33,7 +33,7 @@ from flywheel.ingest.formats.gathered import NO_LABEL, UNFIT
 from flywheel.ingest.formats.own_lines import read_lines
 from flywheel.ingest.gathering import Gathering
 from flywheel.ingest.native import library
-from flywheel.ingest.ordinary import OrdinaryLines
+from flywheel.ingest.ordinary import CACHED_BYTES, CACHED_ROWS, OrdinaryLines
 from flywheel.ingest.refused import Bad, Refused, Row
 from flywheel.ingest.screening import REASON, Screening
 from flywheel.ingest.unit import Unit, json_unit
@@ -72,6 +72,7 @@ class Intake:
         self._gathering = Gathering(gather) if gather else None
         self._held: dict[int, Unit] = {}  # all units of a file of which several make one record
         self._drafts, self._screening = drafts, screening
+        self._is_looked_at = bool(judge or screening)  # then rows may yet turn out bad
         self._ordinary = OrdinaryLines(facts) if reader == OWN and library() else None
         self._refused = Refused(facts)
         self._blocks: list[Block] = []
@@ -120,14 +121,15 @@ class Intake:
             self._held |= {unit.number: unit for unit in self._fit_units(block.units())}
             return
         rows, block = self.rows, self._drafts.without_erased_lines(block)
-        take = self._take_raw if self._read is None else self._take_records
-        take(block)
-        if self.rows > rows:  # else nothing will be asked of it any more
-            self._blocks.append(block)
+        (self._take_raw if self._read is None else self._take_records)(block)
+        if self.rows > rows:
             self._held_bytes += block.held
+            if self._is_looked_at:  # else nobody will ask for a line of it
+                self._blocks.append(block)
         at_hand = sum(one.num_rows for parts in self._tables.values() for one in parts)
         at_hand += self._ordinary.count if self._ordinary else 0
-        if at_hand >= JUDGED_ROWS or self.held >= HELD_BYTES:
+        is_full = not self._is_looked_at and self.held >= CACHED_BYTES and at_hand >= CACHED_ROWS
+        if is_full or at_hand >= JUDGED_ROWS or self.held >= HELD_BYTES:
             self.flush()
 
     def flush(self) -> None:
@@ -158,9 +160,8 @@ class Intake:
         self._tables.setdefault(RAW, []).append(table)
 
     def _take_records(self, block: Block) -> None:
-        said = self._said(block)
         bad: Bad = {}
-        tables = self._tabled(said, bad)
+        tables = self._tabled(self._said(block), bad)
         for line_no, why in sorted(bad.items()):
             self._refused.add(block.unit(line_no), *why)
         self.rows -= len(bad)
@@ -213,11 +214,10 @@ class Intake:
                 add_to(said, unit.number, unit.offset, records)
             return said
         left = self._ordinary.take(block) if self._ordinary else block.numbered()
-        self.rows += len(block) - len(left)
         read = read_lines([line for _, _, line in left])
+        self.rows += len(block) - read.count(None)
         for (number, offset, line), record in zip(left, read, strict=True):
             if record is not None:
-                self.rows += 1
                 add_to(said, number, offset, (record,))
             else:
                 for _, made in self._strictly([json_unit(number, offset, line)]):

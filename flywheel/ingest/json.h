@@ -22,6 +22,7 @@ typedef struct {
     const uint8_t *at; /* first byte of the value; of a string behind its mark */
     int64_t size;
     double number;
+    uint64_t hash; /* of a STRING that will be looked up */
     int is;
 } Value;
 
@@ -173,9 +174,13 @@ static const uint8_t *plain_of(Bytes *plain, const Value *value, int64_t *size) 
     uint8_t *start = plain->at, *to = start;
     for (const uint8_t *at = value->at, *end = at + value->size; at < end;) {
         uint32_t point;
-        if (*at != '\\') {
-            *to++ = *at++;
-        } else if (at[1] != 'u') {
+        const uint8_t *slash = memchr(at, '\\', end - at);
+        int64_t fine = (slash ? slash : end) - at;
+        memcpy(to, at, fine);
+        to += fine;
+        at += fine;
+        if (at == end) break;
+        if (at[1] != 'u') {
             static const char NAMES[] = "\"\\/bfnrt", SIGNS[] = "\"\\/\b\f\n\r\t";
             *to++ = (uint8_t)SIGNS[strchr(NAMES, at[1]) - NAMES];
             at += 2;

@@ -74,12 +74,17 @@ typedef struct {
 
 /* ---- parsing ------------------------------------------------------------------------------ */
 
+static inline int is_same(const uint8_t *one, const uint8_t *other, int64_t size) {
+    if (size < 8 || size > 16) return !memcmp(one, other, size);
+    return load8(one) == load8(other) && load8(one + size - 8) == load8(other + size - 8);
+}
+
 /* The field that is named at `at`, the mark in front included; -1 where none is. */
 static int field_at(const Lines *lines, const uint8_t *at, const uint8_t *end, int before) {
     int guess = lines->after[before + 1];
     for (int tried = -1; tried < lines->name_count; tried++) {
         const Bytes *name = &lines->name[tried < 0 ? guess : tried];
-        if (end - at > name->size && !memcmp(at, name->at, name->size)) return tried < 0 ? guess : tried;
+        if (end - at > name->size && is_same(at, name->at, name->size)) return tried < 0 ? guess : tried;
     }
     return -1;
 }
@@ -231,8 +236,9 @@ static int64_t place_of_string(Lines *lines, Field *field, const Value *value) {
     if (field->last == value->at && value->is != WRITTEN) return field->last_place;
     int64_t size;
     const uint8_t *text = plain_of(&lines->plain, value, &size);
+    uint64_t hash = value->is == STRING ? value->hash : text ? hash_of(text, size) : 0;
     field->last = value->at;
-    return field->last_place = text ? place_of(&field->texts, text, size) : -1;
+    return field->last_place = text ? place_by(&field->texts, hash, text, size) : -1;
 }
 
 static const uint8_t *key_at(const Field *field, int64_t text) {
@@ -302,6 +308,13 @@ static int append_count(Bytes *bytes, int64_t number) {
 
 static int add_row(Lines *lines, Kind *kind, uint64_t given, int64_t line_no, int64_t offset) {
     int64_t size;
+    for (uint64_t rest = given; rest; rest &= rest - 1) { /* all look-ups wait for memory at once */
+        int i = __builtin_ctzll(rest);
+        Field *field = &kind->field[i];
+        Value *value = &lines->value[i];
+        if (value->is == STRING && field->how != MOMENT && field->last != value->at)
+            value->hash = expect(&field->texts, value->at, value->size);
+    }
     for (uint64_t rest = kind->known; rest; rest &= rest - 1) {
         int i = __builtin_ctzll(rest);
         if (!add_field(lines, &kind->field[i], &lines->value[i], given >> i & 1)) return 0;

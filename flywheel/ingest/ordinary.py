@@ -42,6 +42,9 @@ PARTS = (  # of the rows of a kind, in the order of lines_part
 )
 LIKE_TEXT = pa.dictionary(pa.int32(), pa.string())
 HEX = 64  # digits of a sha256
+CACHED_BYTES = 46 * 2**20  # held for lines (`Block.held`) of which what is made fits into a cache
+CACHED_ROWS = 10_000  # but rows are not written by fewer than these
+FEW = 32  # rows of another table that are put in between by cutting this one there
 
 
 class OrdinaryLines:
@@ -191,7 +194,7 @@ class _Rows:
     def _dictionary(self, texts: str, rows: str, kind: str, field: str = "prompt") -> pa.Array:
         places = self._numbers(rows, np.int32, kind, field)
         known = self._texts(texts, f"{texts}_end", kind, field)
-        return pa.DictionaryArray.from_arrays(_indices(places), known)
+        return pa.DictionaryArray.from_arrays(_indices(places), known, safe=False)
 
     def _texts(
         self, name: str, ends: str | npt.NDArray[np.int32], kind: str, field: str = "prompt"
@@ -219,7 +222,8 @@ def _free(loaded: ctypes.CDLL, unused: list[tuple[int, dict[str, int]]]) -> None
 
 
 def _constant(value: str, count: int) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([value]))
+    places = pa.array(np.zeros(count, np.int32))
+    return pa.DictionaryArray.from_arrays(places, pa.array([value]), safe=False)
 
 
 def _in_order(
@@ -235,6 +239,14 @@ def _in_order(
     count, more = len(ordinary), len(others)
     at = np.searchsorted(ordinary["line_no"].to_numpy(), others["line_no"].to_numpy())
     order = pa.array(np.insert(np.arange(count), at, np.arange(count, count + more)))
+    cuts = [0, *at.tolist(), count]
+
+    def merged(one: pa.Array, other: pa.Array) -> list[pa.Array]:
+        if more > FEW:
+            return [pa.concat_arrays([one, other]).take(order)]
+        parts = [(one[cuts[i] : cuts[i + 1]], other[i : i + 1]) for i in range(more + 1)]
+        return [part for both in parts for part in both if len(part)]
+
     columns = []
     for name, one, other in zip(
         ordinary.column_names, ordinary.columns, others.columns, strict=True
@@ -242,10 +254,10 @@ def _in_order(
         column = one.chunk(0)
         if column.type == LIKE_TEXT:
             place = places.get(name, np.zeros(more, np.int32))  # of one text there is one place
-            rows = pa.concat_arrays([column.indices, _indices(place)]).take(order)
+            rows = pa.concat_arrays(merged(column.indices, _indices(place)))
             columns.append(pa.DictionaryArray.from_arrays(rows, column.dictionary, safe=False))
         else:
-            columns.append(pa.concat_arrays([column, other.chunk(0)]).take(order))
+            columns.append(pa.chunked_array(merged(column, other.chunk(0))))
     return pa.table(columns, names=ordinary.column_names)
 
 

@@ -92,16 +92,18 @@ static const uint8_t *text_at(const Texts *texts, int64_t i, int64_t *size) {
     return texts->text.at + end[i];
 }
 
-/* Have the memory ready in which a text will be looked for. */
-static inline void expect(const Texts *texts, const uint8_t *text, int64_t size) {
-    if (texts->slot) __builtin_prefetch(&texts->slot[hash_of(text, size) >> 32 & texts->mask]);
+/* Have the memory ready in which a text will be looked for; its hash. */
+static inline uint64_t expect(const Texts *texts, const uint8_t *text, int64_t size) {
+    uint64_t hash = hash_of(text, size);
+    if (texts->slot) __builtin_prefetch(&texts->slot[hash >> 32 & texts->mask]);
+    return hash;
 }
 
-/* The place of a text, which is added where it is new; -1 where there is no memory. */
-static int64_t place_of(Texts *texts, const uint8_t *text, int64_t size) {
+/* The place of a text whose hash is known; it is added where it is new; -1 where there is no memory. */
+static int64_t place_by(Texts *texts, uint64_t hash, const uint8_t *text, int64_t size) {
     if (2 * texts->count >= texts->mask && !more_slots(texts)) return -1;
     if (!texts->count && !texts->end.size && !append_end(&texts->end, 0)) return -1;
-    uint64_t hash = hash_of(text, size) >> 32, at = hash & texts->mask;
+    uint64_t at = (hash >>= 32) & texts->mask;
     for (; texts->slot[at]; at = (at + 1) & texts->mask) {
         int64_t i = (int64_t)(texts->slot[at] & UINT32_MAX) - 1, length;
         if (texts->slot[at] >> 32 != hash) continue;
@@ -111,6 +113,10 @@ static int64_t place_of(Texts *texts, const uint8_t *text, int64_t size) {
     if (!append(&texts->text, text, size) || !append_end(&texts->end, texts->text.size)) return -1;
     texts->slot[at] = hash << 32 | (uint64_t)++texts->count;
     return texts->count - 1;
+}
+
+static int64_t place_of(Texts *texts, const uint8_t *text, int64_t size) {
+    return place_by(texts, hash_of(text, size), text, size);
 }
 
 static void clear_texts(Texts *texts) {

@@ -157,11 +157,16 @@ def ensure(layout: Layout) -> None:
     wanted |= {none / name / EMPTY: schema for name, schema in EVALUATION.items()}
     for path, schema in wanted.items():
         if not path.exists():
-            write_table(schema.empty_table(), path)
+            Draft(path, schema).publish()
 
 
 def _is_bounded(field: pa.Field, schema: pa.Schema) -> bool:
-    """Whether somebody may ask for the least or the greatest: of no whole text, and of no hash."""
+    """Whether somebody may ask for the least or the greatest: of no whole text, and of no hash.
+
+    Of texts that repeat in no order, of the batch alone, by which dbt asks for what is new.
+    """
+    if pa.types.is_dictionary(field.type):
+        return field.name == "batch_id"
     is_long = field.name.endswith("_text") or f"{field.name}_text" in schema.names
     return not is_long and not (_is_text(field) and field.name.endswith(BY_CHANCE))
 

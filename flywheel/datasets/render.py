@@ -24,8 +24,8 @@ from flywheel.records.message import Conversation, dump
 K = TypeVar("K")
 Answered = tuple[list[int], list[tuple[int, int]], list[int]]  # ids, observed spans, ends of turns
 
-# Where a tokenizer that only wraps a fast one has its ways from. Such a one is asked for ids without
-# their places in the text, which nobody needs and which take longer than the ids.
+# Where a tokenizer that only wraps a fast one has its ways from. It is asked for ids without their
+# places in the text, which nobody needs and which take longer than the ids.
 FAST = ("transformers.tokenization_utils_base", "transformers.tokenization_utils_tokenizers")
 
 # For models that bring no template of their own: base models, mostly.

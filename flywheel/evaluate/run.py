@@ -25,7 +25,7 @@ from flywheel.evaluate.invariants import (
     verify_weights,
 )
 from flywheel.evaluate.measurements import write_measurements
-from flywheel.evaluate.policies import answer_all
+from flywheel.evaluate.policies import answer_all, loaded
 from flywheel.evaluate.report.page import write_report
 from flywheel.evaluate.reward.accuracy import measure_reward
 from flywheel.evaluate.reward.following import followed
@@ -39,7 +39,7 @@ from flywheel.process.clock import pieces
 from flywheel.process.content import model_hash
 from flywheel.process.worker import start, use_threads
 from flywheel.records.message import Conversation, load
-from flywheel.rollout import Policy, RewardModel, response_nll
+from flywheel.rollout import RememberingRewardModel, RewardModel, response_nll
 
 SIMULATED = "sample"  # sources of the sample world begin so
 MODELS = ("base", "sft", "policy", "reward_model", "champion")
@@ -54,7 +54,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     """
     verify_weights(settings)
     hashes = model_hashes(settings)
-    reward = RewardModel.load(settings.reward_model)
+    reward = RememberingRewardModel.load(settings.reward_model)
     use_threads(reward.module.backbone.num_parameters(), settings.threads)
     pairs = read_split(Path(settings.preference_dataset), "test")
     measure = partial(measure_reward, pairs, reward, settings)
@@ -225,7 +225,7 @@ def _losses(
     settings: EvaluateSettings,
 ) -> dict[int, tuple[float, int] | None]:
     """Nats and tokens of the responses at some places, by place: as many as there is time for."""
-    policy = Policy.load(model)
+    policy = loaded(model)
     found: dict[int, tuple[float, int] | None] = {}
     for piece in pieces(places, seconds, seed=settings.seed):
         two = ([texts[place] for place in piece] for texts in (prompts, responses))

@@ -234,12 +234,11 @@ def _percentiles(many: Sequence[Sums], resamples: int, seed: int) -> list[tuple[
     count = len(many[0][0])
     if count >= MANY:
         return [_limit(sums, sizes) for sums, sizes in many]
-    columns = np.stack([column for both in many for column in both], axis=1)
+    columns = [np.stack(both, axis=1) for both in many]  # two at a time: BLAS shares out no more
     pieces = _kept if count <= KEPT else _drawn
-    added = np.concatenate(
-        [times.astype(float) @ columns for times in pieces(count, resamples, seed)]
-    )
-    ends = np.quantile(added[:, ::2] / added[:, 1::2], [0.025, 0.975], axis=0)
+    drawn = (times.astype(float) for times in pieces(count, resamples, seed))
+    added = np.concatenate([[times @ both for both in columns] for times in drawn], axis=1)
+    ends = np.quantile(added[:, :, 0] / added[:, :, 1], [0.025, 0.975], axis=1)
     return [(float(low), float(high)) for low, high in ends.T]
 
 

@@ -314,7 +314,7 @@ def unset(**inputs: Any) -> EvaluateSettings:
 
 
 def test_the_loss_of_demonstrations_is_all_nats_over_all_tokens(tmp_path: Path) -> None:
-    from flywheel.evaluate.run import demonstration_loss
+    from flywheel.evaluate.demonstrations import demonstration_loss
     from flywheel.rollout import Policy, response_nll
 
     replies = ["no", "red it is .", "no , it is not . dear thank you"]
@@ -333,8 +333,9 @@ def test_the_loss_of_demonstrations_is_all_nats_over_all_tokens(tmp_path: Path) 
     def measured(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         dataset = freeze(tmp_path / name, test=rows)
         settings = unset(**models, demonstration_dataset=dataset)
-        found = demonstration_loss(settings)
+        found = demonstration_loss(settings, tmp_path, "cpu")
         assert found
+        assert found == demonstration_loss(settings, tmp_path, "cpu"), "as kept"
         return found
 
     apart = measured("apart", rows)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from flywheel.datasets.manifest import read_split
-from flywheel.evaluate.reward import kept
+from flywheel.evaluate import kept
+from flywheel.evaluate.kept import FILE_NAME, measured_once
 from flywheel.evaluate.reward.accuracy import measure_reward
-from flywheel.evaluate.reward.kept import FILE_NAME, measured_once
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.records.message import dump, prompt_of, response_of
 from flywheel.rollout import RewardModel

@@ -1,4 +1,5 @@
-"""What a reward model is worth, kept beside the evaluation: that asks no challenger."""
+"""What asks no challenger is measured once and kept beside the evaluation: what a reward model is
+worth, and the losses of demonstrations under the policies that it is held against."""
 
 import hashlib
 import json
@@ -14,34 +15,47 @@ from flywheel.process.launch import write_json
 FILE_NAME = "reward_model.json"
 DECIDE = ("pair_limit", "trap_limit", "max_tokens", "resamples", "seed")
 PACKAGES = ("numpy", "tokenizers", "torch", "transformers")
+Told = dict[str, Any]
 
 
 def measured_once(
-    measure: Callable[[], dict[str, Any]], settings: EvaluateSettings, run_dir: Path, device: str
-) -> dict[str, Any]:
-    """What `measure` says of the reward model, or said when nothing that decides it was other.
+    measure: Callable[[], Told], settings: EvaluateSettings, run_dir: Path, device: str
+) -> Told:
+    """What `measure` says of the reward model, kept as by `once`."""
+    pairs = {"pairs": content_of(Path(settings.preference_dataset))}
+    pairs["settings"] = {name: getattr(settings, name) for name in DECIDE}
+    return once(run_dir / FILE_NAME, measure, settings.reward_model, pairs, settings, device)
 
-    That is weights, held-out pairs, settings, code and packages, each by its content, and the type
-    of the device. Nothing is kept of a hub name, whose content is not known, nor where a budget may
-    have cut the work short.
+
+def once(
+    path: Path,
+    measure: Callable[[], Told],
+    model: str,
+    asked: Told,
+    settings: EvaluateSettings,
+    device: str,
+) -> Told:
+    """What `measure` says of a model, or said when nothing that decides it was other.
+
+    That is weights, what was asked (data, settings), code and packages, each by its content, and
+    the type of the device. Nothing is kept of a hub name, whose content is not known, nor where a
+    budget may have cut the work short.
     """
-    model = model_hash(settings.reward_model)
-    if settings.budget_seconds or model.startswith("hub:"):
+    content = model_hash(model)
+    if settings.budget_seconds or content.startswith("hub:"):
         return measure()
-    asked = {
-        "reward_model": model,
-        "pairs": content_of(Path(settings.preference_dataset)),
-        "settings": {name: getattr(settings, name) for name in DECIDE},
+    whole = {
+        "model": content,
+        **asked,
         "code": code_hash(),
         "device": device,
         "packages": {name: version(name) for name in PACKAGES},
     }
-    path = run_dir / FILE_NAME
-    if found := _read(path, asked):
-        print(f"reward model: as measured before, {path.name}", flush=True)
+    if found := _read(path, whole):
+        print(f"as measured before: {path.name}", flush=True)
         return found
     found = json.loads(json.dumps(measure()))  # the same types as when it is read again
-    write_json(path, {"asked": asked, "found": found, "hash": _hash_of(found)})
+    write_json(path, {"asked": whole, "found": found, "hash": _hash_of(found)})
     return found
 
 

@@ -130,7 +130,7 @@ def render_all(
     }
     wholes = _texts(tokenizer, plain, add_generation_prompt=False)
     said = [_after(befores[name[0]], whole) for name, whole in wholes.items()]
-    turns = dict(zip(wholes, _encode_all(tokenizer, said), strict=True))
+    turns = dict(zip(wholes, encode_all(tokenizer, said), strict=True))
     end, begin = tokenizer.eos_token_id, tokenizer.bos_token_id
     found: dict[tuple[str, str], Rendered | None] = {}
     for name, (prompt, response) in pairs.items():
@@ -274,7 +274,7 @@ def _texts(
 
 def _begun(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Ids of texts from their beginnings on."""
-    found, begin = _encode_all(tokenizer, texts), tokenizer.bos_token_id
+    found, begin = encode_all(tokenizer, texts), tokenizer.bos_token_id
     if begin is None or all(ids[:1] == [begin] for ids in found):
         return found
     if begin not in tokenizer("")["input_ids"]:
@@ -283,10 +283,11 @@ def _begun(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
-    return _encode_all(tokenizer, [text])[0]
+    return encode_all(tokenizer, [text])[0]
 
 
-def _encode_all(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def encode_all(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of texts, without what a tokenizer puts before or behind a text."""
     if not texts:
         return []
     options: dict[str, Any] = {"add_special_tokens": False}

@@ -15,9 +15,14 @@ HELD_BYTES = 2**27  # of weights on disk: larger ones are read again, which is l
 
 
 def loaded(model: str) -> Policy:
-    """A policy that an evaluation comes back to: a small one is read once."""
+    """A policy that an evaluation comes back to: a small one is read once, until `let_go`."""
     size = sum(one.stat().st_size for one in Path(model).glob("*.safetensors"))
     return _held(model, model_hash(model)) if 0 < size <= HELD_BYTES else Policy.load(model)
+
+
+def let_go() -> None:
+    """Hold no policy any longer."""
+    _held.cache_clear()
 
 
 @lru_cache(maxsize=4)  # base, SFT policy, challenger, champion

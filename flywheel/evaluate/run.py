@@ -26,7 +26,7 @@ from flywheel.evaluate.invariants import (
 )
 from flywheel.evaluate.kept import measured_once
 from flywheel.evaluate.measurements import write_measurements
-from flywheel.evaluate.policies import answer_all
+from flywheel.evaluate.policies import answer_all, let_go
 from flywheel.evaluate.report.page import write_report
 from flywheel.evaluate.reward.accuracy import measure_reward
 from flywheel.evaluate.reward.following import followed
@@ -51,6 +51,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
         EvaluationError: There is nothing to evaluate, or a model was replaced meanwhile.
         ManifestError: A checkpoint's files are not what its manifest says.
     """
+    let_go()
     verify_weights(settings)
     hashes = model_hashes(settings)
     reward = RememberingRewardModel.load(settings.reward_model)

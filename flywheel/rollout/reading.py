@@ -2,15 +2,16 @@
 
 Most of what is scored begins as its neighbour does: two responses to one prompt, a response and
 what it was tampered into. All that a layer does token by token is done on the distinct beginnings,
-without padding; only to look at each other tokens are laid out text by text. Of the last layer,
-only the states that are asked for are computed.
+without padding; only to look at each other tokens are laid out text by text, on sheets of texts of
+like length. Of the last layer, only the states that are asked for are computed.
 
 Dimension key
-    B   texts of a batch
-    T   tokens of its longest text
-    U   tokens of its texts, each beginning counted once
+    U   tokens of a batch of texts, each beginning counted once
     N   states that are asked for, over all of them
-    W   the most that are asked for of one text
+    B   texts of a sheet
+    T   tokens of its longest text
+    W   the most that are asked for of one of its texts
+    L   tokens that are laid out, B T of all sheets
     d   width of the states
 """
 
@@ -30,6 +31,7 @@ from flywheel.rollout.llama import Layer, angles, norm
 
 ALIKE_FRAC = 1 / 4  # of a text that must be known for it to be read with its neighbour
 LOOKS = 4  # tokens laid out text by text, to one that is read
+LIKE_FRAC = 3 / 4  # of the longest text of a sheet that its shortest has
 # Of the widest state of a batch, which a CPU's cache should hold: at 3 M parameters, 1024 tokens at
 # once take a fifth less time than 4096, and at 38 K, 4096 a quarter less than 1024.
 CACHED_NUMBERS = 2**20
@@ -59,7 +61,22 @@ def states_at(
         laid = _laid_out(texts, places, batch).on(device)
         turns = cos[laid.positions][:, None], sin[laid.positions][:, None]
         states = _through(layers, decoder.embed_tokens(laid.ids), turns, laid)
-        yield [text for text, _ in batch], norm(states, decoder.norm)
+        yield laid.texts, norm(states, decoder.norm)
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """Texts of like length.
+
+    Attributes:
+        paths: (B, T) the tokens of each text, padded with any.
+        asked: (B, W) places in each text, padded with the first.
+        is_asked: (B, W) no padding.
+    """
+
+    paths: Tensor
+    asked: Tensor
+    is_asked: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +84,27 @@ class Laid:
     """A batch of texts.
 
     Attributes:
+        texts: Which, sheet after sheet.
         ids: (U,) distinct tokens.
         positions: (U,) place of each in its text.
-        owners: (U,) where in B T a token stands.
-        paths: (B, T) the tokens of each text, padded with any.
-        asked: (B, W) places in each text, padded with the first.
-        is_asked: (B, W) no padding.
+        owners: (U,) where in L a token stands.
+        sheets: The texts.
     """
 
+    texts: list[int]
     ids: Tensor
     positions: Tensor
     owners: Tensor
-    paths: Tensor
-    asked: Tensor
-    is_asked: Tensor
+    sheets: list[Sheet]
 
     def on(self, device: torch.device) -> "Laid":
         """The same on another device."""
-        return Laid(*(getattr(self, name).to(device) for name in self.__slots__))
+        if device.type == "cpu":
+            return self
+        flat = (one.to(device) for one in (self.ids, self.positions, self.owners))
+        sheets = [(one.paths, one.asked, one.is_asked) for one in self.sheets]
+        moved = [Sheet(*(one.to(device) for one in three)) for three in sheets]
+        return Laid(self.texts, *flat, moved)
 
 
 def _budget(layers: Sequence[Layer], device: torch.device) -> int:
@@ -103,40 +123,39 @@ def _batches(texts: Sequence[list[int]], budget: int) -> list[Family]:
     for place, shared in zip(order, _shared([texts[place] for place in order]), strict=True):
         length = len(texts[place])
         is_kin = bool(families) and shared >= ALIKE_FRAC * length
-        if is_kin and room.takes(1, length, length - shared):
+        if is_kin and room.takes(length, length - shared):
             families[-1].append((place, shared))
         else:
             families.append([(place, 0)])
-            room = Room(budget, 1, length, length)
+            room = Room(budget, length, length)
     lengths = [[len(texts[text]) for text, _ in family] for family in families]
     longest_first = sorted(range(len(families)), key=lambda at: -max(lengths[at]))
     batches: list[Family] = []
     for at in longest_first:
-        family, widest = families[at], max(lengths[at])
-        new = sum(lengths[at]) - sum(shared for _, shared in family)
-        if batches and room.takes(len(family), widest, new):
+        family, laid = families[at], sum(lengths[at])
+        new = laid - sum(shared for _, shared in family)
+        if batches and room.takes(laid, new):
             batches[-1].extend(family)
         else:
             batches.append([*family])
-            room = Room(budget, len(family), widest, new)
+            room = Room(budget, laid, new)
     return batches
 
 
 @dataclass(slots=True)
 class Room:
-    """What a batch holds: texts, tokens of its longest, tokens that are read."""
+    """What a batch holds: tokens that are laid out, and tokens that are read."""
 
     budget: int
-    texts: int = 0
-    widest: int = 0
-    tokens: int = 0
+    laid: int = 0
+    read: int = 0
 
-    def takes(self, texts: int, widest: int, tokens: int) -> bool:
+    def takes(self, laid: int, read: int) -> bool:
         """Take more, unless it is too much at once."""
-        texts, tokens, widest = self.texts + texts, self.tokens + tokens, max(self.widest, widest)
-        fits = tokens <= self.budget and texts * widest <= LOOKS * self.budget
+        laid, read = self.laid + laid, self.read + read
+        fits = read <= self.budget and laid <= LOOKS * self.budget
         if fits:
-            self.texts, self.widest, self.tokens = texts, widest, tokens
+            self.laid, self.read = laid, read
         return fits
 
 
@@ -165,16 +184,33 @@ def _laid_out(
     table, lengths = _padded([texts[text] for text, _ in batch])
     column, shared = np.arange(table.shape[1]), np.array([[one] for _, one in batch])
     is_own = (column >= shared) & (column < lengths[:, None])
-    owners = np.flatnonzero(is_own)
+    rows, positions = np.nonzero(is_own)
     numbers = np.zeros(table.shape, np.int64)
-    numbers[is_own] = np.arange(len(owners))
+    numbers[is_own] = np.arange(len(rows))
     paths = np.maximum.accumulate(numbers)  # what a text shares is that of the texts above it
-    counts = np.array([len(places[text]) for text, _ in batch])
-    is_asked = np.arange(counts.max()) < counts[:, None]
-    asked = np.zeros(is_asked.shape, np.int64)
-    asked[is_asked] = np.fromiter(chain(*(places[text] for text, _ in batch)), np.int64)
-    flat = table[is_own], owners % table.shape[1], owners, paths, asked, is_asked
-    return Laid(*map(torch.from_numpy, flat))
+    begins, end = np.zeros(len(batch), np.int64), 0
+    order, sheets = list[int](), list[Sheet]()
+    for sheet in _sheets(lengths):
+        width = lengths[sheet].max()
+        begins[sheet] = end + width * np.arange(len(sheet))
+        end += width * len(sheet)
+        mine = [batch[row][0] for row in sheet]
+        order += mine
+        asked, counts = _padded([places[text] for text in mine])
+        is_asked = np.arange(asked.shape[1]) < counts[:, None]
+        three = paths[sheet, :width], asked.clip(0), is_asked
+        sheets.append(Sheet(*map(torch.from_numpy, three)))
+    flat = table[is_own], positions, begins[rows] + positions
+    return Laid(order, *map(torch.from_numpy, flat), sheets)
+
+
+def _sheets(lengths: Ints) -> Iterator[Ints]:
+    """Places of texts, those of like length together, the longest first."""
+    order = np.argsort(-lengths, kind="stable")
+    while len(order):
+        count = int((lengths[order] >= LIKE_FRAC * lengths[order[0]]).sum())
+        yield order[:count]
+        order = order[count:]
 
 
 def _through(
@@ -183,14 +219,19 @@ def _through(
     """(N, d) states behind the last layer, of (U, d) before the first."""
     for layer in layers[:-1]:
         heads = layer.queries_keys_values(states, *turns)
-        found = _look(layer, *(_rows(one, laid.paths) for one in heads), None)
-        states = layer.after(states, found.flatten(0, 1).index_select(0, laid.owners))
+        laid_out = ((_rows(one, sheet.paths) for one in heads) for sheet in laid.sheets)
+        found = torch.cat([_look(layer, *three, None).flatten(0, 1) for three in laid_out])
+        states = layer.after(states, found.index_select(0, laid.owners))
     queries, keys, values = layers[-1].queries_keys_values(states, *turns)
-    at = laid.paths.gather(1, laid.asked)
-    is_seen = torch.arange(laid.paths.shape[1], device=at.device) <= laid.asked[:, :, None]
-    keys, values = (_rows(one, laid.paths) for one in (keys, values))
-    found = _look(layers[-1], _rows(queries, at), keys, values, is_seen[:, None])
-    return layers[-1].after(states[at[laid.is_asked]], found[laid.is_asked])
+    tokens, ends = list[Tensor](), list[Tensor]()
+    for sheet in laid.sheets:
+        at = sheet.paths.gather(1, sheet.asked)
+        column = torch.arange(sheet.paths.shape[1], device=at.device)
+        is_seen = (column <= sheet.asked[:, :, None])[:, None]
+        both = (_rows(one, sheet.paths) for one in (keys, values))
+        ends.append(_look(layers[-1], _rows(queries, at), *both, is_seen)[sheet.is_asked])
+        tokens.append(at[sheet.is_asked])
+    return layers[-1].after(states.index_select(0, torch.cat(tokens)), torch.cat(ends))
 
 
 def _rows(states: Tensor, places: Tensor) -> Tensor:

@@ -307,6 +307,23 @@ def test_a_model_is_known_by_its_manifest_or_else_by_its_files(tmp_path: Path) -
     assert model_hash("some/model") == "hub:some/model"
 
 
+def test_a_small_policy_is_read_once_and_anew_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flywheel.evaluate import policies
+
+    folder = tiny(tmp_path / "one")
+    first = policies.loaded(folder)
+    assert policies.loaded(folder) is first
+    tiny(tmp_path / "one", seed=1)
+    changed = policies.loaded(folder)
+    assert changed is not first
+    policies.let_go()
+    assert policies.loaded(folder) is not changed
+    monkeypatch.setattr(policies, "HELD_BYTES", 1000)
+    assert policies.loaded(folder) is not policies.loaded(folder), "one that is not small"
+
+
 def unset(**inputs: Any) -> EvaluateSettings:
     models = dict.fromkeys(("base", "sft", "policy", "reward_model"), "")
     data = dict.fromkeys(("evaluation_dataset", "preference_dataset", "demonstration_dataset"), "")

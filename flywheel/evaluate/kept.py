@@ -1,5 +1,9 @@
-"""What asks no challenger is measured once and kept beside the evaluation: what a reward model is
-worth, and the losses of demonstrations under the policies that it is held against."""
+"""What an evaluation finds again where it was found before, kept beside it by content.
+
+That is what asks no challenger: what a reward model is worth, and the losses of demonstrations
+under the policies that a challenger is held against. And what the reward model said of each text,
+by a hash of the text: policies are asked anew, and what they say as before is not scored anew.
+"""
 
 import hashlib
 import json
@@ -11,8 +15,10 @@ from typing import Any
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.process.content import code_hash, content_of, model_hash
 from flywheel.process.launch import write_json
+from flywheel.rollout import RememberingRewardModel
 
 FILE_NAME = "reward_model.json"
+SCORES = "scores.json"
 DECIDE = ("pair_limit", "trap_limit", "max_tokens", "resamples", "seed")
 PACKAGES = ("numpy", "tokenizers", "torch", "transformers")
 Told = dict[str, Any]
@@ -41,22 +47,41 @@ def once(
     the type of the device. Nothing is kept of a hub name, whose content is not known, nor where a
     budget may have cut the work short.
     """
-    content = model_hash(model)
-    if settings.budget_seconds or content.startswith("hub:"):
+    whole = _facts(model, device)
+    if settings.budget_seconds or not whole:
         return measure()
-    whole = {
-        "model": content,
-        **asked,
-        "code": code_hash(),
-        "device": device,
-        "packages": {name: version(name) for name in PACKAGES},
-    }
+    whole |= asked
     if found := _read(path, whole):
         print(f"as measured before: {path.name}", flush=True)
         return found
     found = json.loads(json.dumps(measure()))  # the same types as when it is read again
-    write_json(path, {"asked": whole, "found": found, "hash": _hash_of(found)})
+    _write(path, whole, found)
     return found
+
+
+def remind(reward: RememberingRewardModel, model: str, run_dir: Path, device: str) -> None:
+    """Tell a reward model what it said in the evaluation before this one."""
+    if facts := _facts(model, device):
+        reward.before.update(_read(run_dir / SCORES, facts) or {})
+
+
+def remember(reward: RememberingRewardModel, model: str, run_dir: Path, device: str) -> None:
+    """Keep what it said in this one, for the next."""
+    if facts := _facts(model, device):
+        _write(run_dir / SCORES, facts, reward.said)
+
+
+def _facts(model: str, device: str) -> Told:
+    """What decides what a model says; nothing of a hub name."""
+    content = model_hash(model)
+    if content.startswith("hub:"):
+        return {}
+    packages = {name: version(name) for name in PACKAGES}
+    return {"model": content, "code": code_hash(), "device": device, "packages": packages}
+
+
+def _write(path: Path, asked: Told, found: Told) -> None:
+    write_json(path, {"asked": asked, "found": found, "hash": _hash_of(found)})
 
 
 def _read(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:

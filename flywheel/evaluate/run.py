@@ -24,7 +24,7 @@ from flywheel.evaluate.invariants import (
     unknown_ancestors,
     verify_weights,
 )
-from flywheel.evaluate.kept import measured_once
+from flywheel.evaluate.kept import measured_once, remember, remind
 from flywheel.evaluate.measurements import write_measurements
 from flywheel.evaluate.policies import answer_all, let_go
 from flywheel.evaluate.report.page import write_report
@@ -62,6 +62,8 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     result: dict[str, Any] = {"reward_model": measured_once(measure, settings, run_dir, device)}
     print(f"reward model: {result['reward_model']['accuracy']:.3f}", flush=True)
 
+    reward.said.clear()  # of this, nothing is asked again
+    remind(reward, settings.reward_model, run_dir, device)
     asked, sources = prompts_of(settings)
     sets = sets_of(settings)
     if "source" in pairs.column_names:  # the annotators whose preferences are predicted
@@ -98,6 +100,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
         raise EvaluationError(
             "a model was replaced while it was evaluated; materialize held_out_evaluation again"
         )
+    remember(reward, settings.reward_model, run_dir, device)
     samples = run_dir / "samples.parquet"
     _write_samples(samples, used, answers, greedy)
     report = write_report(run_dir, result)

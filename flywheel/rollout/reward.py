@@ -62,12 +62,17 @@ class RewardModel:
 
 @dataclass(frozen=True, slots=True)
 class RememberingRewardModel(RewardModel):
-    """One that remembers what it said, by a hash of each text: for as long as an evaluation takes.
+    """One that remembers what it said of each text, for as long as an evaluation takes.
 
-    Many of its parts ask about the same response, and a trained policy repeats itself.
+    Many parts of it ask about the same response, and a trained policy repeats itself.
+
+    Attributes:
+        said: Scores by hash of the text.
+        before: As `said`, of what may still be asked again.
     """
 
-    said: dict[bytes, float | None] = field(default_factory=dict, repr=False, compare=False)
+    said: dict[str, float | None] = field(default_factory=dict, repr=False, compare=False)
+    before: dict[str, float | None] = field(default_factory=dict, repr=False, compare=False)
 
     def score(
         self,
@@ -79,7 +84,8 @@ class RememberingRewardModel(RewardModel):
         """As `RewardModel.score`."""
         pairs = [*zip(prompts, responses, strict=True)]
         texts = [f"{max_tokens}\n{dump(prompt)}\n{dump(response)}" for prompt, response in pairs]
-        keys = [hashlib.sha256(text.encode()).digest() for text in texts]
+        keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+        self.said.update((key, self.before[key]) for key in keys if key in self.before)
         new = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self.said}
         asked = [pair[0] for pair in new.values()], [pair[1] for pair in new.values()]
         scores = RewardModel.score(self, *asked, max_tokens=max_tokens)

@@ -168,8 +168,8 @@ def plainly(
 
 
 def _told(found: Rate, won: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
-    rates = {"win_rate": found.value, "ci": found.ci, "se": found.standard_error}
-    return rates | {"outcomes": _means(won, groups)}
+    told = {"win_rate": found.value, "ci": found.ci, "se": found.standard_error}
+    return told | {"outcomes": _means(won, groups)}
 
 
 def mean_scores(

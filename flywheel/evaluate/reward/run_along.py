@@ -85,11 +85,9 @@ def run_along(
     shape = len(rows), len(asked)
     proxy = np.reshape(score_all(by_reward, flat, reward, settings.max_tokens), shape).T
     between = [one for row in said for one in row]
-    nats = np.zeros((len(asked), len(rows)))  # the start is where it is measured from
-    nats[:, 1:-1] = np.reshape(
-        nats_from(loaded(settings.sft), [*asked] * len(said), between), (len(said), -1)
-    ).T
-    nats[:, -1] = far[: len(asked)]
+    there = nats_from(loaded(settings.sft), [*asked] * len(said), between)
+    start = [0.0] * len(asked)  # is where it is measured from
+    nats = np.reshape([*start, *there, *far[: len(asked)]], shape).T
     last = manifest_of(Path(settings.policy))["result"]["steps"]
     way = Way(
         kind="run",

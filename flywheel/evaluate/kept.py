@@ -28,9 +28,11 @@ def measured_once(
     measure: Callable[[], Told], settings: EvaluateSettings, run_dir: Path, device: str
 ) -> Told:
     """What `measure` says of the reward model, kept as by `once`."""
-    pairs = {"pairs": content_of(Path(settings.preference_dataset))}
-    pairs["settings"] = {name: getattr(settings, name) for name in DECIDE}
-    return once(run_dir / FILE_NAME, measure, settings.reward_model, pairs, settings, device)
+    asked = {
+        "pairs": content_of(Path(settings.preference_dataset)),
+        "settings": {name: getattr(settings, name) for name in DECIDE},
+    }
+    return once(run_dir / FILE_NAME, measure, settings.reward_model, asked, settings, device)
 
 
 def once(

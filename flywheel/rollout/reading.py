@@ -85,17 +85,17 @@ class Laid:
 
     Attributes:
         texts: Which, sheet after sheet.
+        sheets: The texts.
         ids: (U,) distinct tokens.
         positions: (U,) place of each in its text.
         owners: (U,) where in L a token stands.
-        sheets: The texts.
     """
 
     texts: list[int]
+    sheets: list[Sheet]
     ids: Tensor
     positions: Tensor
     owners: Tensor
-    sheets: list[Sheet]
 
     def on(self, device: torch.device) -> "Laid":
         """The same on another device."""
@@ -104,7 +104,7 @@ class Laid:
         flat = (one.to(device) for one in (self.ids, self.positions, self.owners))
         sheets = [(one.paths, one.asked, one.is_asked) for one in self.sheets]
         moved = [Sheet(*(one.to(device) for one in three)) for three in sheets]
-        return Laid(self.texts, *flat, moved)
+        return Laid(self.texts, moved, *flat)
 
 
 def _budget(layers: Sequence[Layer], device: torch.device) -> int:
@@ -201,7 +201,7 @@ def _laid_out(
         three = paths[sheet, :width], asked.clip(0), is_asked
         sheets.append(Sheet(*map(torch.from_numpy, three)))
     flat = table[is_own], positions, begins[rows] + positions
-    return Laid(order, *map(torch.from_numpy, flat), sheets)
+    return Laid(order, sheets, *map(torch.from_numpy, flat))
 
 
 def _sheets(lengths: Ints) -> Iterator[Ints]:
@@ -220,7 +220,7 @@ def _through(
     for layer in layers[:-1]:
         heads = layer.queries_keys_values(states, *turns)
         laid_out = ((_rows(one, sheet.paths) for one in heads) for sheet in laid.sheets)
-        found = torch.cat([_look(layer, *three, None).flatten(0, 1) for three in laid_out])
+        found = torch.cat([_look(layer, *three).flatten(0, 1) for three in laid_out])
         states = layer.after(states, found.index_select(0, laid.owners))
     queries, keys, values = layers[-1].queries_keys_values(states, *turns)
     tokens, ends = list[Tensor](), list[Tensor]()
@@ -228,8 +228,9 @@ def _through(
         at = sheet.paths.gather(1, sheet.asked)
         column = torch.arange(sheet.paths.shape[1], device=at.device)
         is_seen = (column <= sheet.asked[:, :, None])[:, None]
-        both = (_rows(one, sheet.paths) for one in (keys, values))
-        ends.append(_look(layers[-1], _rows(queries, at), *both, is_seen)[sheet.is_asked])
+        mine, there, told = _rows(queries, at), _rows(keys, sheet.paths), _rows(values, sheet.paths)
+        found = _look(layers[-1], mine, there, told, is_seen)
+        ends.append(found[sheet.is_asked])
         tokens.append(at[sheet.is_asked])
     return layers[-1].after(states.index_select(0, torch.cat(tokens)), torch.cat(ends))
 
@@ -241,7 +242,7 @@ def _rows(states: Tensor, places: Tensor) -> Tensor:
 
 
 def _look(
-    layer: Layer, queries: Tensor, keys: Tensor, values: Tensor, is_seen: Tensor | None
+    layer: Layer, queries: Tensor, keys: Tensor, values: Tensor, is_seen: Tensor | None = None
 ) -> Tensor:
     """(B, W, H N D) what queries (B, W, H N, D) find in keys and values (B, T, H, D): in all that
     is not behind them, or in what is seen."""

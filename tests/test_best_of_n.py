@@ -19,7 +19,7 @@ from flywheel.evaluate.reward.best_of_n import (
     strayed,
     turn_of_best,
 )
-from flywheel.evaluate.reward.curves import Measured
+from flywheel.evaluate.reward.curves import Measured, draws, numbered, resampled
 from flywheel.evaluate.reward.overoptimisation import is_past, peak_of_form
 from flywheel.records.message import prompt_of
 from flywheel.rollout import Response, RewardModel
@@ -71,6 +71,16 @@ def pools(bend: float, prompts: int = 80, size: int = 16) -> Measured:
         np.tile(nats, (prompts, 1)),
         list(map(str, range(prompts))),
     )
+
+
+def test_curves_drawn_anew_are_means_of_the_groups_that_were_drawn() -> None:
+    whole, settings = pools(0.3, prompts=9, size=4), unset(resamples=100)
+    whole = Measured(whole.proxy, whole.gold, whole.nats, list("aabbbcdde"))
+    found, places = resampled(whole, settings), numbered(whole.groups)
+    assert len(found) == 25
+    for means, times in zip(found, draws(5, settings), strict=True):
+        for mean, one in zip(means, (whole.proxy, whole.gold, whole.nats), strict=True):
+            assert mean == pytest.approx(np.average(one, axis=0, weights=times[places]))
 
 
 def test_the_turn_of_a_curve_has_an_interval_over_prompts() -> None:

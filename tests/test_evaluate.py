@@ -307,6 +307,23 @@ def test_a_model_is_known_by_its_manifest_or_else_by_its_files(tmp_path: Path) -
     assert model_hash("some/model") == "hub:some/model"
 
 
+def test_a_small_policy_is_read_once_and_anew_when_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flywheel.evaluate import policies
+
+    folder = tiny(tmp_path / "one")
+    first = policies.loaded(folder)
+    assert policies.loaded(folder) is first
+    tiny(tmp_path / "one", seed=1)
+    changed = policies.loaded(folder)
+    assert changed is not first
+    policies.let_go()
+    assert policies.loaded(folder) is not changed
+    monkeypatch.setattr(policies, "HELD_BYTES", 1000)
+    assert policies.loaded(folder) is not policies.loaded(folder), "one that is not small"
+
+
 def unset(**inputs: Any) -> EvaluateSettings:
     models = dict.fromkeys(("base", "sft", "policy", "reward_model"), "")
     data = dict.fromkeys(("evaluation_dataset", "preference_dataset", "demonstration_dataset"), "")
@@ -314,7 +331,7 @@ def unset(**inputs: Any) -> EvaluateSettings:
 
 
 def test_the_loss_of_demonstrations_is_all_nats_over_all_tokens(tmp_path: Path) -> None:
-    from flywheel.evaluate.run import demonstration_loss
+    from flywheel.evaluate.demonstrations import demonstration_loss
     from flywheel.rollout import Policy, response_nll
 
     replies = ["no", "red it is .", "no , it is not . dear thank you"]
@@ -333,8 +350,9 @@ def test_the_loss_of_demonstrations_is_all_nats_over_all_tokens(tmp_path: Path) 
     def measured(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         dataset = freeze(tmp_path / name, test=rows)
         settings = unset(**models, demonstration_dataset=dataset)
-        found = demonstration_loss(settings)
+        found = demonstration_loss(settings, tmp_path, "cpu")
         assert found
+        assert found == demonstration_loss(settings, tmp_path, "cpu"), "as kept"
         return found
 
     apart = measured("apart", rows)

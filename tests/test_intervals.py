@@ -7,7 +7,7 @@ import pytest
 
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.statistics import stats
-from flywheel.evaluate.statistics.stats import agreement, outcomes, rate, ratio
+from flywheel.evaluate.statistics.stats import agreement, outcomes, rate, rates, ratio, ratios
 
 
 def test_a_rate_is_the_mean_and_its_interval_holds_it() -> None:
@@ -131,3 +131,19 @@ def test_an_interval_is_that_of_clusters_drawn_one_by_one_whether_draws_are_kept
         monkeypatch.setattr(stats, "KEPT", kept)
         found = ratio(sums.tolist(), sizes.tolist(), range(40), resamples=200, seed=9)
         assert found.ci == pytest.approx(expected.tolist(), abs=1e-12)
+
+
+def test_statistics_told_together_are_those_told_alone() -> None:
+    rng = np.random.default_rng(5)
+    groups = rng.integers(30, size=80).tolist()
+    won, lead = rng.random(80).tolist(), rng.uniform(-1, 1, 80).tolist()
+    sizes = rng.integers(1, 9, 80).astype(float).tolist()
+    assert rates([(won, (0, 1)), (lead, (-1, 1))], groups) == [
+        rate(won, groups),
+        rate(lead, groups, scale=(-1, 1)),
+    ]
+    assert ratios([(lead, sizes), (won, sizes)], groups, seed=3) == [
+        ratio(lead, sizes, groups, seed=3),
+        ratio(won, sizes, groups, seed=3),
+    ]
+    assert rates([], groups) == ratios([], groups) == []

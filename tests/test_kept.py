@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from flywheel.datasets.manifest import read_split
-from flywheel.evaluate.reward import kept
+from flywheel.evaluate import demonstrations, kept
+from flywheel.evaluate.demonstrations import demonstration_loss
+from flywheel.evaluate.kept import FILE_NAME, SCORES, measured_once, remember, remind
 from flywheel.evaluate.reward.accuracy import measure_reward
-from flywheel.evaluate.reward.kept import FILE_NAME, measured_once
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.records.message import dump, prompt_of, response_of
-from flywheel.rollout import RewardModel
+from flywheel.rollout import RememberingRewardModel, RewardModel
 from tests.models_for_tests import COLOURS, freeze, reward_of, tiny
 
 
@@ -111,3 +112,75 @@ def test_a_changed_file_and_a_budget_keep_nothing(tmp_path: Path) -> None:
     named = replace(settings, reward_model="someone/reward")
     measured_once(counted(calls), named, tmp_path, "cpu")
     assert len(calls) == 7
+
+
+def test_losses_of_demonstrations_are_kept_of_whom_a_challenger_is_held_against(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(count: int) -> str:
+        rows = [pair(number) for number in range(count)]
+        return freeze(
+            tmp_path / "shown", test=[one | {"response": one["response_b"]} for one in rows]
+        )
+
+    settings = replace(settings_of(tmp_path), demonstration_dataset=shown(6))
+    settings = replace(settings, policy=tiny(tmp_path / "policy", seed=1))
+    asked: list[str] = []
+    load = demonstrations.loaded
+    monkeypatch.setattr(demonstrations, "loaded", lambda one: asked.append(one) or load(one))
+
+    def told(settings: EvaluateSettings) -> dict[str, Any] | None:
+        asked.clear()
+        return demonstration_loss(settings, tmp_path, "cpu")
+
+    first = told(settings)
+    assert asked == [settings.base, settings.sft, settings.policy]
+    assert told(settings) == first and asked == [settings.policy]
+    fewer = told(replace(settings, demonstration_limit=3))
+    assert fewer and fewer["rows"] == 3 and len(asked) == 3
+    shown(4)
+    other = told(settings)
+    assert other and other["rows"] == 4 and len(asked) == 3
+    tiny(tmp_path / "base", seed=2)
+    changed = told(settings)
+    assert changed and changed["base"] != other["base"] and len(asked) == 3
+    told(replace(settings, budget_seconds=1e6))
+    assert len(asked) == 3
+
+
+def test_a_text_is_scored_once_and_found_again_by_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = settings_of(tmp_path).reward_model
+    prompts = [prompt_of(f"say {one}") for one in ("red", "blue", "red")]
+    responses = [response_of(one) for one in ("red it is .", "no", "red it is .")]
+    plain = RewardModel.load(folder).score(prompts, responses)
+    read: list[int] = []
+    score = RewardModel.score
+    monkeypatch.setattr(
+        RewardModel,
+        "score",
+        lambda self, asked, said, **options: (
+            read.append(len(asked)) or score(self, asked, said, **options)
+        ),
+    )
+    reward = RememberingRewardModel.load(folder)
+    assert reward.score(prompts, responses) == pytest.approx(plain, abs=1e-6)
+    assert reward.score(prompts[::-1], responses[::-1]) == pytest.approx(plain[::-1], abs=1e-6)
+    assert reward.score(prompts, responses, max_tokens=2) == [None] * 3, "another limit"
+    assert read == [2, 0, 2]
+    remember(reward, folder, tmp_path, "cpu")
+    assert "red" not in (tmp_path / SCORES).read_text(), "no words are kept"
+    again = RememberingRewardModel.load(folder)
+    remind(again, folder, tmp_path, "cpu")
+    assert again.score(prompts[:1], responses[:1]) == reward.score(prompts[:1], responses[:1])
+    assert read[-1] == 0
+    remember(again, folder, tmp_path, "cpu")
+    assert list(again.said) == list(reward.said)[:1], "what is not asked any more is let go"
+    for model, device in (
+        (reward_of(tiny(tmp_path / "b", seed=1), tmp_path / "c"), "cpu"),
+        (folder, "cuda"),
+    ):
+        other = RememberingRewardModel.load(model)
+        remind(other, model, tmp_path, device)
+        assert other.before == {}

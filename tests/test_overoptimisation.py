@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from flywheel.evaluate.reward.overoptimisation import fitted, is_past, points_of, turn_of
+from flywheel.evaluate.reward.overoptimisation import (
+    fitted,
+    is_past,
+    points_of,
+    turn_of,
+    unimodal,
+)
 from flywheel.sample.reinforce import CAUTION, limit_of
 
 
@@ -119,3 +125,29 @@ def test_a_turn_is_told_only_where_a_gold_was_measured_that_taught_nothing() -> 
         turn_of({"settings": settings | {"reward_model": ""}, "result": {"held_out": told}}) is None
     )
     assert turn_of({}) is None
+
+
+def risen(values: list[float]) -> list[float]:
+    """The best curve that never falls, by its formula: the most, of the least of the means."""
+    count = len(values)
+    return [
+        max(min(float(np.mean(values[a : b + 1])) for b in range(at, count)) for a in range(at + 1))
+        for at in range(count)
+    ]
+
+
+def test_the_best_curve_that_rises_and_falls_is_found_among_all() -> None:
+    rng = np.random.default_rng(2)
+    for count in (1, 2, 3, 7, 12):
+        gold = rng.normal(size=count).round(1)  # some are equal
+        values = gold.tolist()
+        curves = [
+            [*risen(values[:after]), *risen(values[after:][::-1])[::-1]]
+            for after in range(1, count + 1)
+        ]
+        errors = [float(((gold - curve) ** 2).sum()) for curve in curves]
+        error, level, first, last = unimodal(gold)
+        assert error == pytest.approx(min(errors), abs=1e-12)
+        best = curves[int(np.argmin(np.round(errors, 9)))]
+        assert level == pytest.approx(max(best))
+        assert best[first : last + 1] == pytest.approx([level] * (last - first + 1))

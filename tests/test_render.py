@@ -9,6 +9,7 @@ import torch
 from flywheel.datasets.render import (
     PLAIN_TEMPLATE,
     Rendered,
+    encode_all,
     render,
     render_all,
     render_prompt,
@@ -245,6 +246,31 @@ def test_published_templates_give_every_turn_of_a_response_its_end(
     ((first, end),) = row.observed
     assert "red" in tokenizer.decode(row.ids[first:end])
     assert [row.ids[place] in stops for place in row.ends] == [True, True]
+
+
+def test_ids_asked_for_alone_are_those_of_the_tokenizer(
+    published: tuple[Family, Any, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, tokenizer, _ = published
+    words = [
+        tokenizer.eos_token,
+        "say red",
+        "",
+        "  say\n\nblue ",
+        "r\u00e9d \u2603 it is",
+        "no " * 99,
+    ]
+    plain = [tokenizer(one, add_special_tokens=False)["input_ids"] for one in words]
+    tokenizer(words, truncation=True, max_length=2, padding=True)  # is not to last
+    assert encode_all(tokenizer, words) == plain
+    asked: list[Any] = []
+
+    def own(self: Any, text: Any, **options: Any) -> dict[str, list[list[int]]]:
+        asked.append(text)
+        return {"input_ids": plain}
+
+    monkeypatch.setattr(type(tokenizer), "_encode_plus", own)
+    assert encode_all(tokenizer, words) == plain and asked == [words], "a way of its own is taken"
 
 
 def test_a_text_begins_once_whether_template_or_tokenizer_begins_it(

@@ -24,6 +24,10 @@ from flywheel.records.message import Conversation, dump
 K = TypeVar("K")
 Answered = tuple[list[int], list[tuple[int, int]], list[int]]  # ids, observed spans, ends of turns
 
+# Where a tokenizer that only wraps a fast one has its ways from. It is asked for ids without their
+# places in the text, which nobody needs and which take longer than the ids.
+FAST = ("transformers.tokenization_utils_base", "transformers.tokenization_utils_tokenizers")
+
 # For models that bring no template of their own: base models, mostly.
 PLAIN_TEMPLATE = (
     "{{ bos_token or '' }}{% for message in messages %}"
@@ -126,7 +130,7 @@ def render_all(
     }
     wholes = _texts(tokenizer, plain, add_generation_prompt=False)
     said = [_after(befores[name[0]], whole) for name, whole in wholes.items()]
-    turns = dict(zip(wholes, _encode_all(tokenizer, said), strict=True))
+    turns = dict(zip(wholes, encode_all(tokenizer, said), strict=True))
     end, begin = tokenizer.eos_token_id, tokenizer.bos_token_id
     found: dict[tuple[str, str], Rendered | None] = {}
     for name, (prompt, response) in pairs.items():
@@ -270,7 +274,7 @@ def _texts(
 
 def _begun(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Ids of texts from their beginnings on."""
-    found, begin = _encode_all(tokenizer, texts), tokenizer.bos_token_id
+    found, begin = encode_all(tokenizer, texts), tokenizer.bos_token_id
     if begin is None or all(ids[:1] == [begin] for ids in found):
         return found
     if begin not in tokenizer("")["input_ids"]:
@@ -279,10 +283,17 @@ def _begun(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
-    return _encode_all(tokenizer, [text])[0]
+    return encode_all(tokenizer, [text])[0]
 
 
-def _encode_all(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+def encode_all(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of texts, without what a tokenizer puts before or behind a text."""
     if not texts:
         return []
-    return list(tokenizer(list(texts), add_special_tokens=False)["input_ids"])
+    options: dict[str, Any] = {"add_special_tokens": False}
+    ways = (getattr(type(tokenizer), name, None) for name in ("__call__", "_encode_plus"))
+    if tuple(getattr(one, "__module__", "") for one in ways) != FAST:
+        return list(tokenizer(list(texts), **options)["input_ids"])
+    tokenizer("", **options)  # from here on it neither cuts nor pads
+    found = tokenizer.backend_tokenizer.encode_batch_fast(list(texts), **options)
+    return [one.ids for one in found]

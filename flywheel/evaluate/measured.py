@@ -10,7 +10,7 @@ from typing import Any
 
 from flywheel.evaluate.graders.graders import BY_JUDGE, BY_PEOPLE, Asked
 from flywheel.evaluate.settings import EvaluateSettings
-from flywheel.evaluate.statistics.stats import Rate, rate, ratio
+from flywheel.evaluate.statistics.stats import Rate, rates, ratios
 from flywheel.evaluate.versus import Answers, cut, taken
 
 Row = dict[str, Any]
@@ -133,17 +133,26 @@ def _of_models(
     parts = [(ALL, ALL, list(range(len(asked)))), *cut(answers, asked)]
     for axis, name, places in parts:
         groups = [asked[place].group for place in places]
-        for model, whole in answers.items():
-            given = taken(whole, places)
-            ones = [1.0] * len(places)
-            if not any(map(math.isnan, given.scores)):  # some graders score no single answer
-                yield _row(model, "score", ratio(given.scores, ones, groups, **options), axis, name)
-            if axis != ALL:
-                continue
-            yield _row(model, "tokens", ratio(given.lengths, ones, groups, **options), axis, name)
-            ended = [float(one.ended) for one in given.responses]
-            yield _row(model, "ended_frac", rate(ended, groups, **options), axis, name)
-            yield _plain(model, "distinct_frac", given.distinct_frac, len(places))
+        given = {model: taken(whole, places) for model, whole in answers.items()}
+        sums = {
+            (model, "score"): one.scores
+            for model, one in given.items()
+            if not any(map(math.isnan, one.scores))  # some graders score no single answer
+        }
+        shares: dict[tuple[str, str], list[float]] = {}
+        for model, one in given.items() if axis == ALL else ():
+            sums[model, "tokens"] = [float(count) for count in one.lengths]
+            shares[model, "ended_frac"] = [float(said.ended) for said in one.responses]
+        ones = [1.0] * len(places)
+        means = ratios([(one, ones) for one in sums.values()], groups, **options)
+        ended = rates([(one, (0.0, 1.0)) for one in shares.values()], groups, **options)
+        found = dict(zip((*sums, *shares), (*means, *ended), strict=True))
+        for model, one in given.items():
+            for metric in ("score", "tokens", "ended_frac"):
+                if (model, metric) in found:
+                    yield _row(model, metric, found[model, metric], axis, name)
+            if axis == ALL:
+                yield _plain(model, "distinct_frac", one.distinct_frac, len(places))
 
 
 def of_contest(contest: dict[str, Any]) -> Iterator[Row]:

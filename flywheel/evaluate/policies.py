@@ -1,12 +1,33 @@
 """Policies asked the prompts that nothing was trained on."""
 
+from functools import lru_cache
 from hashlib import blake2b
+from pathlib import Path
 
 from flywheel.evaluate.graders.graders import Asked, score_all
 from flywheel.evaluate.settings import SAMPLING_FRAC, EvaluateSettings
 from flywheel.evaluate.versus import Answers
 from flywheel.process.clock import pieces
+from flywheel.process.content import model_hash
 from flywheel.rollout import Policy, Response, RewardModel, sample
+
+HELD_BYTES = 2**27  # of weights on disk: larger ones are read again, which is little of their work
+
+
+def loaded(model: str) -> Policy:
+    """A policy that an evaluation comes back to: a small one is read once, until `let_go`."""
+    size = sum(one.stat().st_size for one in Path(model).glob("*.safetensors"))
+    return _held(model, model_hash(model)) if 0 < size <= HELD_BYTES else Policy.load(model)
+
+
+def let_go() -> None:
+    """Hold no policy any longer."""
+    _held.cache_clear()
+
+
+@lru_cache(maxsize=4)  # base, SFT policy, challenger, champion
+def _held(model: str, content: str) -> Policy:
+    return Policy.load(model)
 
 
 def answer_all(
@@ -25,7 +46,7 @@ def answer_all(
     seconds = settings.seconds_of(SAMPLING_FRAC) / len(names)
     found: dict[str, list[Response]] = {}
     for name, folder in names.items():
-        policy, answers = Policy.load(folder), list[Response]()
+        policy, answers = loaded(folder), list[Response]()
         for batch in pieces(asked, seconds):
             rows = sample(
                 policy,

@@ -4,7 +4,6 @@ Reads only the test split and the evaluation prompts. Decides nothing: the gate 
 names every model by its content hash, so that nothing is decided on other weights than these.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 
 from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError
+from flywheel.evaluate.demonstrations import demonstration_loss
 from flywheel.evaluate.graders.graders import BY_REWARD, Asked, score_all
 from flywheel.evaluate.graders.others import compared_by_others
 from flywheel.evaluate.graders.people import read_votes
@@ -24,22 +24,21 @@ from flywheel.evaluate.invariants import (
     unknown_ancestors,
     verify_weights,
 )
+from flywheel.evaluate.kept import measured_once, remember, remind
 from flywheel.evaluate.measurements import write_measurements
-from flywheel.evaluate.policies import answer_all
+from flywheel.evaluate.policies import answer_all, let_go
 from flywheel.evaluate.report.page import write_report
 from flywheel.evaluate.reward.accuracy import measure_reward
 from flywheel.evaluate.reward.following import followed
-from flywheel.evaluate.reward.kept import measured_once
 from flywheel.evaluate.reward.ways import write_ways
 from flywheel.evaluate.sets.results import results_by_set, sets_of
-from flywheel.evaluate.settings import DEMONSTRATIONS_FRAC, EvaluateSettings
-from flywheel.evaluate.statistics.stats import outcomes, ratio, told
+from flywheel.evaluate.settings import EvaluateSettings
+from flywheel.evaluate.statistics.stats import outcomes
 from flywheel.evaluate.versus import Answers, compare, plainly
-from flywheel.process.clock import pieces
 from flywheel.process.content import model_hash
 from flywheel.process.worker import start, use_threads
-from flywheel.records.message import Conversation, load
-from flywheel.rollout import Policy, RewardModel, response_nll
+from flywheel.records.message import load
+from flywheel.rollout import RememberingRewardModel, RewardModel
 
 SIMULATED = "sample"  # sources of the sample world begin so
 MODELS = ("base", "sft", "policy", "reward_model", "champion")
@@ -52,9 +51,10 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
         EvaluationError: There is nothing to evaluate, or a model was replaced meanwhile.
         ManifestError: A checkpoint's files are not what its manifest says.
     """
+    let_go()
     verify_weights(settings)
     hashes = model_hashes(settings)
-    reward = RewardModel.load(settings.reward_model)
+    reward = RememberingRewardModel.load(settings.reward_model)
     use_threads(reward.module.backbone.num_parameters(), settings.threads)
     pairs = read_split(Path(settings.preference_dataset), "test")
     measure = partial(measure_reward, pairs, reward, settings)
@@ -62,6 +62,8 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     result: dict[str, Any] = {"reward_model": measured_once(measure, settings, run_dir, device)}
     print(f"reward model: {result['reward_model']['accuracy']:.3f}", flush=True)
 
+    reward.said.clear()  # of this, nothing is asked again
+    remind(reward, settings.reward_model, run_dir, device)
     asked, sources = prompts_of(settings)
     sets = sets_of(settings)
     if "source" in pairs.column_names:  # the annotators whose preferences are predicted
@@ -87,7 +89,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
         "evaluation_sets": results_by_set(sets, answers, used, settings),
         "broken_invariants": broken_invariants(settings, asked, answers["policy"]),
         "unknown_ancestors": unknown_ancestors(Path(settings.policy)),
-        "demonstrations": demonstration_loss(settings),
+        "demonstrations": demonstration_loss(settings, run_dir, device),
         "look": f"seed {settings.seed}, temperature {settings.temperature:g}, "
         f"{settings.max_new_tokens} tokens",
         "simulated": any(source.startswith(SIMULATED) for source in sources),
@@ -98,6 +100,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
         raise EvaluationError(
             "a model was replaced while it was evaluated; materialize held_out_evaluation again"
         )
+    remember(reward, settings.reward_model, run_dir, device)
     samples = run_dir / "samples.parquet"
     _write_samples(samples, used, answers, greedy)
     report = write_report(run_dir, result)
@@ -173,65 +176,6 @@ def proxy_of(
     return plainly(outcomes(mine, start), [one.group for one in asked], settings) | {
         "mean_score": {"policy": sum(mine) / len(mine), "sft": sum(start) / len(start)}
     }
-
-
-def demonstration_loss(settings: EvaluateSettings) -> dict[str, Any] | None:
-    """Nats per token of held-out demonstrations under base, SFT and policy; None without any.
-
-    All their losses over all their tokens: a long demonstration weighs as much as it is long.
-    """
-    rows = read_split(Path(settings.demonstration_dataset), "test").to_pylist()
-    rows = rows[: settings.demonstration_limit]
-    if not rows:
-        return None
-    prompts, responses = ([load(row[name]) for row in rows] for name in ("prompt", "response"))
-    seconds = settings.seconds_of(DEMONSTRATIONS_FRAC) / 3
-    losses: dict[str, dict[int, tuple[float, int] | None]] = {}
-    reached = list(range(len(rows)))
-    for name in ("base", "sft", "policy"):
-        losses[name] = _losses(
-            getattr(settings, name), prompts, responses, reached, seconds, settings
-        )
-        reached, seconds = sorted(losses[name]), math.inf  # the others are asked the same
-    kept = [place for place in reached if all(found[place] for found in losses.values())]
-    if not kept:
-        return None
-    fit = {name: [one for place in kept if (one := found[place])] for name, found in losses.items()}
-    nats = {name: [total for total, _ in found] for name, found in fit.items()}
-    tokens = [count for _, count in fit["base"]]  # the others were trained with its tokenizer
-    groups = [rows[place]["group_id"] for place in kept]
-    sums = nats | {
-        f"{name}_minus_base": [a - b for a, b in zip(nats[name], nats["base"], strict=True)]
-        for name in ("sft", "policy")
-    }
-    options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
-    measured = {name: ratio(one, tokens, groups, **options) for name, one in sums.items()}
-    return {
-        **told(measured),
-        "rows": len(kept),
-        "tokens": sum(tokens),
-        "groups": measured["base"].clusters,
-        "too_long": len(reached) - len(kept),
-        "without_time": len(rows) - len(reached),
-    }
-
-
-def _losses(
-    model: str,
-    prompts: Sequence[Conversation],
-    responses: Sequence[Conversation],
-    places: Sequence[int],
-    seconds: float,
-    settings: EvaluateSettings,
-) -> dict[int, tuple[float, int] | None]:
-    """Nats and tokens of the responses at some places, by place: as many as there is time for."""
-    policy = Policy.load(model)
-    found: dict[int, tuple[float, int] | None] = {}
-    for piece in pieces(places, seconds, seed=settings.seed):
-        two = ([texts[place] for place in piece] for texts in (prompts, responses))
-        losses = response_nll(policy, *two, max_tokens=settings.max_tokens)
-        found |= zip(piece, losses, strict=True)
-    return found
 
 
 def _write_samples(

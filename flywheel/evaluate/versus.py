@@ -17,7 +17,7 @@ import numpy as np
 from flywheel.evaluate.graders.graders import BY_JUDGE, BY_REWARD, PAIRWISE, Asked
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.statistics.length import SCALE, controlled
-from flywheel.evaluate.statistics.stats import by_cluster, outcomes, rate, ratio
+from flywheel.evaluate.statistics.stats import Rate, by_cluster, outcomes, rate, rates, ratios
 from flywheel.records.message import text_of
 from flywheel.rollout import Response
 
@@ -117,8 +117,8 @@ def against(
     lengths, others = ([one.responses[at].token_count for at in places] for one in (mine, other))
     even = controlled(won, lengths, others, groups).tolist()
     options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
-    fair = rate(even, groups, scale=SCALE, **options)
-    return plainly(won, groups, settings) | {
+    plain, fair = rates([(won, (0.0, 1.0)), (even, SCALE)], groups, **options)
+    return _told(plain, won, groups) | {
         "prompts": len(won),
         "length_controlled": {"win_rate": fair.value, "ci": fair.ci, "se": fair.standard_error},
         "unread": _unread(places, won, asked) if other.lost else None,
@@ -164,8 +164,12 @@ def plainly(
 ) -> dict[str, Any]:
     """win_rate, ci, se and outcomes, whatever the lengths."""
     found = rate(won, groups, resamples=settings.resamples, seed=settings.seed)
-    rates = {"win_rate": found.value, "ci": found.ci, "se": found.standard_error}
-    return rates | {"outcomes": _means(won, groups)}
+    return _told(found, won, groups)
+
+
+def _told(found: Rate, won: Sequence[float], groups: Sequence[str]) -> dict[str, Any]:
+    told = {"win_rate": found.value, "ci": found.ci, "se": found.standard_error}
+    return told | {"outcomes": _means(won, groups)}
 
 
 def mean_scores(
@@ -174,11 +178,12 @@ def mean_scores(
     """mean_score of each, with `_ci` and `_se`; a score may have no ends, so that neither has."""
     options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
     groups = [one.group for one in asked]
-    found = {
-        name: ratio(one.scores, [1.0] * len(groups), groups, **options)
-        for name, one in answers.items()
-        if not any(map(math.isnan, one.scores))
+    scores = {
+        name: one.scores for name, one in answers.items() if not any(map(math.isnan, one.scores))
     }
+    ones = [1.0] * len(groups)
+    many = ratios([(one, ones) for one in scores.values()], groups, **options)
+    found = dict(zip(scores, many, strict=True))
     return {
         "mean_score": {name: one.value for name, one in found.items()},
         "mean_score_ci": {name: one.ci for name, one in found.items()},

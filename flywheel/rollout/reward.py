@@ -1,8 +1,9 @@
 """Reward models ready to score: whole responses, or each step of a trajectory."""
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -11,7 +12,7 @@ from flywheel.datasets.render import Rendered, render_all
 from flywheel.errors import SettingsError
 from flywheel.models.load import load_tokenizer
 from flywheel.models.reward import STEP_REWARD, RewardHead, last_token, load_reward, scores_at
-from flywheel.records.message import Conversation
+from flywheel.records.message import Conversation, dump
 from flywheel.rollout.llama import layers_of
 from flywheel.rollout.policy import by_length
 from flywheel.rollout.reading import states_at
@@ -57,6 +58,39 @@ class RewardModel:
         read = _read(self.module, once, last_token)
         found = [read[places[id(row)]] for row in rows]
         return [None if one is None else (one[0] - self.shift) / self.scale for one in found]
+
+
+@dataclass(frozen=True, slots=True)
+class RememberingRewardModel(RewardModel):
+    """One that remembers what it said of each text, for as long as an evaluation takes.
+
+    Many parts of it ask about the same response, and a trained policy repeats itself.
+
+    Attributes:
+        said: Scores by hash of the text.
+        before: As `said`, of what may still be asked again.
+    """
+
+    said: dict[str, float | None] = field(default_factory=dict, repr=False, compare=False)
+    before: dict[str, float | None] = field(default_factory=dict, repr=False, compare=False)
+
+    def score(
+        self,
+        prompts: Sequence[Conversation],
+        responses: Sequence[Conversation],
+        *,
+        max_tokens: int = 1024,
+    ) -> list[float | None]:
+        """As `RewardModel.score`."""
+        pairs = [*zip(prompts, responses, strict=True)]
+        texts = [f"{max_tokens}\n{dump(prompt)}\n{dump(response)}" for prompt, response in pairs]
+        keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+        self.said.update((key, self.before[key]) for key in keys if key in self.before)
+        new = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self.said}
+        asked = [pair[0] for pair in new.values()], [pair[1] for pair in new.values()]
+        scores = RewardModel.score(self, *asked, max_tokens=max_tokens)
+        self.said.update(zip(new, scores, strict=True))
+        return [self.said[key] for key in keys]
 
 
 @dataclass(frozen=True, slots=True)

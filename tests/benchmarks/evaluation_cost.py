@@ -6,7 +6,9 @@ challenger's run, and the pools of the best of n. *All* is the whole of `evaluat
 rendering, scores of the reward model on answers, held-out pairs and traps, losses of
 demonstrations, intervals, leaks, tables, page. Both in CPU seconds of one thread; imports are paid
 before, loading models is not. The first evaluation of a generation measures its reward model too;
-the second, of the same or of another challenger, finds that kept.
+the second is of another challenger, with a run of its own. It asks all policies anew, and finds
+kept what asks no challenger: the reward model's worth, losses of demonstrations, and what the
+reward model said of the SFT policy's answers, which are the same.
 
 Models are random, so that no two answers are the same text: trained ones repeat themselves, and
 what is repeated is scored once.
@@ -17,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -43,6 +45,7 @@ PROMPTS, PAIRS, DEMONSTRATIONS = 1000, 1000, 500
 ASIDE = 6  # policies along the challenger's run, as many as a turn puts aside
 LIMIT = 1.3
 POLICIES = ("base", "sft", "policy", "champion")
+CHALLENGERS = ("policy", "rival")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,11 @@ def _measured(name: str, size: Size) -> list[Measurement]:
         for which in ("first", "second"):
             spent |= dict.fromkeys(("all", "sampling", "reward"), 0.0)
             evaluation.run(settings, out)
+            settings = replace(
+                settings,
+                policy=str(Path(folder) / CHALLENGERS[1]),
+                along=str(Path(folder) / f"along-{CHALLENGERS[1]}"),
+            )
             found.append(_told(f"{name}, {which} evaluation", size, spent))
     return found
 
@@ -134,8 +142,9 @@ def _world(folder: Path, size: Size) -> EvaluateSettings:
     tokenizer = word_tokenizer(pages)
     words = [one for one in tokenizer.get_vocab() if not one.startswith("<")]
     steps = range(1, ASIDE + 1)
-    aside = [f"along/step-{step:08d}" for step in steps]
-    for seed, name in enumerate((*POLICIES, "reward_base", *aside)):
+    aside = {one: [f"along-{one}/step-{step:08d}" for step in steps] for one in CHALLENGERS}
+    folders = (*POLICIES, "reward_base", *aside["policy"], "rival", *aside["rival"])
+    for seed, name in enumerate(folders):
         model = small_llama(
             tokenizer,
             hidden=size.hidden,
@@ -148,11 +157,12 @@ def _world(folder: Path, size: Size) -> EvaluateSettings:
         )
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
-    told = [
-        {"step": step, "content_hash": _published(folder / name, {"step": step})}
-        for step, name in zip(steps, aside, strict=True)
-    ]
-    _published(folder / "policy", {"result": {"steps": ASIDE + 1, "along": told}})
+    for one, names in aside.items():
+        told = [
+            {"step": step, "content_hash": _published(folder / name, {"step": step})}
+            for step, name in zip(steps, names, strict=True)
+        ]
+        _published(folder / one, {"result": {"steps": ASIDE + 1, "along": told}})
     asked: dict[str, None] = {}  # no two alike
     while len(asked) < PROMPTS:
         asked[draw_request(rng).text] = None
@@ -179,7 +189,7 @@ def _world(folder: Path, size: Size) -> EvaluateSettings:
     return EvaluateSettings(
         generation="g0002",
         **{name: str(folder / name) for name in POLICIES},
-        along=str(folder / "along"),
+        along=str(folder / "along-policy"),
         reward_model=reward_of(folder / "reward_base", folder / "reward"),
         evaluation_dataset=freeze(folder / "evaluation", test=prompts),
         preference_dataset=freeze(

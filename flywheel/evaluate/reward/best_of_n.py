@@ -22,22 +22,23 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders.graders import BY_REWARD, Asked, score_all
-from flywheel.evaluate.policies import seed_of
+from flywheel.evaluate.policies import loaded, seed_of
 from flywheel.evaluate.reward.curves import Floats, Measured, curved, resampled, turn_at
 from flywheel.evaluate.reward.ways import Way, has_gold
 from flywheel.evaluate.settings import BEST_OF_FRAC, EvaluateSettings
 from flywheel.process.clock import pieces
-from flywheel.rollout import Policy, Response, RewardModel, sample
+from flywheel.rollout import Response, RewardModel, sample
 
 TOLD = (1, 2, 4, 8, 16, 32, 64)  # n that are told of; all are used
 
 
 def pools_of(asked: Sequence[Asked], settings: EvaluateSettings) -> list[list[Response]]:
     """Answers of the SFT policy to the first of these prompts: as many as there is time for."""
-    policy = Policy.load(settings.sft)
+    policy = loaded(settings.sft)
     samples: list[list[Response]] = []
     for piece in pieces(asked, settings.seconds_of(BEST_OF_FRAC)):
         samples += sample(
@@ -69,28 +70,23 @@ def best_of_n(
     samples = pools_of(asked, settings)
     asked = asked[: len(samples)]
     proxy = proxies_of(asked, samples, reward, settings)
-    found = None
     if has_gold(asked[0]):
-        found = described(pooled(asked, samples, proxy, reward, settings), settings)
+        pools = pooled(asked, samples, proxy, reward, settings)
+        found = described(pools, settings)
+    else:
+        pools, found = _measured(asked, samples, proxy, proxy), None
     told = [n for n in TOLD if n <= settings.best_of_samples]
     ends = [n - 1 for n in told]
     chosen = [proxy[:, :n].argmax(axis=1) for n in told[1:]]
     texts = [[row[at].text for row, at in zip(samples, one, strict=True)] for one in chosen]
-    means = np.array([best(row, row)[0] for row in proxy])
-    nats = np.array(
-        [
-            strayed([one.text for one in row], scores.tolist())
-            for row, scores in zip(samples, proxy, strict=True)
-        ]
-    )
     return found, Way(
         kind="best of n",
         form="best_of_n",
         places=told,
         asked=[*asked],
         texts=[list(start[: len(asked)]), *texts],
-        proxy=means[:, ends],
-        nats=nats[:, ends],
+        proxy=pools.proxy[:, ends],
+        nats=pools.nats[:, ends],
     )
 
 
@@ -129,10 +125,16 @@ def pooled(
                 f"the best of n needs a score for every answer, and one to prompt {one.key} has "
                 f"{scores} by {one.grader} and the reward model; repair that grader"
             )
-    rows = []
-    for row, said, own in zip(samples, np.reshape(gold, proxy.shape), proxy, strict=True):
-        texts = [one.text for one in row]
-        rows.append((*best(own, said), strayed(texts, own)))
+    return _measured(asked, samples, proxy, np.reshape(gold, proxy.shape))
+
+
+def _measured(
+    asked: Sequence[Asked], samples: Sequence[Sequence[Response]], proxy: Floats, gold: Floats
+) -> Measured:
+    rows = [
+        (*best(own, said), strayed([one.text for one in row], own.tolist()))
+        for row, said, own in zip(samples, gold, proxy, strict=True)
+    ]
     proxies, golds, nats = (np.array(column) for column in zip(*rows, strict=True))
     return Measured(proxies, golds, nats, [one.group for one in asked])
 
@@ -165,15 +167,15 @@ def strayed(texts: Sequence[str], proxy: Sequence[float] | Floats) -> Floats:
     for one in zip(proxy, texts, strict=True):
         counts[one] = counts.get(one, 0) + 1
     shares = np.array([counts[one] for one in sorted(counts)]) / len(texts)
-    return np.array([divergence(shares, n) for n in range(1, len(texts) + 1)])
+    return divergence(shares, np.arange(1, len(texts) + 1))
 
 
-def divergence(shares: Floats, n: int) -> float:
+def divergence(shares: Floats, n: npt.ArrayLike) -> Floats:
     """Nats between the best of n and one draw: shares of all outcomes, from worst to best."""
-    through = shares.cumsum()
-    chosen = through**n - np.maximum(through - shares, 0) ** n
-    kept = chosen > 0
-    return float((chosen[kept] * np.log(chosen[kept] / shares[kept])).sum())
+    through, many = shares.cumsum(), np.asarray(n)[..., None]
+    chosen = through**many - np.maximum(through - shares, 0) ** many
+    odds = np.divide(chosen, shares, out=np.ones_like(chosen), where=chosen > 0)
+    return np.asarray((chosen * np.log(odds)).sum(axis=-1))
 
 
 def described(pools: Measured, settings: EvaluateSettings) -> dict[str, Any]:

@@ -33,18 +33,18 @@ class Measured:
     nats: Floats
     groups: list[str]
 
-    def means(self, weights: Floats | None = None) -> Means:
-        """Over prompts, each as heavy as is said."""
-        proxy, gold, nats = (
-            np.average(one, axis=0, weights=weights) for one in (self.proxy, self.gold, self.nats)
-        )
-        return proxy, gold, nats
+    def means(self) -> Means:
+        """Over prompts."""
+        return self.proxy.mean(axis=0), self.gold.mean(axis=0), self.nats.mean(axis=0)
 
 
 def resampled(measured: Measured, settings: EvaluateSettings) -> list[Means]:
     """The means with groups of prompts drawn anew."""
     places = numbered(measured.groups)
-    return [measured.means(times[places]) for times in draws(int(places.max()) + 1, settings)]
+    times = np.array(draws(int(places.max()) + 1, settings))[:, places]
+    total = times.sum(axis=1, keepdims=True)
+    found = (times @ one / total for one in (measured.proxy, measured.gold, measured.nats))
+    return [*zip(*found, strict=True)]
 
 
 def numbered(names: Sequence[str]) -> npt.NDArray[np.intp]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from flywheel.evaluate.graders.graders import Asked
 from flywheel.evaluate.graders.people import Votes
+from flywheel.evaluate.policies import loaded
 from flywheel.evaluate.reward.best_of_n import best_of_n, turn_of_best
 from flywheel.evaluate.reward.by_people import by_people
 from flywheel.evaluate.reward.curves import turn_at
@@ -24,7 +25,7 @@ from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.statistics.stats import ratio
 from flywheel.evaluate.versus import Answers, taken
 from flywheel.models.publish import manifest_of
-from flywheel.rollout import Policy, RewardModel
+from flywheel.rollout import RewardModel
 
 Told = dict[str, Any]
 
@@ -70,7 +71,11 @@ def followed(
         curve = fitted(recorded["points"])
         run = {"alpha": curve.alpha, "beta": curve.beta}
     told, aside = put_aside(settings)
-    along, way_of_run = run_along(put, mine, reward, aside, settings) if put else (None, None)
+    nats = nats_of(asked, answers["policy"], settings)
+    along, way_of_run = None, None
+    if put and nats.keys() >= set(places):
+        far = [nats[at] for at in places]
+        along, way_of_run = run_along(put, mine, far, reward, aside, settings)
     if way_of_run:
         ways.append(way_of_run)
     imitated = manifest.get("settings", {})
@@ -87,7 +92,7 @@ def followed(
     said = [is_past(one) for one in (turn, *(found["turn"] for found in people)) if one]
     return {
         "best_of_n": pool,
-        "strayed": strayed(asked, answers["policy"], settings),
+        "strayed": strayed(asked, nats, settings) if nats else None,
         "run": run,
         "turn": turn,
         "by_people": people,
@@ -113,23 +118,26 @@ def _stands(found: Told, imitated: int) -> Told | None:
     return turn_of_best(found, imitated) if imitated else None
 
 
-def strayed(
+def nats_of(
     asked: Sequence[Asked], answers: Answers, settings: EvaluateSettings
-) -> dict[str, Any] | None:
-    """Root of the divergence from the SFT policy, in nats a response, of what was answered.
+) -> dict[int, float]:
+    """How far each answer of the challenger strays from the SFT policy, by its prompt's place.
 
-    Measured on the tokens that were sampled; None where they were not drawn at temperature 1.
+    Measured on the tokens that were sampled; none where they were not drawn at temperature 1.
     """
     known = [place for place, one in enumerate(answers.responses) if one.token_ids]
     if settings.temperature != 1 or not known:
-        return None
-    nats = nats_from(
-        Policy.load(settings.sft),
-        [asked[place] for place in known],
-        [answers.responses[place] for place in known],
-    )
-    groups = [asked[place].group for place in known]
+        return {}
+    put, said = [asked[at] for at in known], [answers.responses[at] for at in known]
+    return dict(zip(known, nats_from(loaded(settings.sft), put, said), strict=True))
+
+
+def strayed(
+    asked: Sequence[Asked], nats: dict[int, float], settings: EvaluateSettings
+) -> dict[str, Any]:
+    """Root of the divergence from the SFT policy, in nats a response, of what was answered."""
+    groups = [asked[place].group for place in nats]
     options: dict[str, Any] = {"resamples": settings.resamples, "seed": settings.seed}
-    found = ratio(nats, [1.0] * len(nats), groups, **options)
+    found = ratio([*nats.values()], [1.0] * len(nats), groups, **options)
     low, value, high = (max(one, 0.0) ** 0.5 for one in (found.low, found.value, found.high))
     return {"root_nats": value, "ci": [low, high], "nats": found.value, "se": found.standard_error}

@@ -98,42 +98,35 @@ def turn(rows: np.ndarray[Any, Any]) -> float | None:
 
 def unimodal(gold: np.ndarray[Any, Any]) -> tuple[float, float, int, int]:
     """The best curve that rises and then falls: squared error, height and ends of its top."""
-    rising = _rising_errors(gold)
-    falling = [*_rising_errors(gold[::-1])[::-1], 0.0]
-    errors = [rising[at] + falling[at + 1] for at in range(len(gold))]
+    values: list[float] = gold.tolist()
+    count = len(values)
+    rising, falling = _rising(values), [*_rising(values[::-1])[::-1], (0.0, 0.0, 0)]
+    errors = [rising[at][0] + falling[at + 1][0] for at in range(count)]
     after = 1 + int(np.argmin(errors))
-    level, size = _top(gold[:after])  # of what rises: its last stretch; of what falls: its first
+    _, level, size = rising[after - 1]  # of what rises, its last stretch; of what falls, its first
     first, last = after - size, after - 1
-    if after < len(gold):
-        other, size = _top(gold[: after - 1 : -1])
-        if other > level:
-            level, first, last = other, after, after + size - 1
+    _, other, size = falling[after]
+    if after < count and other > level:
+        level, first, last = other, after, after + size - 1
     return errors[after - 1], level, first, last
 
 
-def _rising_errors(values: np.ndarray[Any, Any]) -> list[float]:
-    """Squared error of the best curve that never falls, for each prefix."""
-    blocks: list[tuple[float, int, float]] = []  # sum, size, squared error
-    errors = []
+def _rising(values: Sequence[float]) -> list[tuple[float, float, int]]:
+    """Of the best curve that never falls, for each prefix: its squared error; height and number of
+    values of its last stretch, which is the highest."""
+    found = []
+    blocks: list[tuple[float, int, float, float, float]] = []  # the last: with those before
     for value in values:
-        blocks.append((float(value), 1, 0.0))
-        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
-            (one, n, e), (other, m, f) = blocks[-2], blocks[-1]
-            apart = (one / n - other / m) ** 2 * n * m / (n + m)
-            blocks[-2:] = [(one + other, n + m, e + f + apart)]
-        errors.append(sum(error for _, _, error in blocks))
-    return errors
-
-
-def _top(values: np.ndarray[Any, Any]) -> tuple[float, int]:
-    """Height and number of values of the highest stretch of the best curve that never falls."""
-    blocks: list[tuple[float, int]] = []
-    for value in values:
-        blocks.append((float(value), 1))
-        while len(blocks) > 1 and blocks[-2][0] / blocks[-2][1] > blocks[-1][0] / blocks[-1][1]:
-            blocks[-2:] = [(blocks[-2][0] + blocks[-1][0], blocks[-2][1] + blocks[-1][1])]
-    total, size = blocks[-1]
-    return total / size, size
+        total, size, error, height = value, 1, 0.0, value
+        while blocks and blocks[-1][3] > height:
+            one, n, e, level, _ = blocks.pop()
+            apart = (level - height) ** 2 * n * size / (n + size)
+            total, size, error = one + total, n + size, e + error + apart
+            height = total / size
+        whole = (blocks[-1][4] if blocks else 0.0) + error
+        blocks.append((total, size, error, height, whole))
+        found.append((whole, height, size))
+    return found
 
 
 def points_of(measured: Sequence[dict[str, Any]]) -> list[Point]:

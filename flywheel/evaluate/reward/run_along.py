@@ -16,7 +16,7 @@ import numpy as np
 
 from flywheel.datasets.render import Rendered, render_prompts
 from flywheel.evaluate.graders.graders import BY_REWARD, Asked, score_all
-from flywheel.evaluate.policies import answer_alike
+from flywheel.evaluate.policies import answer_alike, loaded
 from flywheel.evaluate.reward.curves import Measured, curved, resampled
 from flywheel.evaluate.reward.ways import Way, has_gold
 from flywheel.evaluate.settings import ALONG_FRAC, EvaluateSettings
@@ -52,6 +52,7 @@ def put_aside(settings: EvaluateSettings) -> tuple[int, dict[int, str]]:
 def run_along(
     asked: Sequence[Asked],
     answers: dict[str, Answers],
+    far: Sequence[float],
     reward: RewardModel,
     aside: dict[int, str],
     settings: EvaluateSettings,
@@ -61,6 +62,7 @@ def run_along(
     Args:
         asked: The prompts; either all of them have a gold, or none.
         answers: Of the SFT policy, which is the start, and of the challenger, the end.
+        far: Nats that each of the challenger's answers strays.
         reward: The proxy.
         aside: Step and folder of the policies that were put aside.
         settings: Of the evaluation.
@@ -78,13 +80,14 @@ def run_along(
     asked = asked[: len(said[0])]
     rows = [[*ends[0][: len(asked)]], *said, [*ends[1][: len(asked)]]]
     print(f"along the run: {len(said)} policies answer {len(asked)} prompts", flush=True)
-    start = Policy.load(settings.sft)
     flat, put = [one for row in rows for one in row], [*asked] * len(rows)
     by_reward = [replace(one, grader=BY_REWARD) for one in put]
     shape = len(rows), len(asked)
     proxy = np.reshape(score_all(by_reward, flat, reward, settings.max_tokens), shape).T
-    nats = np.reshape(nats_from(start, put, flat), shape).T
-    nats[:, 0] = 0.0  # the start is where it is measured from
+    between = [one for row in said for one in row]
+    there = nats_from(loaded(settings.sft), [*asked] * len(said), between)
+    start = [0.0] * len(asked)  # is where it is measured from
+    nats = np.reshape([*start, *there, *far[: len(asked)]], shape).T
     last = manifest_of(Path(settings.policy))["result"]["steps"]
     way = Way(
         kind="run",

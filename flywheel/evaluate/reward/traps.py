@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from flywheel.datasets.render import encode_all
 from flywheel.evaluate.statistics.stats import outcomes, rate, told
 from flywheel.process.clock import pieces
 from flywheel.records.message import Conversation, response_of, text_of
@@ -177,5 +178,5 @@ def _unknown(reward: RewardModel, texts: Sequence[str]) -> dict[str, int]:
     mark, distinct = reward.tokenizer.unk_token_id, list(dict.fromkeys(texts))
     if mark is None:
         return dict.fromkeys(distinct, 0)
-    ids = reward.tokenizer(distinct, add_special_tokens=False)["input_ids"]
+    ids = encode_all(reward.tokenizer, distinct)
     return {text: found.count(mark) for text, found in zip(distinct, ids, strict=True)}

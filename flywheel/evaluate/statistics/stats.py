@@ -22,9 +22,10 @@ from flywheel.errors import EvaluationError
 SAME = 1e-9  # scores nearer than this are a tie
 ADDED = 2  # clusters put at either end of the scale, after Agresti and Coull (1998)
 PIECE = 250  # resamples at once: resamples x clusters does not fit memory
-KEPT = 1_500  # clusters, up to which a bootstrap is kept for the next statistic: 24 MB
+KEPT = 1_500  # clusters, up to which a bootstrap is kept for the next statistic: 6 MB
 MANY = 20_000  # clusters, from where on the resampled mean is normal to three digits
 NORMAL = 1.959964  # quantile .975
+Sums = tuple[Any, Any]  # what each cluster adds to a sum and to a size: (clusters,) each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,30 +83,42 @@ def rate(
         EvaluationError: There is nothing to average, the two do not line up, or a number is not
             finite or not on the scale.
     """
-    sums, sizes = by_cluster(clusters, values, np.ones(len(values)))
-    least, most = scale
-    if min(values) < least or max(values) > most:
-        raise EvaluationError(
-            f"values must lie between {least:g} and {most:g}, got {min(values):g} to "
-            f"{max(values):g}; give `rate` the scale that they have"
+    return rates([(values, scale)], clusters, resamples=resamples, seed=seed)[0]
+
+
+def rates(
+    many: Sequence[tuple[Sequence[float], tuple[float, float]]],
+    clusters: Sequence[object],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[Rate]:
+    """As `rate`, of several values with their scales, of the same observations."""
+    plain, wary = list[Sums](), list[Sums]()
+    for values, (least, most) in many:
+        sums, sizes = by_cluster(clusters, values, np.ones(len(values)))
+        if min(values) < least or max(values) > most:
+            raise EvaluationError(
+                f"values must lie between {least:g} and {most:g}, got {min(values):g} to "
+                f"{max(values):g}; give `rate` the scale that they have"
+            )
+        typical = (sizes**2).sum() / sizes.sum()  # size of the cluster of an average observation
+        ends = np.repeat([least, most], ADDED)
+        plain.append((sums, sizes))
+        added = np.append(sums, typical * ends), np.append(sizes, np.full(len(ends), typical))
+        wary.append(added)
+    intervals = (_percentiles(one, resamples, seed) for one in (plain, wary))
+    return [
+        Rate(
+            value=float(np.mean(values)),
+            low=min(own[0], wide[0]),
+            high=max(own[1], wide[1]),
+            standard_error=standard_error(*both),
+            count=len(values),
+            clusters=len(both[0]),
         )
-    typical = (sizes**2).sum() / sizes.sum()  # size of the cluster of an average observation
-    ends = np.repeat([least, most], ADDED)
-    plain = _percentiles(sums, sizes, resamples, seed)
-    wary = _percentiles(
-        np.append(sums, typical * ends),
-        np.append(sizes, np.full(len(ends), typical)),
-        resamples,
-        seed,
-    )
-    return Rate(
-        value=float(np.mean(values)),
-        low=min(plain[0], wary[0]),
-        high=max(plain[1], wary[1]),
-        standard_error=standard_error(sums, sizes),
-        count=len(values),
-        clusters=len(sums),
-    )
+        for (values, _), both, own, wide in zip(many, plain, *intervals, strict=True)
+    ]
 
 
 def ratio(
@@ -124,21 +137,37 @@ def ratio(
     Raises:
         EvaluationError: As `rate`, or the sizes are not positive.
     """
-    if len(sums) != len(sizes) or not all(size > 0 for size in sizes):
-        raise EvaluationError(
-            f"a ratio needs a positive size for each of {len(sums)} sums, got {len(sizes)} sizes "
-            f"from {min(sizes, default=0):g}"
+    return ratios([(sums, sizes)], clusters, resamples=resamples, seed=seed)[0]
+
+
+def ratios(
+    many: Sequence[tuple[Sequence[float], Sequence[float]]],
+    clusters: Sequence[object],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> list[Rate]:
+    """As `ratio`, of several sums with their sizes, of the same observations."""
+    for sums, sizes in many:
+        if len(sums) != len(sizes) or not all(size > 0 for size in sizes):
+            raise EvaluationError(
+                f"a ratio needs a positive size for each of {len(sums)} sums, got {len(sizes)} "
+                f"sizes from {min(sizes, default=0):g}"
+            )
+    added = [by_cluster(clusters, sums, sizes) for sums, sizes in many]
+    return [
+        Rate(
+            value=float(over.sum() / under.sum()),
+            low=low,
+            high=high,
+            standard_error=standard_error(over, under),
+            count=len(sums),
+            clusters=len(over),
         )
-    over, under = by_cluster(clusters, sums, sizes)
-    low, high = _percentiles(over, under, resamples, seed)
-    return Rate(
-        value=float(over.sum() / under.sum()),
-        low=low,
-        high=high,
-        standard_error=standard_error(over, under),
-        count=len(sums),
-        clusters=len(over),
-    )
+        for (sums, _), (over, under), (low, high) in zip(
+            many, added, _percentiles(added, resamples, seed), strict=True
+        )
+    ]
 
 
 def standard_error(sums: Any, sizes: Any) -> float | None:
@@ -185,7 +214,7 @@ def _check_finite(values: Sequence[float]) -> None:
         )
 
 
-def by_cluster(clusters: Sequence[object], values: Sequence[float], sizes: Any) -> tuple[Any, Any]:
+def by_cluster(clusters: Sequence[object], values: Sequence[float], sizes: Any) -> Sums:
     """Values and sizes added up within each cluster, in order of first sight: (clusters,) each."""
     if not len(values) or len(values) != len(clusters):
         raise EvaluationError(
@@ -198,20 +227,29 @@ def by_cluster(clusters: Sequence[object], values: Sequence[float], sizes: Any) 
     return sums, totals
 
 
-def _percentiles(sums: Any, sizes: Any, resamples: int, seed: int) -> tuple[float, float]:
+def _percentiles(many: Sequence[Sums], resamples: int, seed: int) -> list[tuple[float, float]]:
     """The middle 95 % of sum over size when clusters are drawn anew; of many, by its limit."""
-    if len(sums) >= MANY:
-        value = sums.sum() / sizes.sum()
-        half = NORMAL * np.sqrt(((sums - value * sizes) ** 2).sum()) / sizes.sum()
-        return float(value - half), float(value + half)
-    both = np.stack([sums, sizes], axis=1)
-    pieces = _kept if len(sums) <= KEPT else _drawn
-    added = np.concatenate([times @ both for times in pieces(len(sums), resamples, seed)])
-    low, high = np.quantile(added[:, 0] / added[:, 1], [0.025, 0.975])
-    return float(low), float(high)
+    if not many:
+        return []
+    count = len(many[0][0])
+    if count >= MANY:
+        return [_limit(sums, sizes) for sums, sizes in many]
+    columns = [np.stack(both, axis=1) for both in many]  # two at a time: BLAS shares out no more
+    pieces = _kept if count <= KEPT else _drawn
+    drawn = (times.astype(float) for times in pieces(count, resamples, seed))
+    added = np.concatenate([[times @ both for both in columns] for times in drawn], axis=1)
+    ends = np.quantile(added[:, :, 0] / added[:, :, 1], [0.025, 0.975], axis=1)
+    return [(float(low), float(high)) for low, high in ends.T]
 
 
-@lru_cache(maxsize=4)
+def _limit(sums: Any, sizes: Any) -> tuple[float, float]:
+    """The middle 95 % of what many resamples would come to."""
+    value = sums.sum() / sizes.sum()
+    half = NORMAL * np.sqrt(((sums - value * sizes) ** 2).sum()) / sizes.sum()
+    return float(value - half), float(value + half)
+
+
+@lru_cache(maxsize=16)
 def _kept(clusters: int, resamples: int, seed: int) -> tuple[Any, ...]:
     """As `_drawn`; many statistics of the same clusters are told of, and all are of these draws."""
     return tuple(_drawn(clusters, resamples, seed))
@@ -225,4 +263,4 @@ def _drawn(clusters: int, resamples: int, seed: int) -> Iterator[Any]:
         drawn = generator.integers(clusters, size=(rows, clusters))
         drawn += clusters * np.arange(rows)[:, None]
         times = np.bincount(drawn.ravel(), minlength=rows * clusters)
-        yield times.reshape(rows, clusters).astype(float)
+        yield times.reshape(rows, clusters).astype(np.uint16)  # fewer than `MANY`

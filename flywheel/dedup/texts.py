@@ -18,7 +18,7 @@ from flywheel.warehouse import open_copy
 from flywheel.warehouse.read import require
 
 TEXTS = "intermediate.int_texts"
-COLUMNS = "text_id, text_key, role, is_evaluation, evaluation_set, group_hints"
+COLUMNS = "text_id, text_key, role, is_evaluation, evaluation_set, group_hints, print"
 PART = 100_000  # texts that are in memory at once
 Row = dict[str, Any]
 Edge = tuple[int, int, float]
@@ -28,8 +28,9 @@ Said = tuple[pa.Array, pa.Array]  # ids, and what they say
 class Texts:
     """All texts, while the warehouse is open.
 
-    `print` is a hash of what a text says. DuckDB computes it, and may do so otherwise after an
-    upgrade: then every text counts as changed and is compared again.
+    `print` is a hash of what a text says. DuckDB computes it where the text comes into the
+    warehouse, and may do so otherwise after an upgrade: then every text counts as changed and is
+    compared again.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -54,7 +55,7 @@ class Texts:
 
     def _read(self, condition: str) -> pa.Table:
         query = f"""
-            select {COLUMNS}, hash(coalesce(text, '')) as print from {TEXTS} where {condition}
+            select {COLUMNS} from {TEXTS} where {condition}
             order by coalesce(first_seen, ''), text_id
         """
         return self._connection.sql(query).to_arrow_table()

@@ -19,6 +19,7 @@ from flywheel.warehouse.read import require
 
 TEXTS = "intermediate.int_texts"
 COLUMNS = "text_id, text_key, role, is_evaluation, evaluation_set, group_hints, print"
+PLACES = f"select rowid from {TEXTS} semi join wanted using (text_id)"  # others stay unread
 PART = 100_000  # texts that are in memory at once
 Row = dict[str, Any]
 Edge = tuple[int, int, float]
@@ -67,7 +68,7 @@ class Texts:
             query += f" where role = '{role}'"
         if len(ids) < self.count(f"({query})"):
             self._connection.register("wanted", pa.table({"text_id": ids}))
-            query = f"select text_id, text from ({query}) semi join wanted using (text_id)"
+            query += f" {'and' if role else 'where'} rowid in ({PLACES})"
         for batch in self._connection.sql(query).to_arrow_reader(PART):
             yield batch["text_id"], batch["text"]
 

@@ -25,11 +25,10 @@ class Held:
 
     def all(self) -> pa.Table:
         rows = [
-            {"text_id": one, "text_key": one, "role": "prompt", "print": hash(text) % 2**63}
-            | {"place": place}
+            {"text_key": one, "role": "prompt", "print": hash(text) % 2**63, "place": place}
             for place, (one, (text, _)) in enumerate(self.said.items())
         ]
-        fields = [(name, pa.string()) for name in ("text_id", "text_key", "role")]
+        fields = [(name, pa.string()) for name in ("text_key", "role")]
         return pa.Table.from_pylist(
             rows, pa.schema([*fields, ("print", pa.uint64()), ("place", pa.int64())])
         )
@@ -72,6 +71,7 @@ def test_only_new_texts_and_those_that_hold_something_are_read(tmp_path: Path) -
     assert read == {"t0", "t1", "t2", "t3", "t4"} and first.marked == 3
     texts.said["t4"] = ("and so", ["desk"])
     texts.said["t5"] = ("so be it", ["desk"])
+    texts.said["t6"] = ("so it is", ["forum"])  # as t2 does
     assert screened(texts, tmp_path)[2] == {"t4", "t5", "t0", "t1", "t3"}
     assert screened(texts, tmp_path, Policy(kinds=("email",)))[2] == texts.said.keys()
     (tmp_path / "text_index" / "screened.parquet").write_bytes(b"torn")

@@ -172,12 +172,12 @@ def test_what_is_screened_is_the_text_unless_other_words_are_named(database: Pat
         """
         create schema intermediate; create table intermediate.int_texts as
         select * from (values
-            ('1', 'p', 1, 'prompt', ['s'], 'ask', 'be brief ask', false),
-            ('2', 'r', 2, 'response', ['s'], 'so', null, false),
-            ('3', 't', 3, 'trajectory', ['s'], 'a listing', '', false),
-            ('4', 'n', 4, 'response', ['s'], null, null, false),
-            ('5', 'e', 5, 'prompt', ['s'], 'asked', null, true)
-        ) as t(text_id, text_key, print, role, sources, text, screened_text, is_evaluation)
+            ('p', 1, 'prompt', ['s'], 'ask', 'be brief ask', false),
+            ('r', 2, 'response', ['s'], 'so', null, false),
+            ('t', 3, 'trajectory', ['s'], 'a listing', '', false),
+            ('n', 4, 'response', ['s'], null, null, false),
+            ('e', 5, 'prompt', ['s'], 'asked', null, true)
+        ) as t(text_key, print, role, sources, text, screened_text, is_evaluation)
         """,
     )
     with open_texts_to_screen(database) as texts:

@@ -30,8 +30,7 @@ STAMP = b"flywheel.screened"
 RULES = ("find.py", "kinds.py")  # what decides whether a text holds something
 SCREENED = pa.schema(
     [
-        pa.field("text_id", pa.string()),
-        pa.field("print", pa.uint64()),
+        pa.field("print", pa.uint64()),  # by chance, two of ten million texts share one: 3 in 10^6
         pa.field("kinds", pa.list_(pa.string())),  # null where nothing was found
     ]
 )
@@ -57,7 +56,7 @@ class Texts(Protocol):
     """Every training text (`flywheel.warehouse.TextsToScreen`)."""
 
     def all(self) -> pa.Table:
-        """text_id, text_key, role, print and place of each."""
+        """text_key, role, print and place of each."""
 
     def fetch(self, places: pa.Array) -> Iterator[pa.Table]:
         """place, sources and text of some."""
@@ -106,25 +105,26 @@ def _found(
     texts: Texts, rows: pa.Table, policy: Policy, path: Path
 ) -> dict[int, tuple[list[str], list[str]]]:
     """Kinds and sources of each text that holds something, by its number in `rows`."""
-    ids, stamp = rows["text_id"].combine_chunks(), _stamp(policy)
+    prints, stamp = rows["print"].combine_chunks(), _stamp(policy)
     known = _load(path, stamp)
-    there = pc.take(rows["print"], pc.index_in(known["text_id"], value_set=ids))
-    known = known.filter(pc.fill_null(pc.equal(known["print"], there), False))
-    is_known = pc.is_in(ids, value_set=known["text_id"].combine_chunks())
-    new = rows.filter(pc.invert(is_known))
+    known = known.filter(pc.is_in(known["print"], value_set=prints))
+    new = rows.filter(pc.invert(pc.is_in(prints, value_set=known["print"].combine_chunks())))
     known = pa.concat_tables([known, *_looked_through(texts, new, policy)])
     write_table(known.replace_schema_metadata({STAMP: stamp}), path)
-    holding = known.filter(pc.is_valid(known["kinds"]))
-    numbers = pc.index_in(holding["text_id"], value_set=ids)
-    places = rows["place"].take(numbers).combine_chunks()
-    number_of = dict(zip(places.to_pylist(), numbers.to_pylist(), strict=True))
-    held = dict(zip(places.to_pylist(), holding["kinds"].to_pylist(), strict=True))
-    found = {
-        number_of[row["place"]]: (held[row["place"]], row["sources"])
+    some = known.filter(pc.is_valid(known["kinds"]))
+    kinds = dict(zip(some["print"].to_pylist(), some["kinds"].to_pylist(), strict=True))
+    held = pc.is_in(prints, value_set=some["print"].combine_chunks())
+    numbers = pc.indices_nonzero(held).to_pylist()
+    places = rows["place"].filter(held).combine_chunks()
+    sources = {
+        row["place"]: row["sources"]
         for part in texts.fetch(places)
         for row in part.select(["place", "sources"]).to_pylist()
     }
-    return dict(sorted(found.items()))
+    return {
+        number: (kinds[prints[number].as_py()], sources[place])
+        for number, place in zip(numbers, places.to_pylist(), strict=True)
+    }
 
 
 def _looked_through(texts: Texts, new: pa.Table, policy: Policy) -> Iterator[pa.Table]:
@@ -134,8 +134,8 @@ def _looked_through(texts: Texts, new: pa.Table, policy: Policy) -> Iterator[pa.
         held: list[list[str] | None] = [None] * part.num_rows
         for number, counts in kinds_found(part["text"].combine_chunks(), policy.kinds).items():
             held[number] = list(counts)
-        rows = new.take(pc.index_in(part["place"], value_set=places))
-        yield pa.table([rows["text_id"], rows["print"], held], schema=SCREENED)
+        prints = new["print"].take(pc.index_in(part["place"], value_set=places))
+        yield pa.table([prints, held], schema=SCREENED)
 
 
 def _stamp(policy: Policy) -> bytes:

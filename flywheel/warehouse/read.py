@@ -108,10 +108,9 @@ class TextsToScreen:
         self._connection = connection
 
     def all(self) -> pa.Table:
-        """A row for each: text_id, text_key, role, the `print` of what it says, and its `place`."""
+        """A row for each: text_key, role, the `print` of what it says, and its `place`."""
         return self._connection.sql(
-            f"select text_id, text_key, role, print, rowid as place from {TEXTS} "
-            "where not is_evaluation order by place"
+            f"select text_key, role, print, rowid as place from {TEXTS} where not is_evaluation"
         ).to_arrow_table()
 
     def fetch(self, places: pa.Array, rows: int = 100_000) -> Iterator[pa.Table]:

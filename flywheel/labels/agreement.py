@@ -108,10 +108,11 @@ def _interval(
 
 
 @lru_cache(maxsize=8)
-def _drawn(blocks: int, resamples: int, seed: int) -> Ints:
+def _drawn(blocks: int, resamples: int, seed: int) -> Floats:
     """How often each resample draws each block: the same for every slice of as many [S, B]."""
     rng = np.random.default_rng(seed)
-    return np.asarray(rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=resamples))
+    drawn = rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=resamples)
+    return np.asarray(drawn, float)
 
 
 def _alphas(coincidences: Floats, level: Level, values: Floats | None) -> Floats:

@@ -1,22 +1,42 @@
--- Pairs with what their crowd thinks. A pair that came after the last weighing of labels has the share
--- of its votes until the next, with one vote more for each side.
---
--- A view: most of a warehouse is the words of pairs, and they are not copied.
+-- Pairs with what their crowd thinks. A contaminated text contaminates every vote on its pair, so
+-- the pair goes as a whole. A pair that came after the last weighing of labels has the share of its
+-- votes until the next, with one vote more for each side.
 
 with
+
+kept as materialized (
+
+    -- without the words, which these joins would hold in memory
+    select
+        counted.pair_key,
+        prompts.group_id,
+        weighed.* exclude (pair_key)
+
+    from {{ ref('int_votes_counted_by_pair') }} as counted
+    inner join {{ ref('int_texts_marked') }} as prompts
+        on counted.prompt_key = prompts.text_key and prompts.role = 'prompt'
+    left join {{ ref('stg_quality__pair_posteriors') }} as weighed
+        on counted.pair_key = weighed.pair_key
+
+    where
+        counted.pair_key in (
+            select pair_key from {{ ref('int_comparisons_marked') }} where status = 'active'
+        )
+
+),
 
 pairs as (
 
     select
         counted.*,
-        marked.* exclude (pair_key, probability_a),
+        kept.* exclude (pair_key, probability_a),
         coalesce(
-            marked.probability_a,
+            kept.probability_a,
             round((votes_a + ties / 2 + 1) / (votes_a + votes_b + ties + 2), 6)
         ) as probability_a
 
     from {{ ref('int_votes_counted_by_pair') }} as counted
-    inner join {{ ref('int_pairs_marked') }} as marked on counted.pair_key = marked.pair_key
+    inner join kept on counted.pair_key = kept.pair_key
 
 )
 

@@ -22,7 +22,7 @@ from flywheel.dedup import mark, positive_control
 from flywheel.ingest import read_batches
 from flywheel.labels import weigh_labels
 from flywheel.privacy import Policy, screen_texts
-from flywheel.warehouse import texts_to_screen
+from flywheel.warehouse import open_texts_to_screen
 
 CONTROL = dg.AssetCheckSpec(
     "positive_control_fires",
@@ -142,8 +142,8 @@ def personal_data(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
     """Mark texts that hold personal data, and count all that was found by source and kind."""
     layout = home.layout
     policy = Policy.of_settings(home.settings("personal_data"))
-    texts = texts_to_screen(layout.warehouse_copy)
-    found = screen_texts(texts, layout, policy, log=context.log.info)
+    with open_texts_to_screen(layout.warehouse_copy) as texts:
+        found = screen_texts(texts, layout, policy, log=context.log.info)
     taken: dict[str, Counter[str]] = defaultdict(Counter)
     for batch in read_batches(layout):
         taken[batch.source] += Counter(batch.personal_data)

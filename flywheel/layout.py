@@ -75,7 +75,7 @@ class Layout:
 
     @property
     def text_index(self) -> Path:
-        """What deduplication remembers of texts that it compared; rebuildable at any time."""
+        """What is remembered of texts that were compared or screened; rebuildable at any time."""
         return self.root / "text_index"
 
     @property

@@ -22,9 +22,9 @@ from flywheel.warehouse import (
     freeze,
     groups_in_two_splits,
     newest_batch_number,
+    open_texts_to_screen,
     publish_read_copy,
     read_table,
-    texts_to_screen,
 )
 from tests.small_lake import PROJECT, dbt, key, row, write_lake
 
@@ -142,8 +142,8 @@ def conclude(layout: Layout, but: Sequence[str] = ()) -> Layout:
 
 
 def screen(layout: Layout, policy: str = "exclude", **sources: str) -> None:
-    texts = texts_to_screen(layout.warehouse_copy)
-    screen_texts(texts, layout, Policy(policy=policy, sources=sources), log=lambda _: None)
+    with open_texts_to_screen(layout.warehouse_copy) as texts:
+        screen_texts(texts, layout, Policy(policy=policy, sources=sources), log=lambda _: None)
 
 
 def rows(layout: Layout, table: str, by: str) -> dict[str, dict[str, Any]]:

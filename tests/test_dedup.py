@@ -135,7 +135,8 @@ def warehouse(root: Path, rows: list[dict[str, object]]) -> tuple[Path, Layout]:
     path = root / "warehouse.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.register("rows", table)
-        connection.execute(f"create schema intermediate; create table {TEXTS} as from rows")
+        connection.execute("create schema intermediate")
+        connection.execute(f"create table {TEXTS} as select *, hash(text) as print from rows")
     return path, Layout(root)
 
 

@@ -72,6 +72,23 @@ def test_alpha_in_the_limits() -> None:
     assert krippendorff([], [], classes=2).items == 0
 
 
+@pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
+def test_an_interval_is_that_of_items_drawn_again(level: Level) -> None:
+    draw = np.random.default_rng(3)
+    item = np.repeat(np.arange(30), 3)
+    label = np.clip(item % 4 + draw.integers(-1, 2, len(item)), 0, 3)
+    found = krippendorff(item, label, classes=4, level=level, resamples=60)
+    alphas = []
+    for times in np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), size=60):
+        drawn = np.repeat(np.arange(30), times)  # a copy is an item of its own
+        again = krippendorff(
+            np.repeat(np.arange(30), 3), label.reshape(30, 3)[drawn].ravel(), classes=4,
+            level=level, resamples=0,
+        )  # fmt: skip
+        alphas.append(again.alpha)
+    assert found.ci == pytest.approx(np.percentile(np.array(alphas), [2.5, 97.5]), abs=1e-12)
+
+
 def test_interval_levels_take_the_values_that_classes_stand_for() -> None:
     item, label = [0, 0, 1, 1, 2, 2], [0, 1, 1, 2, 2, 2]
     evenly = krippendorff(item, label, classes=3, level="interval")

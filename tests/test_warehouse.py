@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from flywheel.datasets.manifest import DatasetManifest, read_split
@@ -13,11 +14,11 @@ from flywheel.errors import ManifestError, WarehouseError
 from flywheel.warehouse import (
     freeze,
     groups_in_two_splits,
+    open_texts_to_screen,
     publish_read_copy,
     read_table,
     row_counts,
     set_aside_if_damaged,
-    texts_to_screen,
 )
 
 
@@ -171,17 +172,21 @@ def test_what_is_screened_is_the_text_unless_other_words_are_named(database: Pat
         """
         create schema intermediate; create table intermediate.int_texts as
         select * from (values
-            ('p', 'prompt', ['s'], 'ask', 'be brief ask', false),
-            ('r', 'response', ['s'], 'so', null, false),
-            ('t', 'trajectory', ['s'], 'a listing', '', false),
-            ('n', 'response', ['s'], null, null, false),
-            ('e', 'prompt', ['s'], 'asked', null, true)
-        ) as t(text_key, role, sources, text, screened_text, is_evaluation)
+            ('p', 1, 'prompt', ['s'], 'ask', 'be brief ask', false),
+            ('r', 2, 'response', ['s'], 'so', null, false),
+            ('t', 3, 'trajectory', ['s'], 'a listing', '', false),
+            ('n', 4, 'response', ['s'], null, null, false),
+            ('e', 5, 'prompt', ['s'], 'asked', null, true)
+        ) as t(text_key, print, role, sources, text, screened_text, is_evaluation)
         """,
     )
-    rows = [row for part in texts_to_screen(database) for row in part.to_pylist()]
-    said = {row["text_key"]: row["text"] for row in rows}
-    assert said == {"p": "be brief ask", "r": "so", "t": "", "n": ""}
+    with open_texts_to_screen(database) as texts:
+        rows = {row["place"]: row["text_key"] for row in texts.all().to_pylist()}
+        parts = [*texts.fetch(pa.array(rows), 3), *texts.fetch(pa.array(list(rows)[1:2]))]
+    said = [{rows[row["place"]]: row["text"] for row in part.to_pylist()} for part in parts]
+    assert sum(map(len, said)) == 5 and said[-1] == {"r": "so"}
+    every = {key: text for part in said for key, text in part.items()}
+    assert every == {"p": "be brief ask", "r": "so", "t": "", "n": ""}
 
 
 def test_freezing_twice_writes_once(database: Path) -> None:

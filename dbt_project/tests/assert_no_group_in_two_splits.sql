@@ -16,6 +16,6 @@ prompts as (
 
 )
 
-select 'group' as what, group_id as id from prompts group by group_id having count(distinct split) > 1
+select 'group' as what, group_id as id from prompts group by group_id having min(split) <> max(split)
 union all
-select 'prompt', prompt_key from prompts group by prompt_key having count(distinct split) > 1
+select 'prompt', prompt_key from prompts group by prompt_key having min(split) <> max(split)

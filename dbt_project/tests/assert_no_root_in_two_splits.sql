@@ -33,4 +33,4 @@ select roots.root
 from prompts
 inner join roots on prompts.prompt_key = roots.text_key
 group by roots.root
-having count(distinct prompts.split) > 1
+having min(prompts.split) <> max(prompts.split)

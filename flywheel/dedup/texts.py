@@ -18,7 +18,8 @@ from flywheel.warehouse import open_copy
 from flywheel.warehouse.read import require
 
 TEXTS = "intermediate.int_texts"
-COLUMNS = "text_id, text_key, role, is_evaluation, evaluation_set, group_hints"
+COLUMNS = "text_id, text_key, role, is_evaluation, evaluation_set, group_hints, print"
+PLACES = f"select rowid from {TEXTS} semi join wanted using (text_id)"  # others stay unread
 PART = 100_000  # texts that are in memory at once
 Row = dict[str, Any]
 Edge = tuple[int, int, float]
@@ -28,8 +29,9 @@ Said = tuple[pa.Array, pa.Array]  # ids, and what they say
 class Texts:
     """All texts, while the warehouse is open.
 
-    `print` is a hash of what a text says. DuckDB computes it, and may do so otherwise after an
-    upgrade: then every text counts as changed and is compared again.
+    `print` is a hash of what a text says. DuckDB computes it where the text comes into the
+    warehouse, and may do so otherwise after an upgrade: then every text counts as changed and is
+    compared again.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -54,7 +56,7 @@ class Texts:
 
     def _read(self, condition: str) -> pa.Table:
         query = f"""
-            select {COLUMNS}, hash(coalesce(text, '')) as print from {TEXTS} where {condition}
+            select {COLUMNS} from {TEXTS} where {condition}
             order by coalesce(first_seen, ''), text_id
         """
         return self._connection.sql(query).to_arrow_table()
@@ -66,7 +68,7 @@ class Texts:
             query += f" where role = '{role}'"
         if len(ids) < self.count(f"({query})"):
             self._connection.register("wanted", pa.table({"text_id": ids}))
-            query = f"select text_id, text from ({query}) semi join wanted using (text_id)"
+            query += f" {'and' if role else 'where'} rowid in ({PLACES})"
         for batch in self._connection.sql(query).to_arrow_reader(PART):
             yield batch["text_id"], batch["text"]
 

@@ -10,6 +10,7 @@ enter, so no table of annotators by items is built.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -71,7 +72,8 @@ def krippendorff(
         return Agreement(None, None, None, 0, 0)
     scaled = votes / (made - 1)[:, None]
     coincidences = scaled.T @ votes - np.diag(scaled.sum(axis=0))
-    alpha = _alpha(coincidences, level, values)
+    (found,) = _alphas(coincidences[None], level, values).tolist()
+    alpha = None if np.isnan(found) else found
     share = float(np.trace(coincidences) / coincidences.sum())
     ci = None
     if alpha is not None and resamples:
@@ -96,34 +98,42 @@ def _interval(
         for other in range(classes):
             both = scaled[:, one] * (votes[:, other] - (one == other))
             found[:, one * classes + other] = np.bincount(dealt, both, blocks)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=resamples) @ found
-    alphas = [_alpha(one.reshape(classes, classes), level, values) for one in drawn]
-    defined = [one for one in alphas if one is not None]
-    if not defined:
+    drawn = _drawn(blocks, resamples, seed) @ found
+    alphas = _alphas(drawn.reshape(-1, classes, classes), level, values)
+    defined = alphas[~np.isnan(alphas)]
+    if not len(defined):
         return None
     low, high = np.percentile(defined, [2.5, 97.5])
     return float(low), float(high)
 
 
-def _alpha(coincidences: Floats, level: Level, values: Floats | None) -> float | None:
-    totals = coincidences.sum(axis=1)
+@lru_cache(maxsize=8)
+def _drawn(blocks: int, resamples: int, seed: int) -> Floats:
+    """How often each resample draws each block: the same for every slice of as many [S, B]."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=resamples)
+    return np.asarray(drawn, float)
+
+
+def _alphas(coincidences: Floats, level: Level, values: Floats | None) -> Floats:
+    """Alpha of each table [S, K, K]; NaN where it is not defined."""
+    totals = coincidences.sum(axis=2)
     distance = _distances(totals, level, values)
-    expected = float(totals @ distance @ totals)
-    if expected <= 0:
-        return None
-    return 1 - float(totals.sum() - 1) * float((coincidences * distance).sum()) / expected
+    expected = (totals[:, :, None] * distance * totals[:, None]).sum(axis=(1, 2))
+    seen = (totals.sum(axis=1) - 1) * (coincidences * distance).sum(axis=(1, 2))
+    return np.asarray(1 - seen / np.where(expected > 0, expected, np.nan))
 
 
 def _distances(totals: Floats, level: Level, values: Floats | None) -> Floats:
-    """Squared difference between classes [K, K]."""
+    """Squared difference between classes [S or 1, K, K]."""
+    classes = totals.shape[1]
     if level == "nominal":
-        return 1 - np.eye(len(totals))
-    if level == "ordinal":
-        middle = np.cumsum(totals) - totals / 2  # n_c/2 + those between + n_k/2, by difference
-        return (middle[:, None] - middle[None, :]) ** 2
-    places = np.arange(len(totals), dtype=float) if values is None else values
-    return (places[:, None] - places[None, :]) ** 2
+        return 1 - np.eye(classes)[None]
+    if level == "ordinal":  # n_c/2 + those between + n_k/2, by difference
+        places = np.cumsum(totals, axis=1) - totals / 2
+    else:
+        places = (np.arange(classes, dtype=float) if values is None else values)[None]
+    return np.asarray((places[:, :, None] - places[:, None]) ** 2)
 
 
 def wilson(share: npt.ArrayLike, count: npt.ArrayLike) -> tuple[Floats, Floats]:

@@ -154,9 +154,11 @@ def _read_votes(database: Path) -> _Read:
 
 def coded(column: pa.ChunkedArray) -> tuple[Ints, list[Any]]:
     """Codes of values in their order, so that results do not depend on the order of rows."""
-    values = sorted(pc.unique(column).to_pylist(), key=lambda one: (one is None, one))
-    places = pc.index_in(column, pa.array(values, column.type))
-    return np.asarray(places.to_numpy()).astype(np.intp), values
+    coded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    order = np.asarray(pc.sort_indices(coded.dictionary))  # a null comes last
+    rank = np.empty(len(order), np.intp)
+    rank[order] = np.arange(len(order))
+    return rank[np.asarray(coded.indices)], coded.dictionary.take(pa.array(order)).to_pylist()
 
 
 def _posteriors(read: _Read, found: Weighed) -> pa.Table:

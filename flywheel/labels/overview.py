@@ -27,6 +27,7 @@ LENGTH = 0.1  # of a bias to length
 STEADY = 0.7  # of judgements given again
 LEAST_REPEATS = 5
 LEAST_MATCHES = 30  # votes between two models
+BY_DOMAIN = ["annotator_id", "domain", "compared_count", "accuracy_frac"]
 
 CONTEST = """
 with votes as (
@@ -82,7 +83,7 @@ class Overview:
 
     Attributes:
         annotators: Rows of `dim_annotators`, those with the most labels first.
-        domains: Rows of `dim_annotators_by_domain`.
+        domains: Rows of `dim_annotators_by_domain`, of which the columns `BY_DOMAIN`.
         agreement: Rows of `fct_label_agreement`, overall first.
         findings: Who should be talked to, and why; those with the most to talk about first.
         contested: Pairs with the most weight on both sides: texts, chance and votes.
@@ -137,7 +138,7 @@ def overview(database: Path) -> Overview:
         matches = connection.sql(MATCHES).to_arrow_table()
     return Overview(
         annotators=people,
-        domains=read_table(database, "marts.dim_annotators_by_domain").to_pylist(),
+        domains=read_table(database, "marts.dim_annotators_by_domain", BY_DOMAIN).to_pylist(),
         agreement=agreement,
         findings=sorted(told, key=lambda one: -len(one[1])),
         contested=[row | _texts(row) for row in contested],

@@ -98,23 +98,44 @@ def open_copy(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def texts_to_screen(database: Path, rows: int = 100_000) -> Iterator[pa.Table]:
-    """Every training text with its key, role and sources, so many at a time: a prompt with its
-    system turns, of a trajectory what its assistant and its user say.
+class TextsToScreen:
+    """Every training text, while the warehouse is open: what it is, and what it says when asked.
+
+    A prompt says its system turns too, a trajectory what its assistant and its user say.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def all(self) -> pa.Table:
+        """A row for each: text_key, role, the `print` of what it says, and its `place`."""
+        return self._connection.sql(
+            f"select text_key, role, print, rowid as place from {TEXTS} where not is_evaluation"
+        ).to_arrow_table()
+
+    def fetch(self, places: pa.Array, rows: int = 100_000) -> Iterator[pa.Table]:
+        """place, sources and text of some, so many at a time and in any order."""
+        self._connection.register("wanted", pa.table({"place": places}))
+        found = self._connection.sql(
+            f"""
+            select rowid as place, sources, coalesce(screened_text, text, '') as text
+            from {TEXTS} where rowid in (select place from wanted)
+            """
+        )
+        for batch in found.to_arrow_reader(rows):
+            yield pa.Table.from_batches([batch])
+
+
+@contextmanager
+def open_texts_to_screen(database: Path) -> Iterator[TextsToScreen]:
+    """Open the texts of a warehouse to screen them.
 
     Raises:
         WarehouseError: `int_texts` is not built, or the warehouse is missing or locked.
     """
     with open_copy(database) as connection:
         require(connection, TEXTS, database)
-        found = connection.sql(
-            f"""
-            select text_key, role, sources, coalesce(screened_text, text, '') as text
-            from {TEXTS} where not is_evaluation
-            """
-        )
-        for batch in found.to_arrow_reader(rows):
-            yield pa.Table.from_batches([batch])
+        yield TextsToScreen(connection)
 
 
 def row_counts(database: Path, relations: Collection[str]) -> dict[str, int]:

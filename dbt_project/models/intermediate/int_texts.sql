@@ -232,6 +232,7 @@ select
     evaluation_set,
     text,
     screened_text,
+    hash(text, screened_text) as print,  -- whoever looked at a text knows by it that it is the same
     list_sort(list_distinct(list_filter(hints || [opening], lambda hint: hint is not null)))
         as group_hints,
     list_sort(sources) as sources,

@@ -3,7 +3,7 @@
 
 with
 
-marked as (
+marked as not materialized (
 
     select record_uid, copy_number, kind, source, status, reason_excluded, pointer
     from {{ ref('int_demonstrations_marked') }}
@@ -28,6 +28,13 @@ marked as (
 
 ),
 
+left_out as (
+
+    -- few of all: only their rows are grouped
+    select record_uid from marked where status <> 'active'
+
+),
+
 ranked as (
 
     select
@@ -41,6 +48,8 @@ ranked as (
         ) as place
 
     from marked
+
+    where record_uid in (select record_uid from left_out)
 
 )
 

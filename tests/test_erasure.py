@@ -18,6 +18,7 @@ from flywheel.erasure.plan import pending
 from flywheel.erasure.retention import forget_served
 from flywheel.erasure.run import erase, finish_pending, look_for
 from flywheel.errors import ErasureError, LakeError, SettingsError
+from flywheel.evaluate.kept import SCORES
 from flywheel.ingest import land, landing_counts, read_batches, unaccounted
 from flywheel.ingest.keys import prompt_key
 from flywheel.lake import read_folder, write_table
@@ -413,10 +414,12 @@ def test_prompts_that_nobody_else_asks_leave_queues_and_samples(layout: Layout) 
     along = samples.with_name("way.parquet")
     twice = pa.table({"prompt_key": keys * 2, "place": [2, 2, 4, 4], "response": prompts * 2})
     write_table(twice, along)
-    (samples.parent / "report.html").write_text(prompts[0])
+    beside = [samples.parent / one for one in ("report.html", SCORES)]  # its text; its hashes
+    for path in beside:
+        path.write_text(prompts[0])
     entry = ask(layout)
     assert entry.removed["annotation_queue"] == entry.removed["samples"] == 1
-    assert entry.removed["answers_along"] == 2 and not (samples.parent / "report.html").exists()
+    assert entry.removed["answers_along"] == 2 and not any(path.exists() for path in beside)
     assert held(layout) == [] and pq.read_table(samples).num_rows == 1
     assert pq.read_table(along).num_rows == 2
     assert len(queue.read_text().splitlines()) == 1

@@ -271,7 +271,36 @@ def test_an_id_is_a_records_own_and_of_one_record(layout: Layout) -> None:
         look_for(layout, "record", "demo-1")
     with pytest.raises(ErasureError, match="nothing here is of record 'r2'"):
         ask(layout, "record", "r2")
+    assert "1 rows of the source odd" in "\n".join(look_for(layout, "record", "r2").left)
     assert ask(layout, "record", "r1").removed["raw_rows"] == 1
+
+
+def test_a_row_of_an_id_that_came_twice_is_named_by_its_line(layout: Layout) -> None:
+    raw_source(layout, "odd", {"id": "r1", "text": "a"}, {"id": "r1", "text": "b"})
+    (batch,) = landed(layout)
+    with pytest.raises(ErasureError, match=rf"by its batch and line: {batch.batch_id}:1"):
+        look_for(layout, "record", "r1")
+    assert ask(layout, "record", f"{batch.batch_id}:2").removed["raw_rows"] == 1
+    (left,) = read_folder(layout.raw("odd"))["record"].to_pylist()
+    assert json.loads(left)["text"] == "a"
+
+
+def test_all_that_is_about_an_answer_goes_with_it_however_much_that_is(layout: Layout) -> None:
+    rows = [{"response_id": "answer-77", "note": note} for note in ("good", "bad")]
+    raw_source(layout, "odd", *rows, {"text": "x", "of": {"response_id": "answer-77"}})
+    refused = {"kind": "critique", "id": "c1", "metadata": {"response_id": "answer-77"}}
+    put(layout, "a.jsonl", [said(number, "bob") for number in range(1, 60)] + [refused])
+    landed(layout)
+    removed = ask(layout, "record", "answer-77").removed
+    assert removed["raw_rows"] == 3 and removed["quarantined_lines"] == 1
+
+
+def test_a_user_s_pseudonym_stands_in_any_field_whatever_name_was_given(layout: Layout) -> None:
+    user = Names(layout).user("bobby")
+    raw_source(layout, "odd", {"speaker": user, "text": "x"}, {"speaker": "bobby", "text": "y"})
+    landed(layout)
+    entry = ask(layout, "user", "bobby")
+    assert entry.removed["raw_rows"] == 1 and "1 rows of the source odd" in told(entry)
 
 
 def test_a_line_of_two_people_is_no_blank_that_was_erased(layout: Layout) -> None:
@@ -298,6 +327,18 @@ def test_a_raw_row_that_is_delivered_again_may_be_frozen(layout: Layout) -> None
     raw_source(layout, "odd", {"other": "ben"})
     landed(layout)
     labels(layout, [("of-ben", "ben", 1)])
+    assert erased_uids(layout) == {"of-ada"}
+
+
+def test_rows_of_raw_sources_are_not_frozen_while_their_erasure_is_cut_off(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw_source(layout, "odd", {"worker_id": "ada"})
+    landed(layout)
+    labels(layout, [("of-ada", "ada", 1)])
+    cut_off(layout, monkeypatch)
+    assert erased_uids(layout) == {"of-ada"}, "its line is still there"
+    finish_pending(layout, log=lambda line: None)
     assert erased_uids(layout) == {"of-ada"}
 
 

@@ -332,6 +332,8 @@ def unset(**inputs: Any) -> EvaluateSettings:
 
 def test_the_loss_of_demonstrations_is_all_nats_over_all_tokens(tmp_path: Path) -> None:
     from flywheel.evaluate.demonstrations import demonstration_loss
+    from flywheel.evaluate.kept import Keep
+    from flywheel.process.content import model_hash
     from flywheel.rollout import Policy, response_nll
 
     replies = ["no", "red it is .", "no , it is not . dear thank you"]
@@ -350,9 +352,11 @@ def test_the_loss_of_demonstrations_is_all_nats_over_all_tokens(tmp_path: Path) 
     def measured(name: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         dataset = freeze(tmp_path / name, test=rows)
         settings = unset(**models, demonstration_dataset=dataset)
-        found = demonstration_loss(settings, tmp_path, "cpu")
+        hashes = {f"{name}_content_hash": model_hash(model) for name, model in models.items()}
+        keep = Keep(settings=settings, run_dir=tmp_path, device="cpu", hashes=hashes)
+        found = demonstration_loss(settings, keep)
         assert found
-        assert found == demonstration_loss(settings, tmp_path, "cpu"), "as kept"
+        assert found == demonstration_loss(settings, keep), "as kept"
         return found
 
     apart = measured("apart", rows)

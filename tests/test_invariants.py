@@ -109,8 +109,11 @@ def test_weights_that_are_not_finite_or_not_those_of_the_manifest_are_found(tmp_
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ManifestError, match=r"model\.safetensors is not what manifest\.json says"):
-        verify_weights(settings)
+    sound, broken = settings.sft, settings.policy
+    for role in ("base", "sft", "policy", "champion"):
+        others = dict.fromkeys(("base", "sft", "policy", "champion"), sound) | {role: broken}
+        with pytest.raises(ManifestError, match=r"model\.safetensors is not what manifest\.json s"):
+            verify_weights(dataclasses.replace(settings, **others))
 
 
 def spoken(*texts: str) -> Answers:

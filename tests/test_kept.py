@@ -11,8 +11,9 @@ import pytest
 from flywheel.datasets.manifest import read_split
 from flywheel.evaluate import demonstrations, kept
 from flywheel.evaluate.demonstrations import demonstration_loss
-from flywheel.evaluate.kept import FILE_NAME, SCORES, measured_once, remember, remind
+from flywheel.evaluate.kept import FILE_NAME, SCORES, Keep
 from flywheel.evaluate.reward.accuracy import measure_reward
+from flywheel.evaluate.run import model_hashes
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.records.message import dump, prompt_of, response_of
 from flywheel.rollout import RememberingRewardModel, RewardModel
@@ -46,6 +47,10 @@ def settings_of(folder: Path) -> EvaluateSettings:
     )
 
 
+def keep(settings: EvaluateSettings, folder: Path, device: str = "cpu") -> Keep:
+    return Keep(settings=settings, run_dir=folder, device=device, hashes=model_hashes(settings))
+
+
 def counted(numbers: list[int]) -> Callable[[], dict[str, Any]]:
     """Says how often it has been called."""
 
@@ -64,53 +69,70 @@ def test_what_was_kept_is_what_is_measured_afresh(tmp_path: Path) -> None:
     def measure() -> dict[str, Any]:
         return measure_reward(pairs, reward, settings)
 
-    first = measured_once(measure, settings, tmp_path, "cpu")
-    again = measured_once(pytest.fail, settings, tmp_path, "cpu")
+    first = keep(settings, tmp_path).measured_once(measure)
+    again = keep(settings, tmp_path).measured_once(pytest.fail)
     assert again == first == json.loads(json.dumps(measure()))
 
 
 @pytest.mark.parametrize("changed", ["seed", "pair_limit", "trap_limit", "max_tokens", "resamples"])
 def test_another_setting_is_measured_again(tmp_path: Path, changed: str) -> None:
     settings, calls = settings_of(tmp_path), list[int]()
-    measured_once(counted(calls), settings, tmp_path, "cpu")
-    measured_once(counted(calls), settings, tmp_path, "cpu")
+    keep(settings, tmp_path).measured_once(counted(calls))
+    keep(settings, tmp_path).measured_once(counted(calls))
     assert len(calls) == 1
     other = replace(settings, **{changed: getattr(settings, changed) + 1})
-    assert measured_once(counted(calls), other, tmp_path, "cpu")["accuracy"] == 2
+    assert keep(other, tmp_path).measured_once(counted(calls))["accuracy"] == 2
 
 
 def test_other_weights_pairs_or_code_are_measured_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, calls = settings_of(tmp_path), list[int]()
-    measured_once(counted(calls), settings, tmp_path, "cpu")
+    keep(settings, tmp_path).measured_once(counted(calls))
     tiny(tmp_path / "other", seed=1)
     reward_of(tmp_path / "other", tmp_path / "reward")
-    measured_once(counted(calls), settings, tmp_path, "cpu")
+    keep(settings, tmp_path).measured_once(counted(calls))
     freeze(tmp_path / "pairs", train=[], test=[pair(n) for n in range(13)])
-    measured_once(counted(calls), settings, tmp_path, "cpu")
+    keep(settings, tmp_path).measured_once(counted(calls))
     assert len(calls) == 3
     monkeypatch.setattr(kept, "code_hash", lambda: "other")
-    measured_once(counted(calls), settings, tmp_path, "cpu")
+    keep(settings, tmp_path).measured_once(counted(calls))
     assert len(calls) == 4
-    measured_once(pytest.fail, replace(settings, policy="another challenger"), tmp_path, "cpu")
-    measured_once(counted(calls), settings, tmp_path, "cuda")
+    keep(replace(settings, policy="another challenger"), tmp_path).measured_once(pytest.fail)
+    keep(settings, tmp_path, "cuda").measured_once(counted(calls))
     assert len(calls) == 5, "another kind of device rounds otherwise"
+
+
+def test_of_a_model_that_was_replaced_meanwhile_nothing_is_kept(tmp_path: Path) -> None:
+    settings, calls = settings_of(tmp_path), list[int]()
+    measure = counted(calls)
+
+    def replaced() -> dict[str, Any]:
+        tiny(tmp_path / "other", seed=1)
+        reward_of(tmp_path / "other", tmp_path / "reward")
+        return measure()
+
+    before = keep(settings, tmp_path)  # as when the old weights are hashed, and loaded after that
+    before.measured_once(replaced)
+    assert not (tmp_path / FILE_NAME).exists()
+    before.measured_once(measure)
+    keep(settings, tmp_path).measured_once(measure)
+    assert len(calls) == 3
 
 
 def test_a_changed_file_and_a_budget_keep_nothing(tmp_path: Path) -> None:
     settings, calls = settings_of(tmp_path), list[int]()
-    measured_once(counted(calls), settings, tmp_path, "cpu")
+    keep(settings, tmp_path).measured_once(counted(calls))
     path = tmp_path / FILE_NAME
     whole = path.read_text()
     for broken in (whole.replace("1.0", "0.9"), whole[:-40], "[]", ""):
         path.write_text(broken)
-        measured_once(counted(calls), settings, tmp_path, "cpu")
+        keep(settings, tmp_path).measured_once(counted(calls))
     assert len(calls) == 5
     hurried = replace(settings, budget_seconds=1.0)
-    measured_once(counted(calls), hurried, tmp_path, "cpu")
+    keep(hurried, tmp_path).measured_once(counted(calls))
     named = replace(settings, reward_model="someone/reward")
-    measured_once(counted(calls), named, tmp_path, "cpu")
+    keep(named, tmp_path).measured_once(counted(calls))
     assert len(calls) == 7
 
 
@@ -131,7 +153,7 @@ def test_losses_of_demonstrations_are_kept_of_whom_a_challenger_is_held_against(
 
     def told(settings: EvaluateSettings) -> dict[str, Any] | None:
         asked.clear()
-        return demonstration_loss(settings, tmp_path, "cpu")
+        return demonstration_loss(settings, keep(settings, tmp_path))
 
     first = told(settings)
     assert asked == [settings.base, settings.sft, settings.policy]
@@ -151,7 +173,8 @@ def test_losses_of_demonstrations_are_kept_of_whom_a_challenger_is_held_against(
 def test_a_text_is_scored_once_and_found_again_by_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = settings_of(tmp_path).reward_model
+    settings = settings_of(tmp_path)
+    folder = settings.reward_model
     prompts = [prompt_of(f"say {one}") for one in ("red", "blue", "red")]
     responses = [response_of(one) for one in ("red it is .", "no", "red it is .")]
     plain = RewardModel.load(folder).score(prompts, responses)
@@ -169,18 +192,18 @@ def test_a_text_is_scored_once_and_found_again_by_the_same_weights(
     assert reward.score(prompts[::-1], responses[::-1]) == pytest.approx(plain[::-1], abs=1e-6)
     assert reward.score(prompts, responses, max_tokens=2) == [None] * 3, "another limit"
     assert read == [2, 0, 2]
-    remember(reward, folder, tmp_path, "cpu")
+    keep(settings, tmp_path).remember(reward)
     assert "red" not in (tmp_path / SCORES).read_text(), "no words are kept"
     again = RememberingRewardModel.load(folder)
-    remind(again, folder, tmp_path, "cpu")
+    keep(settings, tmp_path).remind(again)
     assert again.score(prompts[:1], responses[:1]) == reward.score(prompts[:1], responses[:1])
     assert read[-1] == 0
-    remember(again, folder, tmp_path, "cpu")
+    keep(settings, tmp_path).remember(again)
     assert list(again.said) == list(reward.said)[:1], "what is not asked any more is let go"
     for model, device in (
         (reward_of(tiny(tmp_path / "b", seed=1), tmp_path / "c"), "cpu"),
         (folder, "cuda"),
     ):
         other = RememberingRewardModel.load(model)
-        remind(other, model, tmp_path, device)
+        keep(replace(settings, reward_model=model), tmp_path, device).remind(other)
         assert other.before == {}

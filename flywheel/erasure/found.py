@@ -91,7 +91,7 @@ def find_in_lake(layout: Layout, who: Who, responses: set[str]) -> Found:
         found.prompt_keys.update(gone["prompt_key"].to_pylist())
     found.names = [erased_name(EVENT, one) for one in events.to_pylist()]
     batches = {one.batch_id: one for one in read_batches(layout)}
-    _find_raw(layout, who, batches, found)
+    _find_raw(layout, who, batches, found, is_answer=bool(responses))
     _find_quarantined(layout, who, batches, found)
     _look_at_the_rest(layout, found)
     return found
@@ -125,9 +125,16 @@ def _events(layout: Layout, who: Who, responses: set[str]) -> set[str]:
     return found | set(by_id)
 
 
-def _find_raw(layout: Layout, who: Who, batches: dict[str, BatchManifest], found: Found) -> None:
+def _find_raw(
+    layout: Layout,
+    who: Who,
+    batches: dict[str, BatchManifest],
+    found: Found,
+    *,
+    is_answer: bool,
+) -> None:
     """Rows of raw sources, by what the warehouse makes of them and by what they hold themselves;
-    statements of consent stay."""
+    statements of consent stay. All that is about a served answer goes, however much it is."""
     raw = {name: one for name, one in batches.items() if one.rows_by_kind.get("raw")}
     places: list[tuple[str, int]] = []
     said: set[str] = set()
@@ -136,20 +143,20 @@ def _find_raw(layout: Layout, who: Who, batches: dict[str, BatchManifest], found
         rows, maybe = _raw_rows(layout.raw(one.source) / f"{name}.parquet", who)
         if one.source != CONSENTS:
             places += [(name, line) for line in rows]
-            said.update(rows.values())
+            said.update(row for row in rows.values() if who.is_id_of(row))
         elif who.what != "record":
             stated += len(rows) + maybe
             continue
         if maybe:
             found.left.append(
                 f"{maybe} rows of the source {one.source} in {one.file} hold the name in a field "
-                f"that need not be a person's; look at them"
+                f"that need not be a person's, or the record's own; look at them"
             )
-    if who.what == "record" and places and len(said) + len(set(found.names)) > 1:
+    if who.what == "record" and said and not is_answer and len(said) + len(set(found.names)) > 1:
+        of = (f"{batch}:{line} ({raw[batch].file})" for batch, line in places[:NAMED])
         raise ErasureError(
             f"{len(said)} rows of raw sources have this id, and {len(set(found.names))} records: "
-            f"name one by its record_uid; rows are in "
-            f"{', '.join(f'{raw[batch].file}, line {line}' for batch, line in places[:NAMED])}"
+            f"name a record by its record_uid, a row by its batch and line: {', '.join(of)}"
         )
     if stated:
         found.left.append(
@@ -175,14 +182,16 @@ def _find_raw(layout: Layout, who: Who, batches: dict[str, BatchManifest], found
 def _raw_rows(path: Path, who: Who) -> tuple[dict[int, str], int]:
     """Rows of a raw source that are somebody's, by their lines; how many more hold the name."""
     table = read_table(path, None)
+    named = {name.rpartition(":")[2] for name in who.names if name.startswith(f"{path.stem}:")}
+    if who.what == "record" and named:
+        table = table.filter(pc.is_in(pc.cast(table["line_no"], pa.string()), pa.array(named)))
+        return dict(zip(*(table[one].to_pylist() for one in ("line_no", "record")), strict=True)), 0
     either = "|".join([*map(re.escape, sorted(who.names)), r"\\", "@"])
     maybe = table.filter(pc.match_substring_regex(table["record"], either, ignore_case=True))
     rows = dict(zip(maybe["line_no"].to_pylist(), maybe["record"].to_pylist(), strict=True))
-    held = {line: row for line, row in rows.items() if who.stands_in(row, anywhere=True)}
-    if who.is_telling:
-        return held, 0
-    his = {line: row for line, row in held.items() if who.stands_in(row)}
-    return his, len(held) - len(his)
+    his = {line: row for line, row in rows.items() if who.stands_in(row, elsewhere=who.telling)}
+    rest = (row for line, row in rows.items() if line not in his)
+    return his, sum(who.stands_in(row, elsewhere=who.names) for row in rest)
 
 
 def _said_in_warehouse(

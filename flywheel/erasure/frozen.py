@@ -27,6 +27,7 @@ from flywheel.lineage.records import open_records
 from flywheel.records.message import Conversation
 
 SAID = {"samples.parquet": "samples", "way.parquet": "answers_along"}  # answers, by prompt_key
+OF_ANSWERS = ("report.html", "scores.json")  # beside them: what shows them, or is named by them
 
 
 def rows_frozen(layout: Layout, names: list[str], uids: list[str]) -> dict[str, int]:
@@ -44,17 +45,18 @@ def rows_frozen(layout: Layout, names: list[str], uids: list[str]) -> dict[str, 
 def erased_uids(layout: Layout) -> set[str]:
     """Records that were erased, or go with an erasure that was cut off: none is frozen any more.
 
-    Not what landed again since, with other words or of others: staging gives rows of raw sources
-    the ids that they had before.
+    Not what was erased and landed again since, with other words or of others: staging gives rows
+    of raw sources the ids that they had before.
 
     Raises:
         ErasureError: The plan of one that was cut off cannot be read.
     """
     ensure(layout)
     plan = read_plan(layout)
-    erased = {*read_folder(layout.erased)["record_uid"].to_pylist(), *(plan.uids if plan else ())}
+    going = {*plan.uids} if plan else set()
+    erased = {*read_folder(layout.erased)["record_uid"].to_pylist()} - going
     if not erased:
-        return erased
+        return going
     with open_records(layout) as connection:
         uids = pa.table({"uid": pa.array(sorted(erased), pa.string())})
         rows = connection.register("erased_uids", uids).sql(
@@ -67,7 +69,7 @@ def erased_uids(layout: Layout) -> set[str]:
     for batch in {batch for _, batch, _ in named}:
         path = layout.raw(sources[batch]) / f"{batch}.parquet"
         lines[batch] = {*_read(path)["line_no"].to_pylist()} if path.exists() else set()
-    return erased - {uid for uid, batch, line in named if line in lines[batch]}
+    return going | (erased - {uid for uid, batch, line in named if line in lines[batch]})
 
 
 def copies_left(layout: Layout, uids: list[str], keys: list[str]) -> list[str]:
@@ -116,7 +118,7 @@ def remove_prompts(layout: Layout, keys: list[str]) -> dict[str, int]:
 
     Returns:
         Lines of queues, and rows of answers, that went. A report that shows them goes, too, and is
-        written again by its asset, `evaluation/report`.
+        written again by its asset, `evaluation/report`; so do kept scores of hashed answers.
     """
     if not keys:
         return {}
@@ -129,7 +131,8 @@ def remove_prompts(layout: Layout, keys: list[str]) -> dict[str, int]:
             table = _read(path)
             kept = table.filter(pc.invert(pc.is_in(table["prompt_key"], value_set=wanted)))
             if kept.num_rows < table.num_rows:
-                path.with_name("report.html").unlink(missing_ok=True)
+                for beside in OF_ANSWERS:
+                    path.with_name(beside).unlink(missing_ok=True)
                 write_table(kept, path)
                 removed[name] += table.num_rows - kept.num_rows
     return {name: count for name, count in removed.items() if count}

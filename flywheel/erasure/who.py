@@ -20,6 +20,7 @@ FIELDS = {  # of JSON in which a name may stand
     "annotator": re.compile(rf"(.*_)?(({PEOPLE}|email)_?)+(id|name|email)?", re.I),
     "subject": re.compile("data_subject", re.I),
 }
+ABOUT = re.compile(r"(response|feedback)_?u?id", re.I)  # of a record: ids of what it is about
 BETWEEN = re.compile(r"[\"',;\t\r\n]")  # values in a line that is no JSON
 TELLING = re.compile(r"@|^(p_|u-)[0-9a-f]|^<\w+>$")  # is nobody's word for anything else
 
@@ -74,41 +75,48 @@ class Who:
         return cls(what=what, names=frozenset(names), hash=told[:32], pseudonym=pseudonym)
 
     @property
-    def is_telling(self) -> bool:
-        """Whether the name is nothing but a name: an address, or what stands for one here. Any
-        other may be an answer, a model or a split, too."""
-        return all(map(TELLING.search, self.names))
+    def telling(self) -> frozenset[str]:
+        """Names of a person that are nothing but names: an address, or what stands for one here.
+        Any other may be an answer, a model or a split, too."""
+        none = self.what == "record"
+        return frozenset() if none else frozenset(filter(TELLING.search, self.names))
 
     @property
     def column(self) -> str:
         """The column of landing that holds the name of a person."""
         return "data_subject" if self.what == "subject" else "annotator_id"
 
-    def is_named(self, value: Any, system: str = "") -> bool:
+    def is_named(self, value: Any, system: str = "", names: frozenset[str] | None = None) -> bool:
         """Whether a value of JSON is the name, as landing would write it.
 
         Args:
             value: The value.
             system: Format of its file, in which an account may be a bare number.
+            names: Those that count; all if not given.
         """
         if not isinstance(value, str | int) or isinstance(value, bool):
             return False
-        text = str(value).strip()
+        names, text = self.names if names is None else names, str(value).strip()
         if self.what == "subject":
-            return text.lower() in self.names
+            return text.lower() in names
         if self.what == "record":
-            return text in self.names
+            return text in names
         of_system = self.pseudonym(f"{text}@{system}") if system and "@" not in text else text
-        return not self.names.isdisjoint({text, self.pseudonym(text), of_system})
+        return not names.isdisjoint({text, self.pseudonym(text), of_system})
 
-    def stands_in(self, line: str | bytes, *, system: str = "", anywhere: bool = False) -> bool:
+    def stands_in(
+        self, line: str | bytes, *, system: str = "", elsewhere: frozenset[str] = frozenset()
+    ) -> bool:
         """Whether a line holds the name: as a field that identifies, or as a whole value of what
         is no JSON.
+
+        A record's own id stands at the top, that of a served answer which it is about anywhere.
 
         Args:
             line: The line.
             system: As for `is_named`.
-            anywhere: Of a person: in whatever field, where they are nobody's convention.
+            elsewhere: Names that are looked for in whatever field, where a person stands in
+                nobody's convention; of a record: in the ids of its parts.
         """
         try:
             told = json.loads(line, object_pairs_hook=Fields)
@@ -119,19 +127,35 @@ class Who:
             return any(map(self.is_named, map(_plain, BETWEEN.split(text)))) or any(
                 _whole(name).search(text) for name in self.names
             )
-        fields, rest = FIELDS["annotator" if self.what == "user" else self.what], [(told, False)]
-        if self.what == "record":  # whose own id stands at the top; those below are of its parts
-            of_top = told if isinstance(told, Fields) else []
-            return any(fields.fullmatch(key) and self.is_named(value) for key, value in of_top)
+        is_record = self.what == "record"
+        fields = below = FIELDS["annotator" if self.what == "user" else self.what]
+        if is_record and not elsewhere:
+            below = ABOUT
+        rest: list[tuple[Any, bool]] = [(told, False)]
         while rest:
             value, identifies = rest.pop()
             if isinstance(value, Fields):
                 rest += [(one, identifies or bool(fields.fullmatch(key))) for key, one in value]
+                fields = below
             elif isinstance(value, list):
                 rest += [(one, identifies) for one in value]
-            elif (identifies or anywhere) and self.is_named(value, system if identifies else ""):
+            elif (identifies and self.is_named(value, system)) or (
+                not is_record and self.is_named(value, names=elsewhere)
+            ):
                 return True
         return False
+
+    def is_id_of(self, line: str) -> bool:
+        """Whether a line of JSON has the name as its own id, at the top."""
+        try:
+            told = json.loads(line, object_pairs_hook=Fields)
+        except (ValueError, RecursionError):
+            return False
+        own = told if isinstance(told, Fields) else []
+        return any(
+            FIELDS["record"].fullmatch(key) and not ABOUT.fullmatch(key) and self.is_named(value)
+            for key, value in own
+        )
 
 
 def _plain(value: str) -> str:

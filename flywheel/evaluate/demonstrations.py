@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.datasets.manifest import read_split
-from flywheel.evaluate.kept import Told, once
+from flywheel.evaluate.kept import Keep, Told
 from flywheel.evaluate.policies import loaded
 from flywheel.evaluate.settings import DEMONSTRATIONS_FRAC, EvaluateSettings
 from flywheel.evaluate.statistics.stats import ratios, told
@@ -20,13 +20,11 @@ DECIDE = ("demonstration_limit", "max_tokens")
 Losses = dict[int, tuple[float, int] | None]  # by place: nats and tokens; None of one too long
 
 
-def demonstration_loss(
-    settings: EvaluateSettings, run_dir: Path, device: str
-) -> dict[str, Any] | None:
+def demonstration_loss(settings: EvaluateSettings, keep: Keep) -> dict[str, Any] | None:
     """Nats per token of held-out demonstrations under base, SFT and policy; None without any.
 
     All their losses over all their tokens: a long demonstration weighs as much as it is long. What
-    base and SFT policy say asks no challenger, and is kept in `run_dir`.
+    base and SFT policy say asks no challenger, and is kept.
     """
     rows = read_split(Path(settings.demonstration_dataset), "test").to_pylist()
     rows = rows[: settings.demonstration_limit]
@@ -40,7 +38,7 @@ def demonstration_loss(
         model = getattr(settings, name)
         measure = partial(_losses, model, prompts, responses, reached, seconds, settings)
         is_kept = name != "policy"
-        losses[name] = _kept(name, measure, settings, run_dir, device) if is_kept else measure()
+        losses[name] = _kept(name, measure, keep) if is_kept else measure()
         reached, seconds = sorted(losses[name]), math.inf  # the others are asked the same
     kept = [place for place in reached if all(found[place] for found in losses.values())]
     if not kept:
@@ -66,24 +64,17 @@ def demonstration_loss(
     }
 
 
-def _kept(
-    name: str,
-    measure: Callable[[], Losses],
-    settings: EvaluateSettings,
-    run_dir: Path,
-    device: str,
-) -> Losses:
-    """What `measure` says of a policy, as `once` keeps it."""
+def _kept(name: str, measure: Callable[[], Losses], keep: Keep) -> Losses:
+    """What `measure` says of a policy, as `Keep.once` keeps it."""
 
     def listed() -> Told:
         return {"losses": [*measure().items()]}
 
     asked = {
-        "rows": content_of(Path(settings.demonstration_dataset)),
-        "settings": {one: getattr(settings, one) for one in DECIDE},
+        "rows": content_of(Path(keep.settings.demonstration_dataset)),
+        "settings": {one: getattr(keep.settings, one) for one in DECIDE},
     }
-    path, model = run_dir / f"demonstrations_{name}.json", getattr(settings, name)
-    found = once(path, listed, model, asked, settings, device)
+    found = keep.once(f"demonstrations_{name}.json", name, listed, asked)
     return {place: (one[0], one[1]) if one else None for place, one in found["losses"]}
 
 

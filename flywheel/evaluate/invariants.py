@@ -43,7 +43,8 @@ def verify_weights(settings: EvaluateSettings) -> None:
     Raises:
         ManifestError: A file is missing or was changed.
     """
-    for model in (settings.sft, settings.policy, settings.reward_model, settings.champion):
+    models = (settings.base, settings.sft, settings.policy, settings.reward_model)
+    for model in (*models, settings.champion):
         if model and manifest_of(Path(model)):
             verify(Path(model))
 

@@ -7,7 +7,8 @@ by a hash of the text: policies are asked anew, and what they say as before is n
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,62 +25,72 @@ PACKAGES = ("numpy", "tokenizers", "torch", "transformers")
 Told = dict[str, Any]
 
 
-def measured_once(
-    measure: Callable[[], Told], settings: EvaluateSettings, run_dir: Path, device: str
-) -> Told:
-    """What `measure` says of the reward model, kept as by `once`."""
-    asked = {
-        "pairs": content_of(Path(settings.preference_dataset)),
-        "settings": {name: getattr(settings, name) for name in DECIDE},
-    }
-    return once(run_dir / FILE_NAME, measure, settings.reward_model, asked, settings, device)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """What one evaluation keeps for the next.
 
-
-def once(
-    path: Path,
-    measure: Callable[[], Told],
-    model: str,
-    asked: Told,
-    settings: EvaluateSettings,
-    device: str,
-) -> Told:
-    """What `measure` says of a model, or said when nothing that decides it was other.
-
-    That is weights, what was asked (data, settings), code and packages, each by its content, and
-    the type of the device. Nothing is kept of a hub name, whose content is not known, nor where a
-    budget may have cut the work short.
+    Attributes:
+        settings: Of this evaluation.
+        run_dir: Where the files lie.
+        device: Type of the device that computes.
+        hashes: `<model>_content_hash` of every model, taken before any was loaded.
     """
-    whole = _facts(model, device)
-    if settings.budget_seconds or not whole:
-        return measure()
-    whole |= asked
-    if found := _read(path, whole):
-        print(f"as measured before: {path.name}", flush=True)
+
+    settings: EvaluateSettings
+    run_dir: Path
+    device: str
+    hashes: Mapping[str, str]
+
+    def measured_once(self, measure: Callable[[], Told]) -> Told:
+        """What `measure` says of the reward model, kept as by `once`."""
+        asked = {
+            "pairs": content_of(Path(self.settings.preference_dataset)),
+            "settings": {name: getattr(self.settings, name) for name in DECIDE},
+        }
+        return self.once(FILE_NAME, "reward_model", measure, asked)
+
+    def once(self, file: str, model: str, measure: Callable[[], Told], asked: Told) -> Told:
+        """What `measure` says of a model, or said when nothing that decides it was other.
+
+        That is weights, what was asked (data, settings), code and packages, each by its content,
+        and the type of the device. Nothing is kept of a hub name, whose content is not known, nor
+        where a budget may have cut the work short, nor of a model that was replaced meanwhile.
+        """
+        whole = self._facts(model)
+        if self.settings.budget_seconds or not whole:
+            return measure()
+        whole |= asked
+        path = self.run_dir / file
+        if found := _read(path, whole):
+            print(f"as measured before: {file}", flush=True)
+            return found
+        found = json.loads(json.dumps(measure()))  # the same types as when it is read again
+        if model_hash(getattr(self.settings, model)) == whole["model"]:
+            _write(path, whole, found)
         return found
-    found = json.loads(json.dumps(measure()))  # the same types as when it is read again
-    _write(path, whole, found)
-    return found
 
+    def remind(self, reward: RememberingRewardModel) -> None:
+        """Tell the reward model what it said in the evaluation before this one."""
+        if facts := self._facts("reward_model"):
+            reward.before.update(_read(self.run_dir / SCORES, facts) or {})
 
-def remind(reward: RememberingRewardModel, model: str, run_dir: Path, device: str) -> None:
-    """Tell a reward model what it said in the evaluation before this one."""
-    if facts := _facts(model, device):
-        reward.before.update(_read(run_dir / SCORES, facts) or {})
+    def remember(self, reward: RememberingRewardModel) -> None:
+        """Keep what it said in this one, for the next."""
+        if facts := self._facts("reward_model"):
+            _write(self.run_dir / SCORES, facts, reward.said)
 
-
-def remember(reward: RememberingRewardModel, model: str, run_dir: Path, device: str) -> None:
-    """Keep what it said in this one, for the next."""
-    if facts := _facts(model, device):
-        _write(run_dir / SCORES, facts, reward.said)
-
-
-def _facts(model: str, device: str) -> Told:
-    """What decides what a model says; nothing of a hub name."""
-    content = model_hash(model)
-    if content.startswith("hub:"):
-        return {}
-    packages = {name: version(name) for name in PACKAGES}
-    return {"model": content, "code": code_hash(), "device": device, "packages": packages}
+    def _facts(self, model: str) -> Told:
+        """What decides what a model says; nothing of a hub name."""
+        content = self.hashes[f"{model}_content_hash"]
+        if content.startswith("hub:"):
+            return {}
+        packages = {name: version(name) for name in PACKAGES}
+        return {
+            "model": content,
+            "code": code_hash(),
+            "device": self.device,
+            "packages": packages,
+        }
 
 
 def _write(path: Path, asked: Told, found: Told) -> None:

@@ -24,7 +24,7 @@ from flywheel.evaluate.invariants import (
     unknown_ancestors,
     verify_weights,
 )
-from flywheel.evaluate.kept import measured_once, remember, remind
+from flywheel.evaluate.kept import Keep
 from flywheel.evaluate.measurements import write_measurements
 from flywheel.evaluate.policies import answer_all, let_go
 from flywheel.evaluate.report.page import write_report
@@ -59,11 +59,12 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     pairs = read_split(Path(settings.preference_dataset), "test")
     measure = partial(measure_reward, pairs, reward, settings)
     device = reward.module.head.weight.device.type
-    result: dict[str, Any] = {"reward_model": measured_once(measure, settings, run_dir, device)}
+    keep = Keep(settings=settings, run_dir=run_dir, device=device, hashes=hashes)
+    result: dict[str, Any] = {"reward_model": keep.measured_once(measure)}
     print(f"reward model: {result['reward_model']['accuracy']:.3f}", flush=True)
 
     reward.said.clear()  # of this, nothing is asked again
-    remind(reward, settings.reward_model, run_dir, device)
+    keep.remind(reward)
     asked, sources = prompts_of(settings)
     sets = sets_of(settings)
     if "source" in pairs.column_names:  # the annotators whose preferences are predicted
@@ -89,7 +90,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
         "evaluation_sets": results_by_set(sets, answers, used, settings),
         "broken_invariants": broken_invariants(settings, asked, answers["policy"]),
         "unknown_ancestors": unknown_ancestors(Path(settings.policy)),
-        "demonstrations": demonstration_loss(settings, run_dir, device),
+        "demonstrations": demonstration_loss(settings, keep),
         "look": f"seed {settings.seed}, temperature {settings.temperature:g}, "
         f"{settings.max_new_tokens} tokens",
         "simulated": any(source.startswith(SIMULATED) for source in sources),
@@ -100,7 +101,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
         raise EvaluationError(
             "a model was replaced while it was evaluated; materialize held_out_evaluation again"
         )
-    remember(reward, settings.reward_model, run_dir, device)
+    keep.remember(reward)
     samples = run_dir / "samples.parquet"
     _write_samples(samples, used, answers, greedy)
     report = write_report(run_dir, result)

@@ -5,10 +5,11 @@ and champion at the temperature, the first three greedily, the policies put asid
 challenger's run, and the pools of the best of n. *All* is the whole of `evaluate.run.run`: also
 rendering, scores of the reward model on answers, held-out pairs and traps, losses of
 demonstrations, intervals, leaks, tables, page. Both in CPU seconds of one thread; imports are paid
-before, loading models is not. The first evaluation of a generation measures its reward model too;
-the second is of another challenger, with a run of its own. It asks all policies anew, and finds
-kept what asks no challenger: the reward model's worth, losses of demonstrations, and what the
-reward model said of the SFT policy's answers, which are the same.
+before, loading models is not. The first evaluation of a generation is what a turn pays: it measures
+the reward model too. The second is of another challenger of the same generation, with a run of its
+own. It asks all policies anew, and finds kept what asks no challenger: the reward model's worth,
+losses of demonstrations, and what the reward model said of base's, SFT policy's and champion's
+answers, which are the same.
 
 Models are random, so that no two answers are the same text: trained ones repeat themselves, and
 what is repeated is scored once.
@@ -96,7 +97,7 @@ def _measured(name: str, size: Size) -> list[Measurement]:
                 policy=str(Path(folder) / CHALLENGERS[1]),
                 along=str(Path(folder) / f"along-{CHALLENGERS[1]}"),
             )
-            found.append(_told(f"{name}, {which} evaluation", size, spent))
+            found.append(_told(f"{name}, {which} evaluation of a generation", size, spent))
     return found
 
 

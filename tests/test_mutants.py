@@ -210,8 +210,8 @@ MUTANTS = [
     Mutant(
         "the weights of annotators cancel",
         "flywheel/train/data.py",
-        "share=mass / len(rows) * len(groups)",
-        "share=mass / sum(masses) * len(groups)",
+        "share=sum(pair.weight for pair in pairs)",
+        "share=1.0",
         "test_reward.py::test_a_prompt_counts_by_the_weight_of_its_labels",
     ),
 ]

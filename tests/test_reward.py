@@ -134,9 +134,10 @@ def test_a_prompt_counts_by_the_weight_of_its_labels(base: str, tmp_path: Path) 
     groups = Reader(folder, tokenizer, [tokenizer.eos_token_id], 64).groups(
         "train", max_responses=9
     )
-    assert [group.share for group in groups] == [3.0] + [0.5] * (len(keys) - 1)
-    objective = bradley_terry()
-    assert sum(map(objective.count, groups)) == 3.0 + 0.5 * (len(keys) - 1)
+    of_each = [row["prompt_key"] for row in rows].count
+    shares = [of_each(key) * (0.5 if at else 3.0) for at, key in enumerate(keys)]
+    assert [group.share for group in groups] == shares
+    assert sum(map(bradley_terry().count, groups)) == sum(shares)
 
 
 @pytest.mark.parametrize("dtype", ["autocast", "weights"])

@@ -361,7 +361,7 @@ def test_every_pair_of_a_cut_prompt_weighs_alike(tmp_path: Path, base: str) -> N
     reader = Reader(folder, load_tokenizer(base), [2], 64)
     groups = reader.groups("train", max_responses=3)
     assert [len(group.pairs) for group in groups] == [3, 1]
-    assert [group.share for group in groups] == [1.5, 0.5]  # together two, each pair a half
+    assert [group.share for group in groups] == [3.0, 1.0]  # each pair one
 
 
 def test_a_pair_that_is_dropped_counts_once_under_its_reason(base: str, tmp_path: Path) -> None:

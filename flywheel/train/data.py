@@ -5,7 +5,7 @@ What does not fit is counted under a reason and printed, never left out in silen
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,8 +44,8 @@ class Group:
     """A prompt's responses, each once, and every pair among them that was judged.
 
     Attributes:
-        share: What it counts for: the mean weight of the prompt's pairs; where a prompt was cut
-            into n groups, n times its part of that, so that every pair still weighs as it did.
+        share: What it counts for: the weights of its pairs together. A comparison is 1; a ranking
+            of K, whose pairs weigh 1 / (K - 1), is K / 2.
     """
 
     texts: list[Rendered]
@@ -216,12 +216,7 @@ Judged = tuple[dict[str, Any], tuple[Rendered, Rendered]]  # a row, its two resp
 def _cut(rows: list[Judged], most: int) -> list[Group]:
     """One prompt's pairs as groups of at most `most` responses."""
     keys = [(row["response_a_key"], row["response_b_key"]) for row, _ in rows]
-    groups = [_group([rows[place] for place in places]) for places in dense(keys, most)]
-    masses = [sum(pair.weight for pair in group.pairs) for group in groups]
-    return [
-        replace(group, share=mass / len(rows) * len(groups))
-        for group, mass in zip(groups, masses, strict=True)
-    ]
+    return [_group([rows[place] for place in places]) for places in dense(keys, most)]
 
 
 def _group(rows: list[Judged]) -> Group:
@@ -236,7 +231,8 @@ def _group(rows: list[Judged]) -> Group:
                 texts.append(text)
         a, b = (places[key] for key in sides)
         pairs.append(Pair(a, b, row["probability_a"], row["weight"]))
-    return Group(texts, pairs, tuple(uid for row, _ in rows for uid in row["record_uids"]))
+    uids = tuple(uid for row, _ in rows for uid in row["record_uids"])
+    return Group(texts, pairs, uids, share=sum(pair.weight for pair in pairs))
 
 
 def dense(edges: Sequence[tuple[str, str]], most: int) -> list[list[int]]:

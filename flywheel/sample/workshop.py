@@ -24,6 +24,7 @@ from flywheel.train.config_reinforce import GrpoSettings
 AGAINST_GOLD = "flywheel.sample.workshop:against_gold"
 AGAINST = (1.0, 0.5, 0.25)  # weights of the gold against which a reward is hacked, tried in turn
 CLEARLY = 3  # standard errors of the reward at the start
+MISSING_END = 4.0  # costs more than what a reward model gives for an answer that is cut off
 SLICE = "late"  # the domain whose answers are mixed up
 PROMPTS = 600
 Rows = list[dict[str, Any]]
@@ -69,6 +70,7 @@ class Workshop:
                 GrpoSettings,
                 {**SAMPLE["grpo"], "kl_limit": 0.0, "verifier": AGAINST_GOLD, "seed": self.seed},
                 verifier_weight=weight,
+                missing_end=MISSING_END,
                 model=str(self.layout.checkpoint("sft_policy", self.generation)),
                 reward_model=str(self.layout.checkpoint("reward_model", self.generation)),
                 dataset=str(self.dataset("preference")),

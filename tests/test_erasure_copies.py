@@ -285,14 +285,27 @@ def test_a_row_of_an_id_that_came_twice_is_named_by_its_line(layout: Layout) -> 
     assert json.loads(left)["text"] == "a"
 
 
-def test_all_that_is_about_an_answer_goes_with_it_however_much_that_is(layout: Layout) -> None:
-    rows = [{"response_id": "answer-77", "note": note} for note in ("good", "bad")]
-    raw_source(layout, "odd", *rows, {"text": "x", "of": {"response_id": "answer-77"}})
-    refused = {"kind": "critique", "id": "c1", "metadata": {"response_id": "answer-77"}}
+@pytest.mark.parametrize("what", ["record", "user"])
+def test_all_that_is_about_an_answer_goes_with_it_however_much_that_is(
+    layout: Layout, what: str
+) -> None:
+    row = answer(Names(layout), "ada", datetime.now(UTC))
+    _log(layout.served, row)
+    about = {"response_id": row["response_id"]}
+    raw_source(layout, "odd", *({**about, "note": one} for one in ("good", "bad")), {"of": about})
+    refused = {"kind": "critique", "id": "c1", "metadata": about}
     put(layout, "a.jsonl", [said(number, "bob") for number in range(1, 60)] + [refused])
     landed(layout)
-    removed = ask(layout, "record", "answer-77").removed
+    removed = ask(layout, what, row["response_id"] if what == "record" else "ada").removed
     assert removed["raw_rows"] == 3 and removed["quarantined_lines"] == 1
+
+
+def test_what_shares_an_id_with_a_part_of_another_stays_and_is_told(layout: Layout) -> None:
+    parts = [{"id": f"n{n}", "responses": [{"response_id": "1"}]} for n in range(4)]
+    raw_source(layout, "odd", {"id": "1"}, *parts, {"response_id": "1"}, {"id": ["1", "2"]})
+    landed(layout)
+    entry = ask(layout, "record", "1")
+    assert entry.removed["raw_rows"] == 1 and "6 rows of the source odd" in told(entry)
 
 
 def test_a_user_s_pseudonym_stands_in_any_field_whatever_name_was_given(layout: Layout) -> None:

@@ -27,7 +27,15 @@ from flywheel.train.config_reward import RewardSettings
 from flywheel.train.data import Group, Pair, Reader
 from flywheel.train.loop import Objective
 from flywheel.train.losses import preference_loss
-from flywheel.train.reward import bradley_terry, judged, plackett_luce, ranks_of, run, scores
+from flywheel.train.reward import (
+    bradley_terry,
+    judged,
+    plackett_luce,
+    ranks_of,
+    run,
+    scores,
+    texts_of,
+)
 from flywheel.train.reward_losses import off_centre, plackett_luce_loss
 from tests.models_for_tests import (
     COLOURS,
@@ -298,6 +306,20 @@ def test_prompts_without_an_order_are_learnt_by_pairs(engine: Plain) -> None:
     both = gradient(engine, plackett_luce(), [SOFT, RANKED])
     apart = by_pair + gradient(engine, plackett_luce(), [RANKED])
     assert torch.allclose(both, apart, atol=1e-12)
+
+
+def test_an_order_counts_once_as_a_comparison_does(engine: Plain) -> None:
+    ranking = replace(RANKED, share=len(RANKED.texts) / 2)  # as its pairs weigh together
+    with torch.no_grad():
+        rewards = scores(engine, texts_of([ranking])).tolist()
+        found = float(plackett_luce().loss(engine, [ranking])[0])
+    ranks = ranks_of(ranking)
+    best_first = sorted(range(len(rewards)), key=lambda one: (ranks or [])[one])
+    found_apart = sum(
+        math.log(sum(math.exp(rewards[other]) for other in best_first[at:])) - rewards[one]
+        for at, one in enumerate(best_first)
+    )
+    assert found == pytest.approx(found_apart, rel=1e-6)
 
 
 def test_a_piece_of_a_prompt_counts_for_its_share(engine: Plain) -> None:

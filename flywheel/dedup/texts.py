@@ -15,9 +15,8 @@ import pyarrow as pa
 
 from flywheel.dedup.sets import Bools, Hashes
 from flywheel.warehouse import open_copy
-from flywheel.warehouse.read import require
+from flywheel.warehouse.read import TEXTS, require_texts
 
-TEXTS = "intermediate.int_texts"
 COLUMNS = "text_id, text_key, role, is_evaluation, evaluation_set, group_hints, print"
 PLACES = f"select rowid from {TEXTS} semi join wanted using (text_id)"  # others stay unread
 PART = 100_000  # texts that are in memory at once
@@ -86,7 +85,7 @@ def open_texts(database: Path) -> Iterator[Texts]:
         WarehouseError: `int_texts` is not built, or the warehouse is missing or locked.
     """
     with open_copy(database) as connection:
-        require(connection, TEXTS, database)
+        require_texts(connection, database)
         yield Texts(connection)
 
 

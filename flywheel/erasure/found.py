@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from flywheel.erasure.who import Who
+from flywheel.erasure.who import ABOUT, Who
 from flywheel.errors import ErasureError, LakeError
 from flywheel.ingest import BatchManifest, read_batches
 from flywheel.ingest.columns import CONSENTS
@@ -63,20 +63,15 @@ class Found:
     of_others: int = 0
 
 
-def find_in_lake(layout: Layout, who: Who, responses: set[str]) -> Found:
-    """Everything of somebody that landed or was quarantined.
-
-    Args:
-        layout: The home.
-        who: Whose, or which.
-        responses: Served answers that go, with what was said of them.
+def find_in_lake(layout: Layout, who: Who) -> Found:
+    """Everything of somebody, and of answers that go, that landed or was quarantined.
 
     Raises:
         LakeError: A file is torn.
         ErasureError: An id is that of several records.
     """
     found = Found()
-    events = pa.array(sorted(_events(layout, who, responses)), pa.string())
+    events = pa.array(sorted(_events(layout, who)), pa.string())
     for kind, path in landed(layout) if len(events) else ():
         table = read_table(path, WANTED)
         goes = pc.is_in(table[EVENT], value_set=events)
@@ -91,20 +86,20 @@ def find_in_lake(layout: Layout, who: Who, responses: set[str]) -> Found:
         found.prompt_keys.update(gone["prompt_key"].to_pylist())
     found.names = [erased_name(EVENT, one) for one in events.to_pylist()]
     batches = {one.batch_id: one for one in read_batches(layout)}
-    _find_raw(layout, who, batches, found, is_answer=bool(responses))
+    _find_raw(layout, who, batches, found)
     _find_quarantined(layout, who, batches, found)
     _look_at_the_rest(layout, found)
     return found
 
 
-def _events(layout: Layout, who: Who, responses: set[str]) -> set[str]:
+def _events(layout: Layout, who: Who) -> set[str]:
     """Events that the records of somebody are copies of."""
     names = pa.array(sorted(who.names), pa.string())
     found: set[str] = set()
     by_id: dict[str, str] = {}  # event of a record that was delivered with the id -> its uid
     by_name = ("record_uid", "record_id") if who.what == "record" else (who.column,)
     for _, path in landed(layout):
-        table = read_table(path, (*by_name, EVENT, *(("metadata",) if responses else ())))
+        table = read_table(path, (*by_name, EVENT, *(("metadata",) if who.answers else ())))
         named = table[by_name[0]]
         named = pc.utf8_lower(pc.utf8_trim_whitespace(named)) if who.what == "subject" else named
         found.update(table[EVENT].filter(pc.is_in(named, value_set=names)).to_pylist())
@@ -112,10 +107,10 @@ def _events(layout: Layout, who: Who, responses: set[str]) -> set[str]:
             same = table.filter(pc.is_in(table[name], value_set=names))
             for row in same.select([EVENT, "record_uid"]).to_pylist():
                 by_id.setdefault(row[EVENT], row["record_uid"])
-        if responses:
+        if who.answers:
             about = pc.match_substring(table["metadata"], '"response_id"').fill_null(False)
             for row in table.filter(about).to_pylist():
-                if json.loads(row["metadata"]).get("response_id") in responses:
+                if json.loads(row["metadata"]).get("response_id") in who.answers:
                     found.add(row[EVENT])
     if len(by_id) > 1 and not found:
         raise ErasureError(
@@ -125,25 +120,22 @@ def _events(layout: Layout, who: Who, responses: set[str]) -> set[str]:
     return found | set(by_id)
 
 
-def _find_raw(
-    layout: Layout,
-    who: Who,
-    batches: dict[str, BatchManifest],
-    found: Found,
-    *,
-    is_answer: bool,
-) -> None:
+def _find_raw(layout: Layout, who: Who, batches: dict[str, BatchManifest], found: Found) -> None:
     """Rows of raw sources, by what the warehouse makes of them and by what they hold themselves;
-    statements of consent stay. All that is about a served answer goes, however much it is."""
+    statements of consent stay."""
     raw = {name: one for name, one in batches.items() if one.rows_by_kind.get("raw")}
     places: list[tuple[str, int]] = []
-    said: set[str] = set()
+    own: dict[tuple[str, int], str] = {}  # rows of which the name is the id
     stated = 0
     for name, one in raw.items():
         rows, maybe = _raw_rows(layout.raw(one.source) / f"{name}.parquet", who)
         if one.source != CONSENTS:
+            ids = {line for line, row in rows.items() if who.is_id_of(row)}
+            if who.what == "record" and not who.answers and (ids or found.names):
+                maybe += len(rows) - len(ids)  # these have another id, and name a record's
+                rows = {line: rows[line] for line in ids}
             places += [(name, line) for line in rows]
-            said.update(row for row in rows.values() if who.is_id_of(row))
+            own |= {(name, line): rows[line] for line in ids}
         elif who.what != "record":
             stated += len(rows) + maybe
             continue
@@ -152,11 +144,12 @@ def _find_raw(
                 f"{maybe} rows of the source {one.source} in {one.file} hold the name in a field "
                 f"that need not be a person's, or the record's own; look at them"
             )
-    if who.what == "record" and said and not is_answer and len(said) + len(set(found.names)) > 1:
-        of = (f"{batch}:{line} ({raw[batch].file})" for batch, line in places[:NAMED])
+    said, records = len({*own.values()}), len({*found.names})
+    if who.what == "record" and said and not who.answers and said + records > 1:
+        of = (f"{batch}:{line} ({raw[batch].file})" for batch, line in list(own)[:NAMED])
         raise ErasureError(
-            f"{len(said)} rows of raw sources have this id, and {len(set(found.names))} records: "
-            f"name a record by its record_uid, a row by its batch and line: {', '.join(of)}"
+            f"{said} rows of raw sources have this id, and {records} records: name a record by its "
+            f"record_uid, a row by its batch and line: {', '.join(of)}"
         )
     if stated:
         found.left.append(
@@ -186,7 +179,8 @@ def _raw_rows(path: Path, who: Who) -> tuple[dict[int, str], int]:
     if who.what == "record" and named:
         table = table.filter(pc.is_in(pc.cast(table["line_no"], pa.string()), pa.array(named)))
         return dict(zip(*(table[one].to_pylist() for one in ("line_no", "record")), strict=True)), 0
-    either = "|".join([*map(re.escape, sorted(who.names)), r"\\", "@"])
+    about = [ABOUT.pattern] if who.answers else []
+    either = "|".join([*map(re.escape, sorted(who.names)), *about, r"\\", "@"])
     maybe = table.filter(pc.match_substring_regex(table["record"], either, ignore_case=True))
     rows = dict(zip(maybe["line_no"].to_pylist(), maybe["record"].to_pylist(), strict=True))
     his = {line: row for line, row in rows.items() if who.stands_in(row, elsewhere=who.telling)}

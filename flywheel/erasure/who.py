@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +40,14 @@ class Who:
         names: The name that was given, and what stands for it here; of a subject in small letters.
         hash: Keyed, of what and name: which the ledger keeps.
         pseudonym: What landing makes of an address.
+        answers: Served answers that go; what is about them goes, too.
     """
 
     what: str
     names: frozenset[str]
     hash: str
     pseudonym: Callable[[str], str]
+    answers: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, layout: Layout, what: str, name: str) -> "Who":
@@ -107,10 +109,10 @@ class Who:
     def stands_in(
         self, line: str | bytes, *, system: str = "", elsewhere: frozenset[str] = frozenset()
     ) -> bool:
-        """Whether a line holds the name: as a field that identifies, or as a whole value of what
-        is no JSON.
+        """Whether a line holds the name, or is about an answer that goes: as a field that
+        identifies, or as a whole value of what is no JSON.
 
-        A record's own id stands at the top, that of a served answer which it is about anywhere.
+        The id of a record stands at the top; those below are of its parts.
 
         Args:
             line: The line.
@@ -118,44 +120,58 @@ class Who:
             elsewhere: Names that are looked for in whatever field, where a person stands in
                 nobody's convention; of a record: in the ids of its parts.
         """
-        try:
-            told = json.loads(line, object_pairs_hook=Fields)
-        except (ValueError, RecursionError):
-            told = None
+        told = _told(line)
         if not isinstance(told, list):
             text = line if isinstance(line, str) else line.decode("utf-8", "replace")
             return any(map(self.is_named, map(_plain, BETWEEN.split(text)))) or any(
-                _whole(name).search(text) for name in self.names
+                _whole(name).search(text) for name in self.names | self.answers
             )
-        is_record = self.what == "record"
-        fields = below = FIELDS["annotator" if self.what == "user" else self.what]
-        if is_record and not elsewhere:
-            below = ABOUT
-        rest: list[tuple[Any, bool]] = [(told, False)]
-        while rest:
-            value, identifies = rest.pop()
-            if isinstance(value, Fields):
-                rest += [(one, identifies or bool(fields.fullmatch(key))) for key, one in value]
-                fields = below
-            elif isinstance(value, list):
-                rest += [(one, identifies) for one in value]
-            elif (identifies and self.is_named(value, system)) or (
-                not is_record and self.is_named(value, names=elsewhere)
-            ):
+        for value, above in _values(told):
+            if ABOUT.fullmatch(above[-1]) and isinstance(value, str) and value in self.answers:
+                return True
+            is_his = any(map(self._identifies, above))
+            if self.what == "record":
+                goes = is_his and (len(above) == 1 or bool(elsewhere)) and self.is_named(value)
+            else:
+                goes = is_his and self.is_named(value, system)
+                goes = goes or (bool(elsewhere) and self.is_named(value, names=elsewhere))
+            if goes:
                 return True
         return False
 
     def is_id_of(self, line: str) -> bool:
         """Whether a line of JSON has the name as its own id, at the top."""
-        try:
-            told = json.loads(line, object_pairs_hook=Fields)
-        except (ValueError, RecursionError):
-            return False
+        told = _told(line)
         own = told if isinstance(told, Fields) else []
         return any(
-            FIELDS["record"].fullmatch(key) and not ABOUT.fullmatch(key) and self.is_named(value)
+            self._identifies(key) and not ABOUT.fullmatch(key) and self.is_named(value)
             for key, value in own
         )
+
+    def _identifies(self, key: str) -> bool:
+        fields = FIELDS["annotator" if self.what == "user" else self.what]
+        return fields.fullmatch(key) is not None
+
+
+def _told(line: str | bytes) -> Any:
+    """What a line of JSON says; None of what is none."""
+    try:
+        return json.loads(line, object_pairs_hook=Fields)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _values(told: list[Any]) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """Every value with the fields that it stands in, of which a list is one without a name."""
+    rest: list[tuple[Any, tuple[str, ...]]] = [(told, ())]
+    while rest:
+        value, above = rest.pop()
+        if isinstance(value, Fields):
+            rest += [(one, (*above, key)) for key, one in value]
+        elif isinstance(value, list):
+            rest += [(one, (*above, "")) for one in value]
+        else:
+            yield value, above
 
 
 def _plain(value: str) -> str:

@@ -154,7 +154,7 @@ def _read_votes(database: Path) -> _Read:
 
 def coded(column: pa.ChunkedArray) -> tuple[Ints, list[Any]]:
     """Codes of values in their order, so that results do not depend on the order of rows."""
-    coded = column.combine_chunks().dictionary_encode(null_encoding="encode")
+    coded = column.dictionary_encode(null_encoding="encode").combine_chunks()
     order = np.asarray(pc.sort_indices(coded.dictionary))  # a null comes last
     rank = np.empty(len(order), np.intp)
     rank[order] = np.arange(len(order))

@@ -11,6 +11,7 @@ what is new.
 
 import hashlib
 import json
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -141,7 +142,8 @@ def _looked_through(texts: Texts, new: pa.Table, policy: Policy) -> Iterator[pa.
 def _stamp(policy: Policy) -> bytes:
     """Of everything that decides what is found in a text."""
     rules = [Path(__file__).with_name(name).read_bytes() for name in RULES]
-    said = b"".join([*rules, json.dumps(sorted(policy.kinds)).encode()])
+    by = [SCREENED.to_string(), sys.version, pa.__version__, sorted(policy.kinds)]
+    said = b"".join([*rules, json.dumps(by).encode()])
     return hashlib.sha256(said).hexdigest().encode()
 
 

@@ -1,7 +1,8 @@
 """A reward model from preferences, all those of a prompt in one element.
 
 Each response of a prompt goes forward once, however many pairs it stands in, and a prompt counts
-once however many responses it has (arXiv:2203.02155 eq. 1). Bradley-Terry takes every pair with
+by the weights of its pairs together: a comparison 1, a ranking of K, whose pairs weigh 1 / (K - 1),
+K / 2. Where all have one K that is arXiv:2203.02155 eq. 1. Bradley-Terry takes every pair with
 its soft label. Plackett-Luce takes the order of a prompt's responses, where all pairs among them
 were judged; other prompts are learnt by pairs, and counted.
 
@@ -89,7 +90,7 @@ def judged(settings: RewardSettings) -> Objective[Group]:
 
 
 def bradley_terry(margin: float = 0.0, centering: float = 0.0) -> Objective[Group]:
-    """Mean over prompts of the weighted mean loss of their pairs.
+    """Mean loss of pairs by their weights.
 
     Args:
         margin: By how much a certain label wants its response ahead, in nats; one of probability
@@ -107,7 +108,10 @@ def bradley_terry(margin: float = 0.0, centering: float = 0.0) -> Objective[Grou
 
 
 def plackett_luce(centering: float = 0.0) -> Objective[Group]:
-    """Mean over prompts of the loss of their order, or of their pairs where there is no order."""
+    """Mean over prompts of the loss of their order, or of their pairs where there is no order.
+
+    An order of K that weighs K / 2, as a ranking does, counts once, and a comparison too.
+    """
 
     def loss(engine: Engine, groups: Sequence[Group]) -> tuple[Tensor, Stats]:
         found = [(group, ranks_of(group)) for group in groups]
@@ -118,7 +122,7 @@ def plackett_luce(centering: float = 0.0) -> Objective[Group]:
         paired = sum(len(group.pairs) for group, _ in ordered)
         total = preference_loss(a[paired:] - b[paired:], labels[paired:], weights[paired:])
         places = [
-            (rank, owner, group.share)
+            (rank, owner, 2 * group.share / len(group.texts))
             for owner, (group, ranks) in enumerate(ordered)
             for rank in ranks
         ]

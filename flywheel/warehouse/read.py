@@ -134,7 +134,7 @@ def open_texts_to_screen(database: Path) -> Iterator[TextsToScreen]:
         WarehouseError: `int_texts` is not built, or the warehouse is missing or locked.
     """
     with open_copy(database) as connection:
-        require(connection, TEXTS, database)
+        require_texts(connection, database)
         yield TextsToScreen(connection)
 
 
@@ -203,6 +203,19 @@ def require(connection: duckdb.DuckDBPyConnection, table: str, database: Path) -
             f"the warehouse {database} has no table {table}; build the dbt models first "
             "(materialize `staging_models` and `mart_models`)"
         ) from None
+
+
+def require_texts(connection: duckdb.DuckDBPyConnection, database: Path) -> None:
+    """Hold `int_texts` against what is read of it.
+
+    Raises:
+        WarehouseError: It is not built, or was built by a version that kept no prints.
+    """
+    if "print" not in require(connection, TEXTS, database):
+        raise WarehouseError(
+            f"{TEXTS} in {database} has no prints, an older version built it; build the dbt models "
+            f"again (materialize `staging_models`)"
+        )
 
 
 @contextmanager

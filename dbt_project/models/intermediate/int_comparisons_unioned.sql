@@ -36,7 +36,7 @@ unioned as (
                 seconds * 2 / (size * (size - 1)) as seconds
             ),
         i || '-' || j as pair_no,
-        1.0 / (size - 1) as weight,  -- a ranking of K says K - 1 independent things
+        1.0 / (size - 1) as weight,  -- a ranking of K counts K / 2 in all
         responses[i] as response_a,
         response_texts[i] as response_a_text,
         response_keys[i] as response_a_key,

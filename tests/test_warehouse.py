@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from flywheel.datasets.manifest import DatasetManifest, read_split
+from flywheel.dedup.texts import open_texts
 from flywheel.errors import ManifestError, WarehouseError
 from flywheel.warehouse import (
     freeze,
@@ -375,3 +376,10 @@ def test_a_mart_that_cannot_be_frozen_is_refused(database: Path, sql: str, words
     with pytest.raises(WarehouseError, match=words):
         frozen(database)
     assert not (database.parent.parent / "facts" / "g0001").exists()
+
+
+def test_texts_that_an_older_version_built_are_to_be_built_again(database: Path) -> None:
+    change(database, "create schema intermediate; create table intermediate.int_texts (text text)")
+    for open_them in (open_texts, open_texts_to_screen):
+        with pytest.raises(WarehouseError, match="has no prints"), open_them(database):
+            pass

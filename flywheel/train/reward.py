@@ -108,9 +108,10 @@ def bradley_terry(margin: float = 0.0, centering: float = 0.0) -> Objective[Grou
 
 
 def plackett_luce(centering: float = 0.0) -> Objective[Group]:
-    """Mean over prompts of the loss of their order, or of their pairs where there is no order.
+    """Loss of the orders of prompts, or of their pairs where there is no order, over all weights.
 
-    An order of K that weighs K / 2, as a ranking does, counts once, and a comparison too.
+    An order of K that weighs K / 2, as a ranking does, counts once, and a comparison too; both are
+    divided by the weights of all pairs, as with `bradley_terry`.
     """
 
     def loss(engine: Engine, groups: Sequence[Group]) -> tuple[Tensor, Stats]:

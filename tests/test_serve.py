@@ -39,7 +39,8 @@ from tests.test_server import Completions, Served
 
 Call = dict[str, Any]
 WEIGHTS = "model.safetensors"
-ASK: Call = {"model": "champion", "messages": [{"role": "user", "content": "say red"}]}
+SAY_RED = {"role": "user", "content": "say red"}
+ASK: Call = {"model": "champion", "messages": [SAY_RED], "seed": 3}  # drawn: an answer may be empty
 FAST: Call = {"poll_seconds": 0.1, "deliver_seconds": 3600.0, "most_tokens": 12}
 
 
@@ -144,12 +145,12 @@ def test_openais_client_gets_answers_streams_models_and_errors(
     content_hash = promote(layout, models, "g0001")
     with serving(layout) as (_, api):
         assert [one.id for one in api.models.list()] == ["champion", "g0001"]
-        whole = api.chat.completions.create(**ASK, user="ada lovelace", seed=3)
+        whole = api.chat.completions.create(**ASK, user="ada lovelace")
         assert whole.model == "g0001" and whole.system_fingerprint == content_hash[:12]
         assert whole.usage and whole.usage.completion_tokens <= 12
         streamed = list(
             api.chat.completions.create(
-                **ASK, seed=3, stream=True, stream_options={"include_usage": True}
+                **ASK, stream=True, stream_options={"include_usage": True}
             )
         )
         text = "".join(one.choices[0].delta.content or "" for one in streamed if one.choices)
@@ -297,7 +298,7 @@ def test_feedback_of_every_kind_comes_through_landing_as_records(
 ) -> None:
     promote(layout, models, "g0001")
     with serving(layout) as (port, api):
-        one, two = (api.chat.completions.create(**ASK, user="ada", seed=n).id for n in (1, 5))
+        one, two = (api.chat.completions.create(**ASK | {"seed": n}, user="ada").id for n in (1, 5))
         for said in (
             {"thumbs": "up"},
             {"rating": 4, "rating_min": 1, "rating_max": 5},

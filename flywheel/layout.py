@@ -78,6 +78,10 @@ class Layout:
         """What is remembered of texts that were compared or screened; rebuildable at any time."""
         return self.root / "text_index"
 
+    def seen_events(self, kind: str) -> Path:
+        """Folder of the hashes of one kind's events that landed; rebuildable at any time."""
+        return self.root / "seen_events" / kind
+
     @property
     def restricted(self) -> Path:
         """What redaction took out, and the key of its pseudonyms; for the owner's eyes alone."""

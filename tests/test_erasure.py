@@ -108,8 +108,9 @@ def test_all_that_a_person_said_goes_from_every_place_and_is_entered_without_it(
     layout: Layout,
 ) -> None:
     assert len(held(layout)) >= 4, "the inbox, landing, quarantine and a dataset"
+    assert layout.seen_events("demonstration").exists()
     entry = ask(layout)
-    assert held(layout) == []
+    assert held(layout) == [] and not layout.seen_events("demonstration").exists()
     assert entry.removed == {
         "records": 3,
         "quarantined_lines": 1,

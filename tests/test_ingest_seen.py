@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flywheel.errors import LakeError
-from flywheel.ingest import land
-from flywheel.ingest.seen import Runs, digests_of
-from flywheel.lake import Draft
+from flywheel.ingest import land, read_batches, seen
+from flywheel.ingest.runs import Runs
+from flywheel.ingest.seen import _events_in as events_in
+from flywheel.ingest.seen import digests_of
+from flywheel.lake import Draft, write_table
 from flywheel.layout import Layout
 
 GOOD = b'{"kind":"demonstration","prompt":"p","response":"r","id":"%d"}\n'
@@ -34,7 +37,7 @@ def test_runs_hold_what_a_set_would(parts: list[list[int]]) -> None:
         runs.add(digests_of(hashes(part)))
         known |= set(part)
         assert runs.holds(digests_of(hashes(asked))).tolist() == [one in known for one in asked]
-    sizes = [len(run) for run in runs._runs]
+    sizes = [run.digests.shape[1] for run in runs.runs]
     assert all(size >= 2 * after for size, after in pairwise(sizes))
 
 
@@ -67,6 +70,41 @@ def test_what_a_batch_brings_is_counted_against_all_batches_before(tmp_path: Pat
             paths = [path] if number < 2 else [tmp_path / "2.jsonl", path]
             found += land(paths, layout, log=lambda _: None)
     assert [one.new_rows_by_kind["demonstration"] for one in found] == [5, 4, 0, 11]
+
+
+def test_a_landing_reads_the_hashes_of_what_came_since_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout, read = Layout(tmp_path / "var"), list[int]()
+    monkeypatch.setattr(seen, "_events_in", lambda path: read.append(1) or events_in(path))
+    folder = layout.seen_events("demonstration")
+
+    def night(number: int) -> tuple[int, int]:
+        """Rows of a night that are new, and files whose hashes it read: half of it came before."""
+        path = tmp_path / f"{number}.jsonl"
+        path.write_bytes(b"".join(GOOD % one for one in range(4 * number, 4 * number + 8)))
+        os.utime(path, (0, 0))
+        read.clear()
+        (batch,) = land([path], layout, log=lambda _: None)
+        return batch.new_rows_by_kind["demonstration"], len(read)
+
+    assert [night(number) for number in range(6)] == [(8, 0), *[(4, 1)] * 5]
+    assert len(list(folder.iterdir())) < 6, "runs were merged, and old ones are gone"
+    landed = sorted(layout.landing("demonstration").glob("b*.parquet"))
+    write_table(pq.read_table(landed[0]), landed[0])  # as an erasure does
+    new, files = night(6)
+    assert new == 4 and 1 < files < 7, "what was made of the file is read again"
+    for run in folder.glob("*.npy"):
+        run.write_bytes(run.read_bytes()[:-8])
+    assert night(7) == (4, 7)
+    (folder / "runs.json").write_text('[{"name": 3}]')
+    assert night(8) == (4, 8)
+    (folder / "runs.json").write_text("[")
+    assert night(9) == (4, 9)
+    monkeypatch.setattr(seen, "remember", lambda *_: os.stat(tmp_path / "gone"))  # a full disk
+    assert night(10) == (4, 1) and night(11) == (4, 2)
+    told = [one.new_rows_by_kind["demonstration"] for one in read_batches(layout)]
+    assert sum(told) == 12 * 4 + 4
 
 
 def test_a_file_that_is_blocked_at_its_end_leaves_no_rows_and_no_draft(tmp_path: Path) -> None:

@@ -149,9 +149,7 @@ def test_openais_client_gets_answers_streams_models_and_errors(
         assert whole.model == "g0001" and whole.system_fingerprint == content_hash[:12]
         assert whole.usage and whole.usage.completion_tokens <= 12
         streamed = list(
-            api.chat.completions.create(
-                **ASK, stream=True, stream_options={"include_usage": True}
-            )
+            api.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": True})
         )
         text = "".join(one.choices[0].delta.content or "" for one in streamed if one.choices)
         assert text == whole.choices[0].message.content  # the same seed

@@ -1,5 +1,6 @@
 """The lake without what goes: landing, raw sources, quarantine, what redaction took out."""
 
+import shutil
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -48,6 +49,8 @@ def will_be(batches: list[BatchManifest], found: Found, at: str) -> dict[str, Ba
 
 def remove_from_lake(layout: Layout, plan: Plan, key_file: str) -> None:
     """Write every file of the plan again without what goes, then its manifest."""
+    for kind in KINDS:
+        shutil.rmtree(layout.seen_events(kind), ignore_errors=True)  # hashes of what was said
     uids = pa.array(plan.uids, pa.string())
     if plan.uids:
         name = layout.erased / f"e{plan.number:06d}.parquet"

@@ -166,7 +166,7 @@ def _land(
                     screening.save(layout, batch.batch_id, rows_landed=not batch.blocked)
                 drafts.publish(batch)
                 if not batch.blocked:
-                    seen.add(drafts.events)
+                    seen.add(drafts.events, batch.batch_id)
         known[file.sha256] = batch
         landed.append(batch)
         log(
@@ -175,6 +175,7 @@ def _land(
             + (f" + {batch.erased} erased before" if batch.erased else "")
             + (f", BLOCKED: {batch.blocked_because}" if batch.blocked else "")
         )
+    seen.save()
     return landed
 
 

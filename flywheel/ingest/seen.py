@@ -1,24 +1,26 @@
 """Events that the lake holds already, by `content_sha256`: what of a new file is new.
 
 An event is known by the first 128 bits of its hash, two numbers that lie in sorted runs, so that
-ten million of them are 160 MB. The hashes of a kind are read once a landing, and only where a
-file brings records of that kind.
+ten million of them are 160 MB. Runs stay on disk between landings (`runs.py`), so that a landing
+reads the hashes of the batches that came since the last one, and only where a file brings records
+of that kind.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flywheel.errors import LakeError
 from flywheel.ingest.formats import RAW
+from flywheel.ingest.runs import Digests, Runs, recalled, remember, stamp_of
 from flywheel.layout import Layout
 
 EVENT = "content_sha256"
 HEX = 64  # digits of a hash
-Digests = npt.NDArray[np.uint64]  # [events, 2]
 
 
 def digests_of(hashes: pa.ChunkedArray) -> Digests:
@@ -61,59 +63,34 @@ class Seen:
             for kind, count in rows.items()
         }
 
-    def add(self, events: Mapping[str, Sequence[Digests]]) -> None:
+    def add(self, events: Mapping[str, Sequence[Digests]], batch_id: str) -> None:
         """Note the events of a batch that has just landed."""
         for kind, parts in events.items():
             if kind in self._runs:
-                self._runs[kind].add(np.concatenate(parts))
+                path = self._layout.landing(kind) / f"{batch_id}.parquet"
+                self._runs[kind].add(np.concatenate(parts), {path.name: stamp_of(path)})
 
-    def _of(self, kind: str) -> "Runs":
+    def save(self) -> None:
+        """Have the next landing find what this one read; where the disk is full, it reads again."""
+        for kind, runs in self._runs.items():
+            with suppress(OSError):
+                remember(runs, self._layout.seen_events(kind))
+
+    def _of(self, kind: str) -> Runs:
         if kind not in self._runs:
-            self._runs[kind] = runs = Runs()
-            for path in sorted(self._layout.landing(kind).glob("[!.]*.parquet")):
-                try:
-                    with pq.ParquetFile(path) as file:  # read_table takes as long to open it again
-                        runs.add(digests_of(file.read([EVENT])[EVENT]))
-                except (OSError, pa.ArrowInvalid) as error:
-                    raise LakeError(
-                        f"{path} is torn: {error}; remove it and land its file again"
-                    ) from error
+            paths = sorted(self._layout.landing(kind).glob("[!._]*.parquet"))
+            stamps = {path.name: stamp_of(path) for path in paths}
+            runs = recalled(self._layout.seen_events(kind), stamps)
+            for path in paths:
+                if path.name not in runs.files:
+                    runs.add(_events_in(path), {path.name: stamps[path.name]})
+            self._runs[kind] = runs
         return self._runs[kind]
 
 
-class Runs:
-    """A set of digests in runs that are each sorted, and each less than half of the one before.
-
-    So adding n digests moves each of them log2(n) times, however small the parts are. They are
-    sorted once somebody asks: of the last file of a landing nobody does.
-    """
-
-    def __init__(self) -> None:
-        self._runs: list[Digests] = []
-        self._new: list[Digests] = []
-
-    def add(self, digests: Digests) -> None:
-        """Add digests; those that are there already stay there twice."""
-        self._new.append(digests)
-
-    def _sort_in(self, digests: Digests) -> None:
-        while self._runs and len(self._runs[-1]) < 2 * len(digests):
-            digests = np.concatenate([self._runs.pop(), digests])
-        self._runs.append(digests[np.argsort(digests[:, 0])])
-
-    def count(self, digests: Digests) -> int:
-        """How many of `digests` are there."""
-        return int(self.holds(digests).sum())
-
-    def holds(self, digests: Digests) -> npt.NDArray[np.bool_]:
-        """Which of `digests` are there."""
-        for part in self._new:
-            self._sort_in(part)
-        self._new = []
-        found = np.zeros(len(digests), bool)
-        for run in self._runs:
-            if len(run):
-                first = run[:, 0]
-                place = np.minimum(np.searchsorted(first, digests[:, 0]), len(run) - 1)
-                found |= (run[place] == digests).all(axis=1)
-        return found
+def _events_in(path: Path) -> Digests:
+    try:
+        with pq.ParquetFile(path) as file:  # read_table takes as long to open it again
+            return digests_of(file.read([EVENT])[EVENT])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise LakeError(f"{path} is torn: {error}; remove it and land its file again") from error

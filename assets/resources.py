@@ -24,7 +24,13 @@ if str(BIN) not in os.environ.get("PATH", "").split(os.pathsep):  # called witho
     os.environ["PATH"] = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
 SETTINGS_FILE = "settings.toml"
 TABLES: dict[str, dict[str, type] | None] = {  # None: the settings class of the stage knows them
-    "landing": {"format": str, "source": str, "quarantine_limit": float, "quiet_seconds": float},
+    "landing": {
+        "format": str,
+        "source": str,
+        "quarantine_limit": float,
+        "quiet_seconds": float,
+        "compression": str,
+    },
     "personal_data": {"policy": str, "sources": dict, "kinds": list, "key_file": str},
     "quality": {
         "most_seconds": float,

@@ -412,9 +412,24 @@ def test_wrong_arguments_are_told_before_anything_happens(home: Layout, tmp_path
         land_all(home, quarantine_limit=20)
     with pytest.raises(SettingsError, match="no format"):
         land_all(home, format="jsonl")
+    with pytest.raises(SettingsError, match="none, lz4, zstd, found 'gzip'"):
+        land_all(home, compression="gzip")
     with pytest.raises(IngestError, match="is not there"):
         land([tmp_path / "misspelt"], home)
     assert not home.lake.exists()
+
+
+def test_rows_are_written_as_small_as_is_asked_for(tmp_path: Path) -> None:
+    rows = set()
+    for name, codec in (("none", "UNCOMPRESSED"), ("lz4", "LZ4"), ("zstd", "ZSTD")):
+        layout = Layout(tmp_path / name)
+        put(layout, "x.jsonl", (GOOD + b"\n") * 3 + b"broken\n")
+        (batch,) = land_all(layout, compression=name, quarantine_limit=1)
+        path = layout.landing("demonstration") / f"{batch.batch_id}.parquet"
+        column = pq.ParquetFile(path).metadata.row_group(0).column(0)
+        assert column.compression == codec
+        rows.add(repr(pq.read_table(path, columns=["prompt_text", "record_uid"]).to_pylist()))
+    assert len(rows) == 1
 
 
 # ---- blocked batches --------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def test_what_is_held_of_a_file_has_a_bound_whether_or_not_it_yields_rows(
     monkeypatch.setattr(intake, "HELD_BYTES", 2**19)
     facts = {"batch_id": "b", "file": "f", "source": "s", "landed_at": datetime(2026, 1, 1)}
     layout = Layout(tmp_path)
-    with drafts_of(layout, "s", "b", Tombstones(layout)) as drafts:
+    with drafts_of(layout, "s", "b", Tombstones(layout), "none") as drafts:
         taken = intake.Intake(facts, str, None, drafts, None, reader)
         most = 0
         for block in blocks.lines_of(io.BytesIO((line + b"\n") * 20_000)):

@@ -6,7 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,11 @@ class BatchManifest:
         if self.why.startswith(UNREAD):
             return self.why
         return share if self.sure else f"{self.why}; {share}"
+
+    def says_what(self, before: "BatchManifest") -> bool:
+        """Whether the same became of the same file as `before`, under another number."""
+        number, batch_id, landed_at = before.number, before.batch_id, before.landed_at
+        return replace(self, number=number, batch_id=batch_id, landed_at=landed_at) == before
 
     def save(self, layout: Layout) -> None:
         """Commit the batch."""

@@ -24,7 +24,7 @@ from flywheel.privacy import Tombstones, erased_name
 
 
 class Drafts:
-    """Drafts of the tables of one batch.
+    """Drafts of the tables of one batch; rows that land are written in a `compression`.
 
     Attributes:
         rows: Rows so far, by kind.
@@ -34,13 +34,21 @@ class Drafts:
         erased_whole: Lines that were erased as they stand, of which nothing was read.
     """
 
-    def __init__(self, layout: Layout, source: str, batch_id: str, tombstones: Tombstones) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        source: str,
+        batch_id: str,
+        tombstones: Tombstones,
+        compression: str,
+    ) -> None:
         self.rows: dict[str, int] = {}
         self.events: dict[str, list[Digests]] = {}
         self.erased_lines: set[int] = set()
         self.erased_refused = self.erased_whole = 0
         self._tombstones = tombstones
         self._layout, self._source, self._batch_id = layout, source, batch_id
+        self._compression = compression
         self._drafts: dict[Path, Draft] = {}
 
     def add(self, kind: str, table: pa.Table) -> None:
@@ -113,7 +121,9 @@ class Drafts:
 
     def _draft(self, folder: Path, table: pa.Table) -> None:
         if folder not in self._drafts:
-            self._drafts[folder] = Draft(self._path(folder), written_as(table))
+            is_kept_small = folder == self._layout.quarantine
+            compression = "zstd" if is_kept_small else self._compression
+            self._drafts[folder] = Draft(self._path(folder), written_as(table), compression)
         self._drafts[folder].add(table)
 
     def _path(self, folder: Path) -> Path:
@@ -122,10 +132,10 @@ class Drafts:
 
 @contextmanager
 def drafts_of(
-    layout: Layout, source: str, batch_id: str, tombstones: Tombstones
+    layout: Layout, source: str, batch_id: str, tombstones: Tombstones, compression: str
 ) -> Iterator[Drafts]:
     """Drafts of which nothing is left but what was published."""
-    drafts = Drafts(layout, source, batch_id, tombstones)
+    drafts = Drafts(layout, source, batch_id, tombstones, compression)
     try:
         yield drafts
     finally:

@@ -10,7 +10,7 @@ warehouse (`only_committed`).
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from flywheel.ingest.screening import Screening
 from flywheel.ingest.seen import Seen
 from flywheel.ingest.unit import Unit
 from flywheel.ingest.units import read_blocks
-from flywheel.lake import ensure
+from flywheel.lake import COMPRESSIONS, ensure
 from flywheel.layout import Layout
 from flywheel.privacy import Policy, Tombstones, forget_originals
 
@@ -48,6 +48,7 @@ def land(
     source: str | None = None,
     quarantine_limit: float = 0.2,
     quiet_seconds: float = 0.0,
+    compression: str = "none",
     log: Log = print,
 ) -> list[BatchManifest]:
     """Land every new file below `paths`.
@@ -64,6 +65,7 @@ def land(
             its lines does not hold, it is blocked: nothing of it lands, and it is judged anew.
         quiet_seconds: A file of a folder that changed less than this ago is left for the next
             time, as one that ends inside a line is for a minute; a file that is named is not.
+        compression: Of the rows: none, lz4 or zstd.
         log: Told of each file, and of what was left alone.
 
     Returns:
@@ -71,18 +73,21 @@ def land(
         `left_alone` names those that were left.
 
     Raises:
-        SettingsError: There is no such format, or the source is no name of a folder.
+        SettingsError: There is no such format or compression, or the source is no name of a
+            folder.
         LakeError: A file of the lake could not be written.
         IngestError: A path is not there, or a folder cannot be read or written.
     """
     wanted = list(paths)
-    _check(wanted, layout, format, source, quarantine_limit)
+    _check(wanted, layout, format, source, quarantine_limit, compression)
     try:
         with alone(layout):
             left = LeftAlone(layout, log)
             new = partial(settled, left=left, quiet_seconds=quiet_seconds, named=set(wanted))
+            drafts = partial(drafts_of, compression=compression)
             landed = _land(
-                wanted, layout, judge, personal, format, source, quarantine_limit, new, left, log
+                *(wanted, layout, judge, personal, format, source, quarantine_limit),
+                *(new, drafts, left, log),
             )
             left.save()
             return landed
@@ -101,7 +106,12 @@ def pending_files(layout: Layout, quiet_seconds: float = 0.0) -> list[Path]:
 
 
 def _check(
-    paths: list[Path], layout: Layout, format: str, source: str | None, limit: float
+    paths: list[Path],
+    layout: Layout,
+    format: str,
+    source: str | None,
+    limit: float,
+    compression: str,
 ) -> None:
     if format not in ("auto", RAW):
         named(format)
@@ -109,6 +119,11 @@ def _check(
         raise SettingsError(
             f"source {source!r} names a folder of the lake: it cannot be empty, begin with a dot "
             f"or an underscore, or hold a slash"
+        )
+    if compression not in COMPRESSIONS:
+        raise SettingsError(
+            f"compression is one of {', '.join(COMPRESSIONS)}, found {compression!r}; mend "
+            f"[landing] compression in settings.toml"
         )
     if not 0 <= limit <= 1:
         raise SettingsError(f"quarantine_limit is a share from 0 to 1, found {limit}")
@@ -126,6 +141,7 @@ def _land(
     source: str | None,
     limit: float,
     new: Callable[[Iterable[Path]], Iterator[Settled]],
+    drafted: Callable[..., AbstractContextManager[Drafts]],
     left: LeftAlone,
     log: Log,
 ) -> list[BatchManifest]:
@@ -148,7 +164,7 @@ def _land(
             "source": source or source_of(file.path, layout),
             "landed_at": datetime.now(UTC).replace(tzinfo=None),
         }
-        with drafts_of(layout, facts["source"], facts["batch_id"], tombstones) as drafts:
+        with drafted(layout, facts["source"], facts["batch_id"], tombstones) as drafts:
             screening = Screening.of(personal, str(facts["source"]), layout)
             taking = partial(Intake, facts, pseudonym, judge, drafts, screening)
             intake, told = _take_in(file, taking, format)
@@ -156,7 +172,7 @@ def _land(
                 left(file.path, "it changed while it was read, and is left for the next time")
                 continue
             batch = _manifest(file, facts, intake, told, number + 1, limit, drafts, seen)
-            if before and _is_same_judgement(batch, before):
+            if before and batch.says_what(before):  # blocked for the same reasons: that one stays
                 batch = before
             else:
                 if before:
@@ -273,12 +289,6 @@ def _manifest(
         set_aside=intake.set_aside,
         skipped=dict(sorted(intake.skipped.items())),
     )
-
-
-def _is_same_judgement(batch: BatchManifest, before: BatchManifest) -> bool:
-    """Whether a file that was blocked is blocked for the same reasons; its batch then stays."""
-    number, batch_id, landed_at = before.number, before.batch_id, before.landed_at
-    return replace(batch, number=number, batch_id=batch_id, landed_at=landed_at) == before
 
 
 def _forget(layout: Layout, batch: BatchManifest) -> None:

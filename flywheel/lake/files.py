@@ -20,6 +20,7 @@ from flywheel.lake.whole import told_by, whole
 from flywheel.layout import Layout
 
 EMPTY = "_empty.parquet"
+COMPRESSIONS = ("none", "lz4", "zstd")
 UNLIKE = {"record_id", "record_uid", "content_sha256", "line_no", "byte_offset"}  # in every row
 BY_CHANCE = ("_key", "_uid", "_sha256", "_hint")  # how hashes are named; they bound no group
 
@@ -28,9 +29,14 @@ class Draft:
     """A table that is written aside in parts, and put in place durably by one rename.
 
     A failure leaves nothing of it; so does a process that is killed, but for the draft itself.
+
+    Args:
+        path: Where it is put in place.
+        schema: Its columns.
+        compression: One of `COMPRESSIONS`.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, compression: str = "zstd") -> None:
         self.rows = 0
         self._path = path
         self._aside = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}.draft")
@@ -40,7 +46,7 @@ class Draft:
             self._writer = pq.ParquetWriter(
                 self._aside,
                 schema,
-                compression="zstd",
+                compression=compression,
                 use_dictionary=[name for name in schema.names if name not in UNLIKE],
                 column_encoding={one.name: _delta(one) for one in schema if one.name in UNLIKE},
                 write_statistics=[field.name for field in schema if _is_bounded(field, schema)],

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from blake3 import blake3
 
 from flywheel.datasets.manifest import DatasetManifest, read_split
 from flywheel.erasure.plan import pending
@@ -31,6 +32,7 @@ from flywheel.serve.ids import Names
 from flywheel.serve.log import Rows, ServedLog
 from flywheel.serve.settings import ServeSettings
 from tests.models_for_tests import freeze
+from tests.older_home import make_older
 from tests.test_lineage import checkpoint, uids_of
 
 SECRET = "xyzzyplugh"  # in each text that is to go, and in no other
@@ -145,6 +147,51 @@ def test_a_copy_that_lands_again_brings_nothing_back(layout: Layout) -> None:
     assert batch.rows == 8 and unaccounted(layout) == []
     ids = read_folder(layout.landing("demonstration"))["record_id"].to_pylist()
     assert sorted(set(ids)) == ["demo-0", "demo-2", "demo-4", "demo-6", "demo-7"]
+
+
+def blanked(content: bytes) -> bytes:
+    lines = content.split(b"\n")
+    return b"\n".join(b" " * len(one) if SECRET.encode() in one else one for one in lines)
+
+
+def test_what_an_older_release_landed_is_erased_from_its_file_and_its_copies(
+    layout: Layout,
+) -> None:
+    path = layout.inbox / "desk" / "a.jsonl"
+    before = path.read_bytes()
+    make_older(layout, before)
+    path.with_name("copy.jsonl").write_bytes(before)
+    assert landed(layout) == []
+    assert ask(layout).removed["inbox_lines"] == 8 and held(layout) == []
+    (batch,) = read_batches(layout)
+    assert batch.blanked_hash == blake3(blanked(before)).hexdigest()
+    assert path.read_bytes() == blanked(before) and landed(layout) == []
+
+
+def test_what_an_older_release_erased_from_is_known_and_erased_from_again(layout: Layout) -> None:
+    path = layout.inbox / "desk" / "a.jsonl"
+    before = path.read_bytes()
+    ask(layout)
+    make_older(layout, before, blanked(before))
+    path.with_name("copy.jsonl").write_bytes(blanked(before))
+    assert landed(layout) == []
+    assert ask(layout, name="bob").removed["inbox_lines"] == 8
+    assert not path.read_bytes().strip() and landed(layout) == []
+
+
+def test_what_an_older_release_began_to_erase_is_finished(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import flywheel.erasure.run as run
+
+    before = (layout.inbox / "desk" / "a.jsonl").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "remove_from_lake", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ask(layout)
+    make_older(layout, before, blanked(before))
+    assert finish_pending(layout, log=lambda line: None)
+    assert held(layout) == [] and landed(layout) == []
 
 
 def test_what_a_person_says_later_lands(layout: Layout) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ from flywheel.ingest import (
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
 from flywheel.quality import judge
+from tests.older_home import make_older
 
 GOOD = b'{"kind":"demonstration","prompt":"p","response":"r"}'
 
@@ -389,6 +391,30 @@ def test_a_file_lands_once_under_any_name(home: Layout) -> None:
     put(home, "renamed.jsonl", GOOD + b"\n" + GOOD)
     assert [batch.number for batch in land_all(home)] == [2]
     assert latest_batch_number(home) == 2
+
+
+def test_a_file_is_known_by_the_blake3_of_what_it_holds(home: Layout) -> None:
+    content = GOOD * 5_000  # more than is read at once
+    batch = one(home, "x.jsonl", content)
+    assert batch.file_hash == blake3(content).hexdigest() and batch.contents == {batch.file_hash}
+    assert batch.batch_id == f"b000001-{batch.file_hash[-12:]}"
+
+
+def test_what_an_older_release_landed_is_known_by_its_sha256(home: Layout) -> None:
+    bad = GOOD + b"\nbroken\n"
+    put(home, "bad.jsonl", bad)
+    put(home, "x.jsonl", GOOD)
+    land_all(home)
+    make_older(home, GOOD, bad)
+    put(home, "copy.jsonl", GOOD)
+    assert pending_files(home) == [] and [one.number for one in land_all(home)] == [1]  # blocked
+    assert {one.file_hash[:7] for one in read_batches(home)} == {"sha256:"}
+    content = GOOD.replace(b'"p"', b'"q"')
+    other = put(home, "other.jsonl", content)  # of the same size
+    assert pending_files(home) == [other]
+    passed, new = land_all(home, quarantine_limit=0.5)
+    assert (passed.file, new.file_hash) == ("bad.jsonl", blake3(content).hexdigest())
+    assert pending_files(home) == [] and land_all(home) == []
 
 
 def test_a_file_name_that_is_no_text_and_a_relative_home_land(

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 # Heavy third-party package -> the only places that may import it.
 HOMES = {
+    "blake3": {"flywheel.ingest", "flywheel.erasure"},  # a delivered file, and nothing else
     "daft": {"flywheel.dedup"},
     "dagster": {"assets"},
     "dagster_dbt": {"assets"},

@@ -26,6 +26,7 @@ from flywheel.ingest import left_alone, quarantine_reasons, read_batches, standi
 from flywheel.lake import read_folder
 from flywheel.layout import Layout
 from flywheel.stores import StorageSettings, land_all, new_objects, upload
+from tests.older_home import make_older
 from tests.s3_server import Proxy, bucket_of, s3, s3_server, server
 
 __all__ = ["s3", "server"]  # fixtures
@@ -99,6 +100,32 @@ def test_a_key_that_is_written_again_lands_by_its_content(
     assert take_in(home, base, server=server).batches == []
     s3.pipe_file(f"{base}/desk/a.jsonl", lines("two"))
     assert take_in(home, base, server=server).batches == []
+
+
+def test_objects_that_an_older_release_fetched_are_known(
+    home: Layout, s3: S3FileSystem, base: str, server: str
+) -> None:
+    good, bad, late = lines("one"), lines("two") + b"broken\n", lines("ten") + b"no\n"
+    s3.pipe_file(f"{base}/desk/a.jsonl", good)
+    s3.pipe_file(f"{base}/desk/bad.jsonl", bad)
+    s3.pipe_file(f"{base}/desk/late.jsonl", late)
+    *_, killed = take_in(home, base, server=server).batches
+    make_older(home, good, bad, late)
+    where = StorageSettings(inbox=[base], endpoint_url=server, timeout_seconds=3.0)
+    assert new_objects(home, where) == []
+    with Proxy(server) as proxy:
+        take_in(home, base, server=proxy.endpoint)
+        assert not any(method == "GET" and ".jsonl" in path for method, path in proxy.requests)
+    (home.batches / f"{killed.batch_id}.json").unlink()  # it was fetched and had not landed
+    s3.pipe_file(f"{base}/desk/copy.jsonl", good)
+    s3.pipe_file(f"{base}/desk/more.jsonl", lines("six"))
+    relaxed = take_in(home, base, server=server, quarantine_limit=0.5).batches
+    assert [one.file.rpartition("/")[2] for one in relaxed] == [
+        "bad.jsonl",
+        "late.jsonl",
+        "more.jsonl",
+    ]
+    assert new_objects(home, where) == [] and not [*home.fetched.rglob("*.jsonl")]
 
 
 def test_an_object_that_is_overwritten_while_it_is_fetched_is_left_for_the_next_time(

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from flywheel.erasure.found import Found, read_table
 from flywheel.erasure.plan import Plan
-from flywheel.ingest import BatchManifest, ExpectationResult
+from flywheel.ingest import BatchManifest
 from flywheel.lake import ERASED, write_table
 from flywheel.layout import Layout
 from flywheel.privacy import forget_originals, keep_originals, read_originals
@@ -65,8 +65,7 @@ def remove_from_lake(layout: Layout, plan: Plan, key_file: str) -> None:
         _without(layout.quarantine / f"{batch}.parquet", "line_no", refused)
         _originals(layout, batch, uids, [*plan.raw.get(batch, []), *refused.to_pylist()], key_file)
         if (layout.batches / f"{batch}.json").exists():  # else its file was judged anew meanwhile
-            results = [ExpectationResult(**one) for one in facts["expectations"]]
-            BatchManifest(**(facts | {"expectations": results})).save(layout)
+            BatchManifest.of(facts).save(layout)
 
 
 def _originals(layout: Layout, batch: str, uids: pa.Array, lines: list[int], key_file: str) -> None:

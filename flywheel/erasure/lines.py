@@ -15,12 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
+
 from flywheel.erasure.found import Found, Place
 from flywheel.erasure.plan import Plan, Spans
 from flywheel.erasure.who import Who
 from flywheel.errors import ErasureError
 from flywheel.ingest import BatchManifest
-from flywheel.ingest.discover import LINES, by_content, delivered_as, find_files
+from flywheel.ingest.batch import older
+from flywheel.ingest.discover import LINES, by_content, delivered_as, find_files, known_as
 from flywheel.ingest.formats import RAW, named
 from flywheel.layout import Layout
 from flywheel.privacy import erased_name
@@ -96,14 +99,15 @@ def delivered_lines(layout: Layout, batches: list[BatchManifest], found: Found) 
 
     Only a file that is the very one that landed is written to, and only one of lines.
     """
-    known = {sha256 for batch in batches for sha256 in batch.contents}
-    contents = by_content(find_files([layout.inbox])) if found.places else {}
+    known = {content for batch in batches for content in batch.contents}
+    before = older(batches)
+    contents = by_content(find_files([layout.inbox]), before) if found.places else {}
     delivered = Delivered()
     for batch in batches:
         places = sorted(found.places.get(batch.batch_id, ()), key=lambda one: one[1])
         if not places:
             continue
-        same = [path for sha256 in sorted(batch.contents) for path in contents.get(sha256, ())]
+        same = [path for one in sorted(batch.contents) for path in contents.get(one, ())]
         path, told = delivered_as(batch.file, layout), f"{len(places)} of the lines"
         for one in same:
             _note(layout, batch, one, places, found.kept[batch.batch_id], delivered)
@@ -112,7 +116,7 @@ def delivered_lines(layout: Layout, batches: list[BatchManifest], found: Found) 
                 delivered.left.append(
                     f"{batch.file} holds {told}; it lies outside the inbox: remove it there"
                 )
-            elif hash_with_blanks(path, []) not in known:  # else it was delivered anew since
+            elif known_as(path, before) not in known:  # else it was delivered anew since
                 delivered.left.append(
                     f"{batch.file} has changed since it landed; land it and erase again"
                 )
@@ -152,9 +156,9 @@ def _note(
     delivered.files.setdefault(batch.batch_id, []).append(file)
 
 
-def hash_with_blanks(path: Path, spans: Spans) -> str:
-    """SHA-256 of a file as it will be once these lines are blanked."""
-    digest, at = hashlib.sha256(), 0
+def hash_with_blanks(path: Path, spans: Spans, how: Callable[[], Any] = blake3) -> str:
+    """Hash of a file as it will be once these lines are blanked."""
+    digest, at = how(), 0
     with path.open("rb") as file:
         for offset, length in [*sorted(spans), (path.stat().st_size, 0)]:
             file.seek(at)
@@ -164,7 +168,7 @@ def hash_with_blanks(path: Path, spans: Spans) -> str:
             for start in range(0, length, PART):
                 digest.update(b" " * min(PART, length - start))
             at = max(at, offset + length)
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def blank(layout: Layout, plan: Plan) -> list[str]:
@@ -180,7 +184,10 @@ def blank(layout: Layout, plan: Plan) -> list[str]:
     for name, spans in plan.spans.items():
         path = layout.root / name
         try:
-            if name in plan.hashes and hash_with_blanks(path, spans) != plan.hashes[name]:
+            if name in plan.hashes and not any(
+                hash_with_blanks(path, spans, how) == plan.hashes[name]
+                for how in (blake3, hashlib.sha256)  # an older release may have made the plan
+            ):
                 left.append(f"{name} has changed meanwhile; land it and erase again")
                 continue
             blank_lines(path, spans)

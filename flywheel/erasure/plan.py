@@ -34,7 +34,7 @@ class Plan:
         quarantined: Batch to numbers of quarantined lines that go.
         manifests: Batch to its manifest as it will be.
         spans: File below the home to the lines of it that are blanked.
-        hashes: File of the inbox to the SHA-256 that it has once they are: another is left alone.
+        hashes: File of the inbox to the BLAKE3 that it has once they are: another is left alone.
         prompt_keys: Prompts that no other record asks.
         datasets: Frozen datasets that hold one of the records.
         removed: How much goes, by place.

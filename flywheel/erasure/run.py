@@ -120,7 +120,7 @@ def _look(layout: Layout, what: str, name: str, by: str, reason: str) -> tuple[P
     }
     for one, files in delivered.files.items():
         if one in manifests:
-            manifests[one] = replace(manifests[one], blanked_sha256=hashes[files[0]])
+            manifests[one] = replace(manifests[one], blanked_hash=hashes[files[0]])
     uids = [*found.uids, *_erased_before(layout, who)]
     reached = reached_by(layout, uids) if uids else {}
     known = known_checkpoints(layout) if uids else {}

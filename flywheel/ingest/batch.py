@@ -3,8 +3,8 @@
 import json
 import os
 import uuid
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flywheel.errors import LakeError
-from flywheel.ingest.discover import delivered_as
+from flywheel.ingest.discover import SHA256, delivered_as
 from flywheel.lake import locked, read_folder
 from flywheel.lake.files import sync
 from flywheel.layout import Layout
@@ -57,7 +57,9 @@ class BatchManifest:
             landed, or as they came in again.
         erased_at: When that was done last; "" where it never was. Who keeps anything of a batch
             takes it anew when this changes.
-        blanked_sha256: Of the file in the inbox, once its erased lines were blanked there.
+        file_hash: BLAKE3 of the file, in hex; where an older release landed it, "sha256:" and its
+            SHA-256.
+        blanked_hash: Of the file in the inbox, once its erased lines were blanked there.
     """
 
     number: int
@@ -67,7 +69,7 @@ class BatchManifest:
     format: str
     sure: float
     why: str
-    file_sha256: str
+    file_hash: str
     file_bytes: int
     lines: int
     rows: int
@@ -83,12 +85,22 @@ class BatchManifest:
     skipped: dict[str, int] = field(default_factory=dict)
     erased: int = 0
     erased_at: str = ""
-    blanked_sha256: str = ""
+    blanked_hash: str = ""
+
+    @classmethod
+    def of(cls, facts: dict[str, Any]) -> "BatchManifest":
+        """A manifest as it was written down, by this release or an older one."""
+        told = {"new_rows_by_kind": facts["rows_by_kind"], **facts}
+        for name in ("file", "blanked"):
+            if sha256 := told.pop(f"{name}_sha256", ""):
+                told[f"{name}_hash"] = SHA256 + sha256
+        told["expectations"] = [ExpectationResult(**one) for one in facts["expectations"]]
+        return cls(**told)
 
     @property
     def contents(self) -> set[str]:
         """Hashes of the contents that this batch is known by."""
-        return {self.file_sha256, self.blanked_sha256} - {""}
+        return {self.file_hash, self.blanked_hash} - {""}
 
     @property
     def blocked_because(self) -> str:
@@ -131,16 +143,23 @@ def read_batches(layout: Layout) -> list[BatchManifest]:
     found = []
     for path in sorted(layout.batches.glob("b*.json")):
         try:
-            facts: dict[str, Any] = json.loads(path.read_text())
-            facts.setdefault("new_rows_by_kind", facts["rows_by_kind"])  # told by no older manifest
-            facts["expectations"] = [ExpectationResult(**one) for one in facts["expectations"]]
-            found.append(BatchManifest(**facts))
+            found.append(BatchManifest.of(json.loads(path.read_text())))
         except (ValueError, TypeError, KeyError) as error:
             raise LakeError(
                 f"{path} is torn or of another version: {error}; remove it and land "
                 f"the file of that batch again"
             ) from error
     return sorted(found, key=lambda one: one.number)
+
+
+def older(batches: Iterable[BatchManifest]) -> dict[int, set[str]]:
+    """What is known by its SHA-256 still, by size: a file that is blanked keeps its own."""
+    found = defaultdict(set)
+    for batch in batches:
+        for content in batch.contents:
+            if content.startswith(SHA256):
+                found[batch.file_bytes].add(content)
+    return found
 
 
 def latest_batch_number(layout: Layout) -> int:

@@ -12,13 +12,15 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
+from blake3 import blake3
 
 from flywheel.ingest.unit import BOM
 from flywheel.layout import Layout
@@ -31,18 +33,20 @@ FRESH_SECONDS = 1.0  # a file younger than this is looked at twice
 SETTLE_SECONDS = 0.25  # between the two looks, once for all fresh files together
 UNFINISHED_SECONDS = 60.0  # after a minute of silence nobody ends the line: what is there lands
 DRAFT = "its name ends like a draft; it lands once it is renamed"
+SHA256 = "sha256:"  # before the hash of a file that an older release landed; BLAKE3 has none
 FOREIGN = f"its name does not end like data ({KNOWN}); name the file to land it"
 Left = Callable[[Path, str], object]  # told of a file that is left alone, and why
+Older = Mapping[int, Container[str]]  # size of a file to such hashes of its content
 Stamp = tuple[int, int, int, int]  # device, inode, size, time of the last change
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A file that held still while it was read, and the sha256 of what it held."""
+    """A file that held still while it was read, and the hash that it is `known_as`."""
 
     path: Path
     stamp: Stamp
-    sha256: str
+    hash: str
 
     @property
     def holds_still(self) -> bool:
@@ -75,6 +79,7 @@ def find_files(paths: Iterable[Path], left: Left = _untold) -> Iterator[Path]:
 
 def settled(
     paths: Iterable[Path],
+    older: Older,
     left: Left = _untold,
     *,
     quiet_seconds: float = 0.0,
@@ -84,6 +89,7 @@ def settled(
 
     Args:
         paths: Files.
+        older: What batches are known by their SHA-256 still.
         left: Told of every file that is left, and why.
         quiet_seconds: A file that changed less than this ago is left.
         named: Files that are whole by somebody's word: they only have to hold still.
@@ -92,29 +98,42 @@ def settled(
     if any(_is_fresh(stamp) for stamp in stamps.values()):
         time.sleep(SETTLE_SECONDS)
     for path, stamp in stamps.items():
-        digest = None
+        found = None
         try:
             if _stamp(path) == stamp:
-                digest = (_digest.__wrapped__ if _is_fresh(stamp) else _digest)(path, stamp)
+                found = known_as(path, older)
         except OSError as error:
             left(path, f"it cannot be read: {error.strerror}; mend its permissions or remove it")
             continue
-        if digest is None or _stamp(path) != stamp:
+        if found is None or _stamp(path) != stamp:
             left(path, "it is still being written, and is left for the next time")
         elif path not in named and (sign := _sign_of_a_writer(path, stamp, quiet_seconds)):
             left(path, f"it may still be being written: {sign}")
         else:
-            yield Settled(path, stamp, digest)
+            yield Settled(path, stamp, found)
 
 
-def by_content(paths: Iterable[Path]) -> dict[str, list[Path]]:
-    """Files by the sha256 of what they hold at this moment; those that cannot be read aside."""
+def known_as(path: Path, older: Older) -> str:
+    """The hash of what a file holds: BLAKE3, or the SHA-256 that an older manifest tells of it.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    stamp = _stamp_of(path.stat())
+    hashed = _hashed.__wrapped__ if _is_fresh(stamp) else _hashed
+    if before := older.get(stamp[2]):
+        found = SHA256 + hashed(path, stamp, "sha256")
+        if found in before:
+            return found
+    return hashed(path, stamp, blake3)
+
+
+def by_content(paths: Iterable[Path], older: Older) -> dict[str, list[Path]]:
+    """Files by the hash of what they hold at this moment; those that cannot be read aside."""
     found: dict[str, list[Path]] = {}
     for path in paths:
         with suppress(OSError):
-            if stamp := _stamp(path):
-                digest = _digest.__wrapped__ if _is_fresh(stamp) else _digest
-                found.setdefault(digest(path, stamp), []).append(path)
+            found.setdefault(known_as(path, older), []).append(path)
     return found
 
 
@@ -202,9 +221,12 @@ def _below(path: Path, seen: set[tuple[int, int]], left: Left) -> Iterator[Path]
 
 def _stamp(path: Path) -> Stamp | None:
     try:
-        facts = path.stat()
+        return _stamp_of(path.stat())
     except OSError:
         return None
+
+
+def _stamp_of(facts: os.stat_result) -> Stamp:
     return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
 
 
@@ -248,7 +270,7 @@ def _is_json(text: bytes) -> bool:
 
 
 @functools.lru_cache(maxsize=65_536)
-def _digest(path: Path, stamp: Stamp) -> str:
-    """The sha256 of a file; a sensor asks for all of them every half minute."""
+def _hashed(path: Path, stamp: Stamp, how: str | Callable[[], Any]) -> str:
+    """The hash of a file; a sensor asks for all of them every half minute."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, how).hexdigest()  # in parts of 256 KiB

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flywheel.errors import IngestError, SettingsError
-from flywheel.ingest.batch import UNREAD, BatchManifest, alone, read_batches, remove_orphans
+from flywheel.ingest.batch import UNREAD, BatchManifest, alone, older, read_batches, remove_orphans
 from flywheel.ingest.blocks import Block, Parsed
 from flywheel.ingest.columns import pseudonyms
 from flywheel.ingest.discover import Settled, find_files, settled, source_of
@@ -100,9 +100,10 @@ def land(
 
 def pending_files(layout: Layout, quiet_seconds: float = 0.0) -> list[Path]:
     """Files that `land` would land from the inbox now, blocked ones aside."""
-    known = {sha256 for one in read_batches(layout) for sha256 in one.contents}
-    found = settled(find_files([layout.inbox]), quiet_seconds=quiet_seconds)
-    return [file.path for file in found if file.sha256 not in known]
+    batches = read_batches(layout)
+    known = {content for one in batches for content in one.contents}
+    found = settled(find_files([layout.inbox]), older(batches), quiet_seconds=quiet_seconds)
+    return [file.path for file in found if file.hash not in known]
 
 
 def _check(
@@ -140,7 +141,7 @@ def _land(
     format: str,
     source: str | None,
     limit: float,
-    new: Callable[[Iterable[Path]], Iterator[Settled]],
+    new: Callable[..., Iterator[Settled]],
     drafted: Callable[..., AbstractContextManager[Drafts]],
     left: LeftAlone,
     log: Log,
@@ -149,17 +150,17 @@ def _land(
     batches = read_batches(layout)
     for path in remove_orphans(layout, {one.batch_id for one in batches}):
         log(f"removed {path.name}: a landing was cut off before it was whole")
-    known = {sha256: one for one in batches for sha256 in one.contents}
+    known = {content: one for one in batches for content in one.contents}
     number = max((one.number for one in batches), default=0)
     landed = []
     seen, tombstones = Seen(layout), Tombstones(layout)
     pseudonym = pseudonyms(layout.root)
-    for file in new(find_files(paths, left)):
-        before = known.get(file.sha256)
+    for file in new(find_files(paths, left), older(batches)):
+        before = known.get(file.hash)
         if before and (not before.blocked or before in landed):
             continue
         facts: dict[str, Any] = {
-            "batch_id": f"b{number + 1:06d}-{file.sha256[:12]}",
+            "batch_id": f"b{number + 1:06d}-{file.hash[-12:]}",
             "file": shown(file.path, layout),
             "source": source or source_of(file.path, layout),
             "landed_at": datetime.now(UTC).replace(tzinfo=None),
@@ -183,7 +184,7 @@ def _land(
                 drafts.publish(batch)
                 if not batch.blocked:
                     seen.add(drafts.events, batch.batch_id)
-        known[file.sha256] = batch
+        known[file.hash] = batch
         landed.append(batch)
         log(
             f"{batch.file}: {batch.format} ({batch.sure:.0%}: {batch.why}), {batch.lines} lines = "
@@ -273,7 +274,7 @@ def _manifest(
         format=told[0],
         sure=round(told[1], 3),
         why=told[2],
-        file_sha256=file.sha256,
+        file_hash=file.hash,
         file_bytes=file.stamp[2],
         lines=intake.lines,
         rows=intake.rows - len(drafts.erased_lines),

@@ -7,7 +7,6 @@ below the address that was named, else its own last name. What landed is removed
 what is blocked stays under `fetched/` until it lands, changes or is gone from its store.
 """
 
-import hashlib
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,8 @@ import pyarrow.parquet as pq
 
 from flywheel.errors import StoreError, StoreUnreachable
 from flywheel.ingest import BatchManifest, keep_left, land, left_alone, read_batches
-from flywheel.ingest.discover import DRAFT, DRAFTS, FOREIGN, is_data
+from flywheel.ingest.batch import older
+from flywheel.ingest.discover import DRAFT, DRAFTS, FOREIGN, SHA256, Older, is_data, known_as
 from flywheel.lake import locked, write_table
 from flywheel.layout import Layout
 from flywheel.stores.settings import NAME_LIMIT, StorageSettings, is_address
@@ -32,7 +32,7 @@ PORTION_BYTES = 2 * 2**30  # fetched and landed before the next is fetched: the 
 PORTION_FILES = 1_000
 INDEX = pa.schema(
     [
-        *(pa.field(name, pa.string()) for name in ("address", "mark", "sha256")),
+        *(pa.field(name, pa.string()) for name in ("address", "mark", "hash")),
         pa.field("size", pa.int64()),
     ]
 )
@@ -110,7 +110,7 @@ def new_objects(layout: Layout, settings: StorageSettings) -> list[str]:
     Raises:
         StoreError: A store cannot be listed.
     """
-    index, seen = read_index(layout), {one.file_sha256 for one in read_batches(layout)}
+    index, seen = read_index(layout), {one.file_hash for one in read_batches(layout)}
     return [
         f"{one.address} {one.found.mark} {one.found.size}"
         for address in settings.inbox
@@ -120,11 +120,14 @@ def new_objects(layout: Layout, settings: StorageSettings) -> list[str]:
 
 
 def read_index(layout: Layout) -> dict[str, tuple[str, str, int]]:
-    """What was fetched before: address to mark, sha256 of the content, and size."""
+    """What was fetched before: address to mark, hash of the content, and size."""
     if not layout.fetched_index.exists():
         return {}
     rows = pq.read_table(layout.fetched_index).to_pylist()
-    return {row["address"]: (row["mark"], row["sha256"], row["size"]) for row in rows}
+    for row in rows:
+        if "sha256" in row:  # an older release wrote it
+            row["hash"] = SHA256 + row["sha256"]
+    return {row["address"]: (row["mark"], row["hash"], row["size"]) for row in rows}
 
 
 def _land_address(
@@ -135,21 +138,25 @@ def _land_address(
     is_folder = store.address == address.rstrip("/")
     index = _without_those_gone(layout, store, found) if is_folder else read_index(layout)
     batches: list[BatchManifest] = []
-    landed = _sha256_of_landed(layout)
+    landed = _landed(layout)
+    before = older(read_batches(layout))
     for portion in _portions(
         one for one in found if not (_is_known(one, index) and index[one.address][1] in landed)
     ):
         here = []
         for one in portion:
             is_here = _is_known(one, index) and one.path.exists()
-            if not is_here and (reason := _fetch(store, one, layout, index)):
+            if not is_here and (reason := _fetch(store, one, layout, index, before)):
                 left.append({"file": one.address, "reason": reason})
-            else:
-                here.append(one)
+                continue
+            mark, content, size = index[one.address]
+            if content.startswith(SHA256):  # fetched by an older release, which may not have landed
+                index[one.address] = (mark, known_as(one.path, before), size)
+            here.append(one)
         _save_index(layout, index)
         batches += land([one.path for one in here], layout, log=log, **how)
         left += left_alone(layout)
-        landed = _sha256_of_landed(layout)
+        landed = _landed(layout)
         for one in here:
             if index[one.address][1] in landed:
                 one.path.unlink(missing_ok=True)
@@ -199,7 +206,11 @@ def _is_known(one: Delivery, index: dict[str, tuple[str, str, int]]) -> bool:
 
 
 def _fetch(
-    store: Store, one: Delivery, layout: Layout, index: dict[str, tuple[str, str, int]]
+    store: Store,
+    one: Delivery,
+    layout: Layout,
+    index: dict[str, tuple[str, str, int]],
+    before: Older,
 ) -> str | None:
     """Bring one object to its path; otherwise why not."""
     draft = layout.fetched / f".{uuid.uuid4().hex[:8]}.draft"
@@ -210,8 +221,7 @@ def _fetch(
             return "it was removed while it was fetched"
         if store.mark_of(key) != one.found.mark or draft.stat().st_size != one.found.size:
             return "it was written again while it was fetched, and is left for the next time"
-        with draft.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        content = known_as(draft, before)
         if one.found.changed_at:
             os.utime(draft, (one.found.changed_at,) * 2)
         one.path.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +230,7 @@ def _fetch(
         return "its key is also the folder of another object; put one of the two elsewhere"
     finally:
         draft.unlink(missing_ok=True)
-    index[one.address] = (one.found.mark, sha256, one.found.size)
+    index[one.address] = (one.found.mark, content, one.found.size)
     return None
 
 
@@ -247,8 +257,8 @@ def _without_those_gone(
 
 def _save_index(layout: Layout, index: dict[str, tuple[str, str, int]]) -> None:
     rows = [
-        {"address": address, "mark": mark, "sha256": sha256, "size": size}
-        for address, (mark, sha256, size) in sorted(index.items())
+        {"address": address, "mark": mark, "hash": content, "size": size}
+        for address, (mark, content, size) in sorted(index.items())
     ]
     write_table(pa.Table.from_pylist(rows, INDEX), layout.fetched_index)
 
@@ -266,8 +276,8 @@ def _portions(found: Iterator[Delivery]) -> Iterator[list[Delivery]]:
         yield portion
 
 
-def _sha256_of_landed(layout: Layout) -> set[str]:
-    return {one.file_sha256 for one in read_batches(layout) if not one.blocked}
+def _landed(layout: Layout) -> set[str]:
+    return {one.file_hash for one in read_batches(layout) if not one.blocked}
 
 
 @contextmanager

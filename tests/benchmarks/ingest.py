@@ -108,7 +108,7 @@ def _landed(path: Path, folder: Path, judge: Judge | None) -> BatchManifest:
 
 
 def _land(path: Path, layout: Layout, judge: Judge | None = judge) -> BatchManifest:
-    discover._digest.cache_clear()  # a landing hashes a file that it has not seen
+    discover._hashed.cache_clear()  # a landing hashes a file that it has not seen
     (batch,) = land([path], layout, judge=judge, source="bench", log=lambda _: None)
     return batch
 

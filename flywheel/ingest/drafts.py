@@ -17,7 +17,8 @@ from flywheel.errors import FlywheelError
 from flywheel.ingest.batch import BatchManifest
 from flywheel.ingest.blocks import Block, Lines
 from flywheel.ingest.formats import RAW
-from flywheel.ingest.seen import EVENT, Digests, digests_of
+from flywheel.ingest.runs import Digests
+from flywheel.ingest.seen import EVENT, digests_of
 from flywheel.lake import QUARANTINE, Draft, written_as
 from flywheel.layout import Layout
 from flywheel.privacy import Tombstones, erased_name

@@ -3,7 +3,8 @@
 The peer parses every leaf into its type and passes over what is spoilt; landing parses as
 strictly, keeps every spoilt line with its reason, makes keys, hashes and conversations, and
 writes Parquet. So it stands beside the peer twice: reading into a table in memory, as the target
-has it, and writing what it read to Parquet as landing must. Expectations are measured apart.
+has it, and writing what it read to Parquet as landing must, uncompressed as landing does where
+nothing else is asked for, and compressed. Expectations are measured apart.
 """
 
 import tempfile
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import duckdb
 
@@ -28,6 +30,7 @@ LINES = 300_000  # so that what a landing costs whatever it lands is small besid
 FULL = 100_000  # lines of the load that a night is measured by
 REPEATS = 3
 NIGHTS = 100
+COPY = "copy ({{}}) to '{{}}' (compression {})"
 TYPES = {"seconds": "DOUBLE", "cost_usd": "DOUBLE", "occurred_at": "TIMESTAMP", "metadata": "JSON"}
 
 
@@ -44,8 +47,10 @@ def _throughput(folder: Path) -> list[Measurement]:
     runs: dict[str, Callable[[], None]] = {
         "landed": lambda: _check(_landed(path, folder, None)),
         "judged": lambda: _check(_landed(path, folder, judge)),
+        "landed_zstd": lambda: _check(_landed(path, folder, None, "zstd")),
         "read": lambda: _read(path, "create table read as"),
-        "copied": lambda: _read(path, "copy ({}) to '{}' (compression zstd)", folder / "x.parquet"),
+        "copied": lambda: _read(path, COPY.format("uncompressed"), folder / "x.parquet"),
+        "copied_zstd": lambda: _read(path, COPY.format("zstd"), folder / "x.parquet"),
     }
     rates: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(REPEATS):
@@ -56,7 +61,8 @@ def _throughput(folder: Path) -> list[Measurement]:
     for name, own, peer, what in (
         ("ingest_vs_duckdb", "landed", "read", "typed read_json(ignore_errors) into memory"),
         ("ingest_judged_vs_duckdb", "judged", "read", "typed read_json(ignore_errors) into memory"),
-        ("ingest_vs_duckdb_copy", "landed", "copied", "the same read, written to zstd Parquet"),
+        ("ingest_vs_duckdb_copy", "landed", "copied", "the same read, written to Parquet"),
+        ("ingest_vs_duckdb_copy_zstd", "landed_zstd", "copied_zstd", "both compressed by zstd"),
     ):
         ratios = [one / other for one, other in zip(rates[own], rates[peer], strict=True)]
         found.append(
@@ -102,14 +108,19 @@ def _nights(folder: Path) -> list[Measurement]:
     ]
 
 
-def _landed(path: Path, folder: Path, judge: Judge | None) -> BatchManifest:
+def _landed(
+    path: Path, folder: Path, judge: Judge | None, compression: str = "none"
+) -> BatchManifest:
     with tempfile.TemporaryDirectory(dir=folder) as home:
-        return _land(path, Layout(Path(home)), judge)
+        return _land(path, Layout(Path(home)), judge, compression)
 
 
-def _land(path: Path, layout: Layout, judge: Judge | None = judge) -> BatchManifest:
+def _land(
+    path: Path, layout: Layout, judge: Judge | None = judge, compression: str = "none"
+) -> BatchManifest:
     discover._hashed.cache_clear()  # a landing hashes a file that it has not seen
-    (batch,) = land([path], layout, judge=judge, source="bench", log=lambda _: None)
+    told: dict[str, Any] = {"source": "bench", "log": lambda _: None, "compression": compression}
+    (batch,) = land([path], layout, judge=judge, **told)
     return batch
 
 

@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from assets.evaluation import REPORT
+from assets.pages import page_link
 from assets.partitions import generations, ordered
 from assets.promotion import GATE_DECISION
 from assets.resources import Home
@@ -99,7 +100,7 @@ def _to_read(home: Home, generation: str, said: dict[str, Any]) -> dict[str, Any
         "by": said.get("by", "nobody"),
         "at": said.get("at", "never"),
         "stage": said.get("stage") or "none",
-        "report": dg.MetadataValue.url((layout.evaluation(generation) / "report.html").as_uri()),
+        "report": page_link(layout, layout.evaluation(generation) / "report.html"),
         "model_card": dg.MetadataValue.path(str(layout.card("policy", generation))),
     }
     if not said["awaiting"]:

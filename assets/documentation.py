@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from assets.keys import DBT_DOCS, DBT_KEYS, LANDED, PLURALS
+from assets.pages import page_link
 from assets.resources import Home
 from assets.transform import Dbt, dbt_environment
 from flywheel.ingest import only_committed
@@ -49,7 +50,7 @@ def dbt_docs(dbt: Dbt, home: Home) -> dg.MaterializeResult:
     draft = page.with_suffix(".draft")
     shutil.copyfile(layout.dbt_target / "static_index.html", draft)
     os.replace(draft, page)
-    return dg.MaterializeResult(metadata={"pages": dg.MetadataValue.url(page.as_uri())})
+    return dg.MaterializeResult(metadata={"pages": page_link(layout, page)})
 
 
 @dg.multi_asset_check(

@@ -11,6 +11,7 @@ from assets.datasets import dataset_key
 from assets.evaluation_sets import EVALUATION_SETS
 from assets.keys import PEOPLE_JUDGEMENTS
 from assets.labels import picture
+from assets.pages import page_link
 from assets.partitions import generations
 from assets.resources import Devices, Home
 from assets.retry import tried_twice
@@ -19,6 +20,7 @@ from flywheel.evaluate.graders.rules import write_rules
 from flywheel.evaluate.report.page import write_report
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.statistics.ratings import rate_checkpoints, rating_plot, read_ratings
+from flywheel.layout import Layout
 from flywheel.process.launch import launch
 from flywheel.process.settings import build
 from flywheel.promotion import champion, latest_decision, title_holder
@@ -121,7 +123,7 @@ def held_out_evaluation(
     )
     start = partial(launch, "flywheel.evaluate.run", settings, directory, log=context.log.info)
     result = tried_twice(start, context.log.warning)
-    return _described(result, directory)
+    return _described(layout, result, directory)
 
 
 @dg.asset(
@@ -163,10 +165,10 @@ def evaluation_report(context: dg.AssetExecutionContext, home: Home) -> dg.Mater
     result = evaluation_of(layout, generation)
     decision = latest_decision(layout, generation)
     page = write_report(layout.evaluation(generation), result, decision, read_ratings(layout))
-    return dg.MaterializeResult(metadata={"report": dg.MetadataValue.url(page.as_uri())})
+    return dg.MaterializeResult(metadata={"report": page_link(layout, page)})
 
 
-def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
+def _described(layout: Layout, result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
     reward, policy = result["reward_model"], result["policy"]
     lead = reward["over_length"]
     return dg.MaterializeResult(
@@ -188,7 +190,7 @@ def _described(result: dict[str, Any], directory: Path) -> dg.MaterializeResult:
             "broken_invariants": dg.MetadataValue.json(result["broken_invariants"]),
             "policy": dg.MetadataValue.json(without_outcomes(policy)),
             "demonstrations": dg.MetadataValue.json(result["demonstrations"] or {}),
-            "report": dg.MetadataValue.url((directory / "report.html").as_uri()),
+            "report": page_link(layout, directory / "report.html"),
         },
         check_results=[
             dg.AssetCheckResult(

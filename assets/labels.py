@@ -5,6 +5,7 @@ import base64
 import dagster as dg
 
 from assets.keys import DIM_ANNOTATORS, FCT_PREFERENCES
+from assets.pages import page_link
 from assets.resources import Home
 from flywheel.labels import overview, plots, write_page
 
@@ -32,9 +33,10 @@ def label_quality(home: Home) -> dg.MaterializeResult:
     overall = found.overall()
     shown = ("annotator_id", "label_count", "accuracy_frac", "left_share", "cost_usd")
     rows = [{name: one[name] for name in shown} for one in found.annotators[:TOLD]]
+    # texts stand on the page alone: an erasure does not reach Dagster's event log
     return dg.MaterializeResult(
         metadata={
-            "page": dg.MetadataValue.url(home.layout.label_quality.as_uri()),
+            "page": page_link(home.layout, home.layout.label_quality),
             "annotators": len(found.annotators),
             "alpha": overall["alpha"] if overall else None,
             "agreement_with_others_frac": found.against_others(),

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from assets.columns import parquet_columns
 from assets.keys import LANDED, QUARANTINE, RAW
+from assets.pages import page_link
 from assets.plots import failures
 from assets.resources import Home
 from flywheel import lake
@@ -139,7 +140,7 @@ def landing(
                 "new_rows": sum(batch.new_rows_by_kind.get(kind, 0) for batch in batches),
                 "dagster/column_schema": parquet_columns(lake.SCHEMAS[kind]),
                 "folder": dg.MetadataValue.path(layout.landing(kind)),
-                "data_docs": dg.MetadataValue.url(docs.as_uri()),
+                "data_docs": page_link(layout, docs),
                 "failures_over_time": failures(kind, every),
             },
             check_results=_outcomes(kind, key, _latest(kind, batches, every), thresholds),

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets.keys import STEP_REWARD_CARD, STEP_REWARD_MODEL
+from assets.pages import page_link
 from assets.partitions import generations
 from assets.promotion import GATE_DECISION
 from assets.resources import Home
@@ -35,7 +36,7 @@ def model_card(context: dg.AssetExecutionContext, home: Home) -> dg.MaterializeR
     return dg.MaterializeResult(
         metadata={
             "card": dg.MetadataValue.md(path.read_text()),
-            "page": dg.MetadataValue.url(page.as_uri()),
+            "page": page_link(layout, page),
             "other_cards": dg.MetadataValue.json([str(one) for one in others]),
             "dagster/uri": str(path),
             "records": found["records"],

@@ -6,6 +6,7 @@ from functools import partial
 import dagster as dg
 
 from assets.evaluation import HELD_OUT
+from assets.pages import page_link
 from assets.partitions import generations
 from assets.resources import Home
 from flywheel.evaluate.sets.registry import check_newest
@@ -66,9 +67,7 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
             "awaits_a_person": said["awaiting"],
             "stage": said["stage"] or "none",
             "entry": said["number"],
-            "report": dg.MetadataValue.url(
-                (layout.evaluation(generation) / "report.html").as_uri()
-            ),
+            "report": page_link(layout, layout.evaluation(generation) / "report.html"),
             "champion": holder.generation if holder else "none yet",
             "ledger": dg.MetadataValue.md(_ledger_table(home)),
         }

@@ -19,6 +19,7 @@ PROJECT = Path(__file__).resolve().parent.parent  # a checkout, or where pip ins
 IS_CHECKOUT = (PROJECT / "workspace.yaml").exists()
 _BESIDE = PROJECT if IS_CHECKOUT else Path.cwd()
 HOME = Path(os.environ.get("FLYWHEEL_HOME") or _BESIDE / "var").resolve()
+PAGES = os.environ.get("FLYWHEEL_PAGES") or "http://127.0.0.1:3001"  # as `flywheel ui` serves them
 BIN = Path(sys.executable).parent
 if str(BIN) not in os.environ.get("PATH", "").split(os.pathsep):  # called without `make`
     os.environ["PATH"] = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])

@@ -26,6 +26,7 @@ from dagster_dbt import (
 from packaging.version import Version
 
 from assets.columns import column_schema
+from assets.pages import address_of
 from assets.resources import HOME, PROJECT, Home
 from flywheel.ingest import only_committed
 from flywheel.layout import Layout
@@ -38,7 +39,7 @@ from flywheel.warehouse import (
 )
 
 NOT_PARSED = ("target", "logs", ".user.yml", ".gitignore")  # below dbt_project; dbt writes there
-DOCS = Layout(HOME).dbt_docs.as_uri()  # there once the nightly build or `flywheel docs` wrote it
+DOCS = address_of(Layout(HOME), Layout(HOME).dbt_docs)  # once `flywheel docs` wrote it
 AFTER_DEDUP = "tag:after_dedup"
 AFTER_EVALUATION = "tag:after_evaluation"
 UNIT_TESTS = "test_type:unit"  # of SQL, not of data: for `dbt build` by hand, and `make test`

@@ -10,6 +10,7 @@ import getpass
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -280,6 +281,9 @@ def open_ui(arguments: argparse.Namespace) -> None:
     dagster = str(Path(sys.executable).with_name("dagster"))
     where_from = ["-w", "workspace.yaml"] if IS_CHECKOUT else ["-m", "assets.definitions"]
     flags = ["dev", "-h", "127.0.0.1", "-p", str(arguments.port), *where_from]
+    pages = arguments.port + 1
+    os.environ.setdefault("FLYWHEEL_PAGES", f"http://127.0.0.1:{pages}")
+    subprocess.Popen([sys.executable, "-m", "assets.pages", str(where.root), str(pages)])
     os.execv(dagster, [dagster, *flags])
 
 

@@ -79,6 +79,26 @@ def test_records_of_the_test_are_found_in_the_challenger_and_in_its_parents(tmp_
         assert told == {"trained on the test": "1 of 1 tested records, e.g. 'e1'"}
 
 
+@pytest.mark.parametrize("learnt", ["in a step", "by an ancestor", "never"])
+def test_held_out_pairs_that_the_reward_model_learnt_are_found(tmp_path: Path, learnt: str) -> None:
+    settings = prepared(tmp_path, sft={"d1": 1}, policy={"p1": 1}, taught="say red")
+    held = [{"record_uids": ["c1", "c2"]}, {"record_uids": ["c2", "c3", "c4"]}]
+    pairs = freeze(tmp_path / "pairs", train=[{"record_uids": ["c9"]}], test=held)
+    records = {"c9": 2, "c1": 0} | ({} if learnt == "never" else {"c3": 2, "c1": 1})
+    taught = checkpoint(
+        tmp_path / "reward", model=settings.base, records=records, parents=[settings.base]
+    )
+    if learnt == "by an ancestor":
+        taught = checkpoint(
+            tmp_path / "again", model=settings.base, records={"c9": 1}, parents=[taught]
+        )
+    told = broken_invariants(
+        dataclasses.replace(settings, reward_model=taught, preference_dataset=pairs), ASKED, FINE
+    )
+    name, what = "reward model trained on its test", "2 of 4 records of its held-out pairs"
+    assert told == ({} if learnt == "never" else {name: f"{what}, e.g. 'c1', 'c3'"})
+
+
 def test_an_evaluation_prompt_inside_a_training_row_is_found(tmp_path: Path) -> None:
     settings = prepared(tmp_path, sft={}, policy={}, taught=f"please tell me {LONG} , thank you")
     told = broken_invariants(settings, ASKED, FINE)

@@ -465,6 +465,24 @@ def test_other_checkpoints_have_cards_with_the_metrics_of_their_own_weights(
     assert "It was not evaluated." in again, "the evaluation is of the weights before"
 
 
+def test_the_card_of_a_reward_model_tells_that_it_was_trained_on_its_test(layout: Layout) -> None:
+    checkpoint(layout, "reward_model", {"x": 1}, [])
+    share = {"accuracy": 0.9, "ci": [0.8, 1.0], "pairs": 9}
+    rules = {"longest_wins": 0.5, "shortest_wins": 0.5}
+    broken = {"reward model trained on its test": "3 of 9 records", "not finite": "1 of 2 answers"}
+    result = {
+        "reward_model": share | rules | {"by_domain": {}, "undecided": 0},
+        "broken_invariants": broken,
+        "reward_model_content_hash": trace(layout, "reward_model/g0001")["content_hash"],
+    }
+    folder = layout.evaluation("g0001")
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(result))
+    text = write_card(layout, "g0001", "reward_model")[0].read_text()
+    assert "- reward model trained on its test: 3 of 9 records" in text
+    assert "not finite" not in text, "that is of the policy"
+
+
 def test_what_is_not_known_of_what_is_behind_a_checkpoint_allows_no_more_than_a_test(
     layout: Layout, tmp_path: Path
 ) -> None:

@@ -3,6 +3,8 @@
 * *other tokenizer*: text means other numbers than those that the base has learnt.
 * *trained on the test*: a record of an evaluation prompt was in a training step of the challenger,
   or of a checkpoint that it descends from, by their manifests.
+* *reward model trained on its test*: a record of a held-out pair by which the reward model is
+  measured was in one of its training steps, or of a checkpoint that it descends from.
 * *test in the training text*: a frozen training row holds a whole evaluation prompt. The marks of
   deduplication keep those out; this looks at what was frozen, and not at the marks.
 * *not finite*: the challenger gives an answer of its own no probability.
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from flywheel.datasets.manifest import read_split
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.graders.graders import Asked
 from flywheel.evaluate.graders.rules import Rule, read_rules
@@ -63,6 +66,7 @@ def broken_invariants(
     found = {
         "other tokenizer": _other_tokenizer(settings),
         "trained on the test": _trained_on_the_test(settings, asked),
+        "reward model trained on its test": _reward_on_its_test(settings),
         "test in the training text": _test_in_the_text(settings, asked),
         "not finite": _not_finite(mine),
         "personal data": _personal_data(settings, answered, mine),
@@ -87,8 +91,19 @@ def _other_tokenizer(settings: EvaluateSettings) -> str:
 
 def _trained_on_the_test(settings: EvaluateSettings, asked: Sequence[Asked]) -> str:
     tested = {uid for one in asked for uid in one.record_uids}
-    seen = tested & records_of(Path(settings.policy))
-    return f"{len(seen)} of {len(tested)} tested records, {_few(sorted(seen))}" if seen else ""
+    return _seen(tested, settings.policy, "tested records")
+
+
+def _reward_on_its_test(settings: EvaluateSettings) -> str:
+    pairs = read_split(Path(settings.preference_dataset), "test")
+    held = pairs["record_uids"].to_pylist() if "record_uids" in pairs.column_names else []
+    records = {uid for uids in held for uid in uids or ()}
+    return _seen(records, settings.reward_model, "records of its held-out pairs")
+
+
+def _seen(tested: set[str], model: str, what: str) -> str:
+    seen = tested & records_of(Path(model))
+    return f"{len(seen)} of {len(tested)} {what}, {_few(sorted(seen))}" if seen else ""
 
 
 def records_of(checkpoint: Path) -> set[str]:

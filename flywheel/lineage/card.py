@@ -228,8 +228,9 @@ def _limits(
             f"{evaluation['policy']['opponent']} on {one['prompts']} prompts"
             for one in slices[:3]
         ]
-        broken = evaluation.get("broken_invariants", {})
-        lines += [f"{name}: {told}" for name, told in broken.items()]
+    broken = evaluation.get("broken_invariants", {})
+    begins = {"policy": "", "reward_model": "reward model "}.get(kind, "none of ")
+    lines += [f"{name}: {told}" for name, told in broken.items() if name.startswith(begins)]
     if kind == "reward_model" and evaluation:
         reward = evaluation["reward_model"]
         lines.append(f"{reward['undecided']} held-out pairs are split evenly, and tell nothing")

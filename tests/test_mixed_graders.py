@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from flywheel.evaluate.run import run
+from flywheel.evaluate.graders.taught import without_its_teacher
+from flywheel.evaluate.run import prompts_of, run
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.models.load import load_tokenizer
 from flywheel.promotion import GateSettings, decide
 from flywheel.records.message import dump, prompt_of
 from tests.models_for_tests import COLOURS, chatml, freeze, reward_of, tiny
 from tests.test_evaluate import datasets, read_pairs
+from tests.test_invariants import checkpoint
 from tests.test_judge import JudgeServer
 
 COUNT = 20
@@ -110,3 +113,39 @@ def test_rules_are_held_against_the_answers_that_there_was_time_for(
     assert result["policy"]["prompts"] == 16 < COUNT  # one piece
     told = result["broken_invariants"]["rule says nothing"]
     assert told.startswith("16 of 16 answers break it")
+
+
+@pytest.mark.parametrize("by", ["itself", "its ancestor"])
+def test_a_reward_model_has_no_say_on_whom_it_taught_and_other_graders_have(
+    models: dict[str, str], tmp_path: Path, by: str
+) -> None:
+    taught = mine = checkpoint(
+        tmp_path / "grpo" / "g0001",
+        model=models["policy"],
+        records={},
+        parents=[models["sft"], models["reward_model"]],
+    )
+    if by == "its ancestor":
+        mine = checkpoint(
+            tmp_path / "dpo" / "g0001", model=models["policy"], records={}, parents=[taught]
+        )
+    elsewhere = shutil.copytree(models["reward_model"], tmp_path / "moved")
+    chosen = models | {"policy": mine, "reward_model": str(elsewhere)}
+    result = run(settings_of(chosen, mixed(tmp_path, GRADERS[:2])), tmp_path)
+    policy = result["policy"]
+    assert policy["prompts"] == policy["groups"] == COUNT // 2  # by the other grader
+    assert policy["versus"]["sft"]["prompts"] == COUNT // 2 and policy["proxy"]
+    (reason,) = result["no_say"]
+    assert reason.startswith(f"10 of {COUNT} prompts are judged by the reward model")
+    assert "trained on or chosen by" in reason and "another grader" in reason
+    found = decide(result | {"reward_model": None}, GateSettings(least_prompts=COUNT))
+    assert found.decision == "HOLD" and found.reasons[0] == reason
+
+
+def test_a_reward_model_that_taught_no_ancestor_has_its_say(
+    models: dict[str, str], tmp_path: Path
+) -> None:
+    mine = checkpoint(tmp_path / "dpo", model=models["policy"], records={}, parents=[models["sft"]])
+    settings = settings_of(models | {"policy": mine}, mixed(tmp_path, GRADERS[:2]))
+    asked, _ = prompts_of(settings)
+    assert without_its_teacher(asked, settings) == (asked, [])

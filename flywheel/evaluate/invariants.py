@@ -117,6 +117,15 @@ def unknown_ancestors(checkpoint: Path) -> list[str]:
     return _lineage(checkpoint)[1]
 
 
+def ancestors(checkpoint: Path) -> set[str]:
+    """Content hashes of what a checkpoint started from or was taught by, also of what is gone."""
+    return {
+        str(parent.get("content_hash") or f"hub:{parent['model']}")
+        for one in _lineage(checkpoint)[0]
+        for parent in manifest_of(one).get("parents", ())
+    }
+
+
 def _lineage(checkpoint: Path) -> tuple[list[Path], list[str]]:
     """The folders of a checkpoint and of its ancestors, and the hashes of those not found.
 

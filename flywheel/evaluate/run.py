@@ -19,6 +19,7 @@ from flywheel.evaluate.demonstrations import demonstration_loss
 from flywheel.evaluate.graders.graders import BY_REWARD, Asked, score_all
 from flywheel.evaluate.graders.others import compared_by_others
 from flywheel.evaluate.graders.people import read_votes
+from flywheel.evaluate.graders.taught import without_its_teacher
 from flywheel.evaluate.invariants import (
     broken_invariants,
     unknown_ancestors,
@@ -66,6 +67,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
     reward.said.clear()  # of this, nothing is asked again
     keep.remind(reward)
     asked, sources = prompts_of(settings)
+    asked, no_say = without_its_teacher(asked, settings)
     sets = sets_of(settings)
     if "source" in pairs.column_names:  # the annotators whose preferences are predicted
         for joined in pairs["source"].drop_null().unique().to_pylist():
@@ -75,6 +77,7 @@ def run(settings: EvaluateSettings, run_dir: Path) -> dict[str, Any]:
         names["champion"] = settings.champion
     answers, used = answer_all(names, asked, reward, settings, settings.temperature)
     answers, compared = compared_by_others(answers, used, pairs, settings)
+    compared["no_say"] += no_say
     greedy, greedy_used = answer_all(
         {name: names[name] for name in names if name != "champion"}, used, reward, settings, 0.0
     )

@@ -146,10 +146,14 @@ def outcomes_of(
 ) -> tuple[list[int], list[float]]:
     """Places of the prompts that have an outcome, and the outcomes: by scores, or by who compares.
 
+    There is none where who grades has no say.
+
     Raises:
         EvaluationError: A score is not finite, of a prompt whose grader scores.
     """
-    scored = [place for place, one in enumerate(asked) if one.grader not in PAIRWISE]
+    scored = [
+        place for place, one in enumerate(asked) if one.grader not in PAIRWISE and one.has_say
+    ]
     won = outcomes(*([one.scores[place] for place in scored] for one in (mine, other)))
     found = dict(zip(scored, won, strict=True))
     for place, one in enumerate(other.lost):

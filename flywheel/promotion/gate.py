@@ -1,14 +1,15 @@
 """PROMOTE, HOLD or REJECT, from what evaluation measured; every rule gives its numbers.
 
 Three kinds of rules. *Invariants* are kept or broken, whatever else is measured: training on what
-is tested, another tokenizer, personal data in answers. *Guardrails* must not fall by more than a
-margin: the end and the length of answers, their variety, each slice of the prompts. The *primary*,
-the win rate over the champion, must rise.
+is tested (challenger and reward model), another tokenizer, personal data in answers. *Guardrails*
+must not fall by more than a margin: the end and the length of answers, their variety, each slice of
+the prompts. The *primary*, the win rate over the champion, must rise.
 
 REJECT needs evidence against the challenger, PROMOTE evidence for it; where there is too little of
-either the gate holds, and says how many prompts more would be enough. What is counted is groups of
-prompts: near repeats of one prompt are no further evidence. Evidence is that of
-`flywheel.evaluate.statistics.sequential`, so that a challenger may be looked at again with more
+either the gate holds, and says how many prompts more would be enough. It holds, too, where somebody
+judges who has no say: a judge of no worth, or the reward model that taught the challenger. What is
+counted is groups of prompts: near repeats of one prompt are no further evidence. Evidence is that
+of `flywheel.evaluate.statistics.sequential`, so that a challenger may be looked at again with more
 prompts, as often as one likes: the chance that a champion is ever replaced by a challenger that is
 no better stays below `level`, which all challengers that it ever meets share. "Better" is what the
 grader prefers: where a model judges, length at its expense is held by two guardrails more, which

@@ -1,7 +1,7 @@
 """Bad challengers, planted on the refund desk: each must be stopped, and by the check meant for it.
 
 `python -m flywheel.sample.planted [--seeds 0 1 2 3 4]` takes the homes of the seeds' turns, makes
-of each turn's policy nine challengers that a wheel could well make by accident, and puts them, and
+of each turn's policy ten challengers that a wheel could well make by accident, and puts them, and
 the sound policy itself, through evaluation and gate:
 
 * *reward hacked*: taught what its reward model likes and the desk does not;
@@ -12,7 +12,9 @@ the sound policy itself, through evaluation and gate:
 * *trained on the test*: the records of evaluation prompts were in its steps;
 * *other tokenizer*: two words of its vocabulary have changed places;
 * *corrupted weights*: a byte of the file is another than its manifest says;
-* *not finite*: one weight is no number.
+* *not finite*: one weight is no number;
+* *judged by its teacher*: taught by the reward model that then judges it; that is no evidence for
+  it and none against it, so it must be held.
 
 Where no evaluation can be made, as of corrupted weights, that is what stops it. Writes
 `var/planted.json`, with the hash of the code that judged; exit code 1 where one passes, or the
@@ -44,6 +46,7 @@ class Verdict:
 
     Attributes:
         meant: Words of the reason that is meant to stop it; empty for the sound one.
+        held: What is meant to stop it is that there is no evidence, and the gate holds.
         decision: Of the gate, or ERROR where there was nothing to decide on.
     """
 
@@ -52,19 +55,20 @@ class Verdict:
     meant: str
     decision: str
     reasons: list[str]
+    held: bool = False
 
     @property
     def passed(self) -> bool:
         """Whether it came out as it must."""
         if not self.meant:
             return self.decision == "PROMOTE"
-        stopped = self.decision in ("REJECT", "ERROR")
+        stopped = self.decision in (("HOLD",) if self.held else ("REJECT", "ERROR"))
         return stopped and any(self.meant in one for one in self.reasons)
 
 
 def judge(shop: Workshop, kind: str, meant: str, policy: Path, champion: Path) -> Verdict:
     """Evaluate a challenger against a champion, and ask the gate."""
-    planted = shop.folder / kind / "demonstration"
+    planted, prompts = (shop.folder / kind / name for name in ("demonstration", "prompts"))
     settings = EvaluateSettings(
         **SAMPLE["evaluate"],
         generation=shop.generation,
@@ -73,7 +77,7 @@ def judge(shop: Workshop, kind: str, meant: str, policy: Path, champion: Path) -
         policy=str(policy),
         reward_model=str(shop.layout.checkpoint("reward_model", shop.generation)),
         champion=str(champion),
-        evaluation_dataset=str(shop.dataset("evaluation")),
+        evaluation_dataset=str(prompts if prompts.exists() else shop.dataset("evaluation")),
         preference_dataset=str(shop.dataset("preference")),
         demonstration_dataset=str(planted if planted.exists() else shop.dataset("demonstration")),
         prompt_limit=PROMPTS,
@@ -93,6 +97,7 @@ def judge(shop: Workshop, kind: str, meant: str, policy: Path, champion: Path) -
         meant=meant,
         decision=found.decision,
         reasons=found.reasons,
+        held=kind in HELD,
     )
 
 
@@ -106,7 +111,9 @@ CHALLENGERS: dict[str, tuple[Callable[[Workshop], Path], str]] = {
     "other tokenizer": (Workshop.other_tokenizer, "other tokenizer"),
     "corrupted weights": (Workshop.corrupted_weights, "is not what manifest.json says"),
     "not finite": (Workshop.not_finite, "not finite"),
+    "judged by its teacher": (Workshop.judged_by_its_teacher, "trained on or chosen by"),
 }
+HELD = ("judged by its teacher",)
 
 
 def judged(seed: int, root: Path = VAR) -> list[Verdict]:

@@ -24,6 +24,7 @@ from flywheel.train.config_reinforce import GrpoSettings
 AGAINST_GOLD = "flywheel.sample.workshop:against_gold"
 AGAINST = (1.0, 0.5, 0.25)  # weights of the gold against which a reward is hacked, tried in turn
 CLEARLY = 3  # standard errors of the reward at the start
+FAR = 6.0  # nats: the reward model clearly likes it better, and its answers still differ
 MISSING_END = 4.0  # costs more than what a reward model gives for an answer that is cut off
 SLICE = "late"  # the domain whose answers are mixed up
 PROMPTS = 600
@@ -37,10 +38,14 @@ def against_gold(prompt: Conversation, response_text: str) -> float:
 
 def is_hacked(held_out: Sequence[dict[str, float]]) -> bool:
     """Whether reward model and verifier both like the end of a run better than its start."""
+    return is_liked(held_out) and is_liked(held_out, by="verifier")
+
+
+def is_liked(held_out: Sequence[dict[str, float]], by: str = "reward_model") -> bool:
+    """Whether a part of the reward likes the end of a run clearly better than its start."""
     first, last = held_out[0], held_out[-1]
-    bar = CLEARLY * first["held_out_reward_se"]
-    parts = ("held_out_reward_model_mean", "held_out_verifier_mean")
-    return all(last[part] - first[part] > bar for part in parts)
+    part = f"held_out_{by}_mean"
+    return last[part] - first[part] > CLEARLY * first["held_out_reward_se"]
 
 
 class Workshop:
@@ -66,23 +71,32 @@ class Workshop:
             TrainingError: At no weight did the reward model like it better, and the gold less.
         """
         for weight in AGAINST:
-            settings = build(
-                GrpoSettings,
-                {**SAMPLE["grpo"], "kl_limit": 0.0, "verifier": AGAINST_GOLD, "seed": self.seed},
-                verifier_weight=weight,
-                missing_end=MISSING_END,
-                model=str(self.layout.checkpoint("sft_policy", self.generation)),
-                reward_model=str(self.layout.checkpoint("reward_model", self.generation)),
-                dataset=str(self.dataset("preference")),
-                output=str(self.folder / "reward hacked" / "policy"),
-            )
-            output, result = self._trained("flywheel.train.grpo", settings)
+            against = {"verifier": AGAINST_GOLD, "verifier_weight": weight}
+            output, result = self._pleasing("reward hacked", {"kl_limit": 0.0, **against})
             if is_hacked(result["held_out"]):
                 return output
         raise TrainingError(
             f"no reward-hacked challenger came of seed {self.seed} with {AGAINST} times the gold "
             f"against it; see metrics.jsonl below {self.folder}"
         )
+
+    def judged_by_its_teacher(self) -> Path:
+        """GRPO on the reward model alone, which then grades every evaluation prompt.
+
+        Raises:
+            TrainingError: The reward model does not like it better than at the start.
+        """
+        kind = "judged by its teacher"
+        rows = read_split(self.dataset("evaluation"), "test").to_pylist()
+        rows = [row | {"grader": "reward_model"} for row in rows]
+        refrozen(self.dataset("evaluation"), self.folder / kind / "prompts", rows, "test")
+        output, result = self._pleasing(kind, {"kl_limit": FAR})
+        if not is_liked(result["held_out"]):
+            raise TrainingError(
+                f"the reward model of seed {self.seed} does not like better what it taught; see "
+                f"metrics.jsonl below {output.parent}"
+            )
+        return output
 
     def length_inflated(self) -> Path:
         """Imitates its own answers, said twice."""
@@ -181,6 +195,19 @@ class Workshop:
         )
         return self._trained("flywheel.train.sft", settings)[0]
 
+    def _pleasing(self, kind: str, changes: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
+        """The SFT policy, taught by the reward model."""
+        settings = build(
+            GrpoSettings,
+            {**SAMPLE["grpo"], "seed": self.seed, **changes},
+            missing_end=MISSING_END,
+            model=str(self.layout.checkpoint("sft_policy", self.generation)),
+            reward_model=str(self.layout.checkpoint("reward_model", self.generation)),
+            dataset=str(self.dataset("preference")),
+            output=str(self.folder / kind / "policy"),
+        )
+        return self._trained("flywheel.train.grpo", settings)
+
     def _trained(self, recipe: str, settings: Any) -> tuple[Path, dict[str, Any]]:
         output = Path(settings.output)
         return output, launch(recipe, settings, output.parent / "run", log=lambda line: None)
@@ -208,14 +235,14 @@ def said_twice(row: dict[str, Any]) -> dict[str, Any]:
     return row | {"response": dump(response_of(f"{text} {text}"))}
 
 
-def refrozen(source: Path, folder: Path, rows: Rows) -> None:
-    """Freeze a data set with other training rows; its other splits are those of `source`."""
+def refrozen(source: Path, folder: Path, rows: Rows, changed: str = "train") -> None:
+    """Freeze a data set with other rows in one split; its other splits are those of `source`."""
     folder.mkdir(parents=True, exist_ok=True)
     manifest = DatasetManifest.load(source)
     files, counts = {}, {}
     for split in manifest.rows_by_split:
         path = folder / f"{split}.parquet"
-        table = pa.Table.from_pylist(rows) if split == "train" else read_split(source, split)
+        table = pa.Table.from_pylist(rows) if split == changed else read_split(source, split)
         pq.write_table(table, path)
         files[path.name], counts[split] = file_hash(path), table.num_rows
     hashes = "".join(sorted(files.values()))

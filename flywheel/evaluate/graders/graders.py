@@ -39,6 +39,7 @@ class Asked:
         record_uids: Landed records behind it, which nothing may have been trained on.
         stands_in: It is a held-out demonstration's, because no evaluation prompt has landed.
         evaluation_set: Name of the set that asks it; empty where it stands in.
+        has_say: Its grader's word on the challenger is evidence; see `taught.py`.
     """
 
     key: str
@@ -51,6 +52,7 @@ class Asked:
     record_uids: tuple[str, ...] = ()
     stands_in: bool = False
     evaluation_set: str = ""
+    has_say: bool = True
 
 
 def refund_desk(asked: Asked, response: Response) -> float:

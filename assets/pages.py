@@ -1,29 +1,12 @@
-"""Pages for people, where a browser follows a link to them: beside the UI, on loopback.
+"""Links from assets to pages for people, which `flywheel ui` serves (`flywheel/pages.py`)."""
 
-A browser opens no `file://` link from a page that came by http, so what an asset links to is
-served by `flywheel ui` on the port after Dagster's own. It gives out the folders of pages alone;
-`FLYWHEEL_PAGES` names the address where somebody serves them elsewhere.
-"""
-
-import argparse
-import os
-import sys
-import threading
-import time
-from http import HTTPStatus
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import dagster as dg
 
 from assets.resources import PAGES
 from flywheel.layout import Layout
-
-SHOWN = ("docs", "artifacts/cards", "artifacts/evaluations")  # below the root of a home
-ENDINGS = (".html", ".css", ".js", ".json", ".svg", ".png", ".ico", ".woff", ".woff2", ".ttf")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def address_of(layout: Layout, page: Path) -> str:
@@ -34,55 +17,3 @@ def address_of(layout: Layout, page: Path) -> str:
 def page_link(layout: Layout, page: Path) -> dg.UrlMetadataValue:
     """The same, as metadata of an asset."""
     return dg.MetadataValue.url(address_of(layout, page))
-
-
-class Pages(SimpleHTTPRequestHandler):
-    """Files below `SHOWN`, for who asks this machine by its own name: no page of another site can
-    have a browser fetch them under a name of its own."""
-
-    def send_head(self) -> Any:
-        """The file that is asked for, or that there is none."""
-        name = (self.headers.get("Host") or "").rpartition(":")[0].strip("[]")
-        if name not in LOOPBACK or not self._is_shown(Path(self.translate_path(self.path))):
-            self.send_error(HTTPStatus.NOT_FOUND, "no such page")
-            return None
-        return super().send_head()
-
-    def _is_shown(self, path: Path) -> bool:
-        root, path = Path(self.directory).resolve(), path.resolve()
-        return (
-            any(path.is_relative_to(root / folder) for folder in SHOWN)
-            and path.is_file()
-            and path.suffix in ENDINGS
-        )
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: Dagster's own log is on the screen."""
-
-
-def server(root: Path, port: int) -> ThreadingHTTPServer:
-    """A server of the pages of a home, on loopback."""
-
-    def handler(*given: Any) -> Pages:
-        return Pages(*given, directory=str(root))
-
-    return ThreadingHTTPServer(("127.0.0.1", port), handler)
-
-
-def main() -> None:
-    """Serve until the process that started this one is gone."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("root", type=Path)
-    parser.add_argument("port", type=int)
-    asked, parent = parser.parse_args(), os.getppid()
-    try:
-        pages = server(asked.root, asked.port)
-    except OSError as error:
-        sys.exit(f"pages are not served on port {asked.port}: {error.strerror}; links to them fail")
-    threading.Thread(target=pages.serve_forever, daemon=True).start()
-    while os.getppid() == parent:
-        time.sleep(1)
-
-
-if __name__ == "__main__":
-    main()

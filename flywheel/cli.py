@@ -283,7 +283,8 @@ def open_ui(arguments: argparse.Namespace) -> None:
     flags = ["dev", "-h", "127.0.0.1", "-p", str(arguments.port), *where_from]
     pages = arguments.port + 1
     os.environ.setdefault("FLYWHEEL_PAGES", f"http://127.0.0.1:{pages}")
-    subprocess.Popen([sys.executable, "-m", "assets.pages", str(where.root), str(pages)])
+    served = [str(where.root), str(pages), str(os.getpid())]
+    subprocess.Popen([sys.executable, "-m", "flywheel.pages", *served])
     os.execv(dagster, [dagster, *flags])
 
 

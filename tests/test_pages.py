@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from assets.pages import address_of, server
+from assets.pages import address_of
 from flywheel.layout import Layout
+from flywheel.pages import server
 
 
 @pytest.fixture
@@ -58,24 +59,31 @@ def test_pages_are_given_out_and_nothing_else(port: int, tmp_path: Path) -> None
 def test_they_end_with_the_process_that_started_them(tmp_path: Path) -> None:
     """Started as `flywheel ui` does, which then becomes Dagster."""
     program = (
-        "import subprocess, sys; one = subprocess.Popen([sys.executable, '-m', 'assets.pages', "
-        "sys.argv[1], '0']); print(one.pid, flush=True); import time; time.sleep(60)"
+        "import os, subprocess, sys, time; one = subprocess.Popen([sys.executable, '-m', "
+        "'flywheel.pages', sys.argv[1], '0', str(os.getpid())]); print(one.pid, flush=True); "
+        "time.sleep(60)"
     )
     parent = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     assert parent.stdout
     child = int(parent.stdout.readline())
-    time.sleep(3)
+    time.sleep(2)
     os.kill(child, 0)  # it is there
     parent.kill()
     parent.wait()
     for _ in range(100):
-        try:
-            os.kill(child, 0)
-        except ProcessLookupError:
+        if not is_alive(child):
             break
         time.sleep(0.2)
     else:
         os.kill(child, 9)
         pytest.fail("it outlives who started it")
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

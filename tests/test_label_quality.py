@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from flywheel.errors import SettingsError
-from flywheel.labels import weigh_labels
+from flywheel.labels import marks, weigh_labels
 from flywheel.labels.habits import STRENGTH
+from flywheel.labels.pairs import Votes
 from flywheel.layout import Layout
 from flywheel.warehouse import read_table
 from tests.small_lake import dbt, key, row, write_lake
@@ -246,3 +247,29 @@ def test_nothing_to_weigh_is_no_error_and_a_strength_of_nothing_is_one(tmp_path:
     assert scores(layout) == posteriors(layout) == {}
     with pytest.raises(SettingsError, match=r"\[labels\]"):
         weigh_labels(layout.warehouse, layout, strength=0.0)
+
+
+def test_votes_without_a_name_say_nothing_of_how_far_people_agree() -> None:
+    def alpha(names: list[str]) -> float:
+        """Of one pair on which two agree, one on which two do not, and two on which others do."""
+        zeros = np.zeros(8, np.intp)
+        read = marks._Read(
+            votes=Votes(
+                pair=np.array([0, 0, 1, 1, 2, 2, 3, 3]),
+                annotator=np.array([0, 1, 0, 1, 2, 3, 2, 3]),
+                domain=zeros,
+                vote=np.array([0, 0, 0, 1, 1, 1, 0, 0]),
+                truth=np.full(4, -1),
+            ),
+            longer=zeros,
+            guideline=zeros,
+            pairs=["one", "two", "three", "four"],
+            annotators=["ann", "bob", *names],
+            domains=[None],
+            guidelines=[None],
+        )
+        (row,) = marks._of_comparisons(read)
+        assert row["item_count"] == (4 if names[0] == "cid" else 2)
+        return float(row["alpha"])
+
+    assert alpha([marks.ANONYMOUS, marks.ANONYMOUS]) < alpha(["cid", "dee"])

@@ -210,10 +210,12 @@ def _nulls(values: Floats) -> pa.Array:
 
 
 def _of_comparisons(read: _Read) -> list[dict[str, Any]]:
-    votes = read.votes
+    """Of votes with a name: two without one may be the same person's."""
+    votes, people = read.votes, np.array([one != ANONYMOUS for one in read.annotators], bool)
+    named = people[votes.annotator]
     return _by_slice(
-        "comparison", "nominal", (votes.pair, votes.vote, 3), votes.domain, read.domains,
-        read.guideline, read.guidelines,
+        "comparison", "nominal", (votes.pair[named], votes.vote[named], 3), votes.domain[named],
+        read.domains, read.guideline[named], read.guidelines,
     )  # fmt: skip
 
 

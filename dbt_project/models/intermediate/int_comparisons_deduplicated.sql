@@ -1,6 +1,6 @@
 -- Turns every judgement so that its sides stand in the order of their keys: (x, y) and (y, x) are
--- one pair. One annotator has one vote on a pair, the last one given; an earlier vote for the
--- same side is a duplicate, for the other side a conflict. A judgement without a choice that is
+-- one pair. One annotator has one vote on a pair, the last one given, or what he gave as gold; any
+-- other vote for the same side is a duplicate, for the other side a conflict. A judgement without a choice that is
 -- known is no vote. Judgements are marked, never removed.
 --
 -- Of new batches, only those earlier votes are decided again that the same voter gave on the same pair.
@@ -78,6 +78,7 @@ decided as (
         judgement_id,
         first_value(record_uid) over last_vote as kept_record_uid,
         first_value(vote) over last_vote as kept_vote,
+        first_value(is_gold) over last_vote as kept_is_gold,
         row_number() over last_vote as vote_number
 
     from keyed
@@ -89,6 +90,7 @@ decided as (
         order by
             least(copy_number, 2),
             vote is null,
+            is_gold desc nulls last,
             occurred_at desc nulls last,
             first_seen desc,
             judgement_id
@@ -110,7 +112,8 @@ select
             then if(vote is null, 'the choice is none of a, b and tie', 'both sides are the same response')
         when copy_number > 1 then 'the record was delivered before'
         when status = 'duplicate_of' then 'the annotator gave this vote on the pair again'
-        when status = 'conflict' then 'the annotator decided otherwise later'
+        when status = 'conflict'
+            then if(kept_is_gold, 'the annotator gave another answer as gold', 'the annotator decided otherwise later')
     end as reason_excluded,
     case
         when copy_number > 1 then original_uid

@@ -1,6 +1,7 @@
 -- A demonstration is active unless its record came before, it overlaps an evaluation prompt, it
--- holds personal data, or an earlier demonstration says the same (or nearly the same) to the same
--- (or nearly same) prompt.
+-- holds personal data, or another demonstration says the same (or nearly the same) to the same
+-- (or nearly same) prompt. Of those that are nearly the same the one stays that holds the texts which
+-- they were held against; where none does, the first stays, and what was not held against its texts.
 
 with
 
@@ -32,6 +33,9 @@ ordered as (
         first_value(record_uid) over same as first_same,
         row_number() over same as same_number,
         first_value(record_uid) over alike as first_alike,
+        first_value(prompt_key) over alike in (prompt_leader, prompt_key)
+        and first_value(response_key) over alike in (response_leader, response_key)
+            as was_held_against,
         row_number() over alike as alike_number
 
     from matched
@@ -44,7 +48,10 @@ ordered as (
         alike as (
             partition by
                 is_copy, overlap is null, personal_data is null, prompt_leader, response_leader
-            order by first_seen, demonstration_id
+            order by
+                prompt_key = prompt_leader and response_key = response_leader desc,
+                first_seen,
+                demonstration_id
         )
 
 )
@@ -52,20 +59,20 @@ ordered as (
 select
     * exclude (
         is_copy, prompt_leader, response_leader, first_same, same_number, first_alike, alike_number,
-        overlap, evaluation_prompt_key, personal_data
+        overlap, evaluation_prompt_key, personal_data, was_held_against
     ),
     case
         when is_copy then 'duplicate_of'
         when overlap is not null then 'contaminated'
         when personal_data is not null then 'personal_data'
         when same_number > 1 then 'duplicate_of'
-        when alike_number > 1 then 'near_duplicate'
+        when alike_number > 1 and was_held_against then 'near_duplicate'
         else 'active'
     end as status,
     case status
         when 'contaminated' then overlap
         when 'personal_data' then 'holds ' || personal_data
-        when 'near_duplicate' then 'an earlier demonstration is nearly the same'
+        when 'near_duplicate' then 'another demonstration is nearly the same'
         when 'duplicate_of'
             then if(is_copy, 'the record was delivered before', 'an earlier demonstration is the same')
     end as reason_excluded,

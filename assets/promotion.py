@@ -17,6 +17,7 @@ from flywheel.promotion import (
     GateSettings,
     decide,
     decide_and_record,
+    evidence_of,
     history,
     latest_decision,
     title_holder,
@@ -44,18 +45,19 @@ def gate_decision(context: dg.AssetExecutionContext, home: Home) -> dg.Materiali
     layout, generation = home.layout, context.partition_key
     settings = build(GateSettings, home.settings("gate"))
     result = evaluation_of(layout, generation)
-    check_newest(layout, result.get("evaluation_sets", ()))
+    evidence_of(result)  # whole, before any of it is asked
+    check_newest(layout, result["evaluation_sets"])
     if told := against_its_use(layout, f"policy/{generation}", reading_of(home.settings)):
-        result["broken_invariants"] = result.get("broken_invariants", {}) | {INVARIANT: told}
+        result["broken_invariants"] = result["broken_invariants"] | {INVARIANT: told}
     decide_and_record(
         layout,
         generation,
         partial(decide, result, settings),
         content_hash=result["policy_content_hash"],
-        compared_with=result.get("champion_content_hash", ""),
+        compared_with=result["champion_content_hash"],
         human_approval=settings.human_approval,
         stages=build(ServeSettings, home.settings("serve")).stages,
-        look=result.get("look", ""),
+        look=result["look"],
     )
     holder = title_holder(layout)
     said = latest_decision(layout, generation) or {}  # a person may have spoken since

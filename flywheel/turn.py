@@ -48,6 +48,7 @@ from flywheel.ingest import (
 )
 from flywheel.layout import Layout
 from flywheel.lineage import Reading, against_its_use
+from flywheel.process.results import read_result
 from flywheel.promotion import latest_decision, title_holder
 from flywheel.stores import store_facts
 from flywheel.warehouse import read_table
@@ -67,12 +68,18 @@ def evaluation_of(layout: Layout, generation: str) -> dict[str, Any]:
     """The result of a generation's evaluation, as long as it judged the policy that lies there.
 
     Raises:
-        EvaluationError: The generation was not evaluated, its policy is another by now, or the
-            result is of an older kind that tells no standard errors.
+        EvaluationError: The generation was not evaluated, its result is not what the evaluation
+            wrote, its policy is another by now, or the result is of an older kind that tells no
+            standard errors.
     """
-    result = _read(layout.evaluation(generation) / "result.json")
+    result, changed = read_result(layout.evaluation(generation) / "result.json")
     if not result:
         raise EvaluationError(f"{generation} has no evaluation; materialize held_out_evaluation")
+    if changed:
+        raise EvaluationError(
+            f"{generation} is decided on by what its evaluation wrote, and {changed}; materialize "
+            f"held_out_evaluation again"
+        )
     folder = layout.checkpoint("policy", generation)
     judged = result.get("policy_content_hash")
     found = _read(folder / "manifest.json").get("content_hash")

@@ -1,10 +1,14 @@
 """The gate: what it promotes, holds and rejects, and the numbers that it gives."""
 
+import copy
 import hashlib
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,6 +21,7 @@ from flywheel.promotion import (
     approve,
     decide,
     decide_and_record,
+    evidence_of,
     rollback,
     title_holder,
 )
@@ -57,13 +62,81 @@ def result(win_rate: float = 0.65, groups: int = 300, **changes: Any) -> dict[st
         "versus": {"sft": told(0.55)},
         "proxy": told(0.52),
         "slices": [part("chat", 0.65), part("mail", 0.6)],
+        "unread": None,
+        "turn": None,
+        "by_people": [],
     }
-    return {"policy": {**policy, **changes}, "reward_model": ahead(0.08, 0.05, 0.11)}
+    return {
+        "policy": {**policy, **changes},
+        "reward_model": ahead(0.08, 0.05, 0.11),
+        "people": {},
+        "broken_invariants": {},
+        "no_say": [],
+        "unknown_ancestors": [],
+        "evaluation_sets": [],
+        "look": "seed 0",
+        "generation": "g0002",
+        "policy_content_hash": "b",
+        "champion_content_hash": "",
+    }
+
+
+def whole() -> dict[str, Any]:
+    """A result that promotes, and tells all that one can tell."""
+    judged = told(0.65) | {"annotators": 4}
+    facts = result(
+        unread=told(0.65),
+        turn=placed(1.0, 1.9, drop=0.4),
+        by_people=[{"turn": placed(1.0, 1.9, drop=0.4)}],
+        judged_by_model=True,
+    )
+    asked = {"name": "desk", "version": 1, "content_hash": "c"}
+    return facts | {"people": {"champion": judged}, "evaluation_sets": [asked]}
 
 
 def ahead(difference: float, low: float, high: float, groups: int = 300) -> dict[str, Any]:
     lead = {"baseline": "shortest_wins", "difference": difference, "ci": [low, high]}
     return {"accuracy": 0.57 + difference, "groups": groups, "over_length": lead}
+
+
+FACTS = json.loads(msgspec.json.encode(evidence_of(whole())))  # what the gate reads of it
+MAY_BE_GONE = ("people", "champion")  # nobody compared these two
+Place = tuple[str | int, ...]
+
+
+def places(part: Any, here: Place = ()) -> Iterator[Place]:
+    """Every key and every place of a list, of long ones the first."""
+    several = part if isinstance(part, dict) else range(len(part)) if len(part) < 5 else [0]
+    for name in several:
+        yield (*here, name)
+        if isinstance(part[name], dict | list):
+            yield from places(part[name], (*here, name))
+
+
+def spoilt(place: Place, *value: Any) -> dict[str, Any]:
+    """The facts with another value at a place, or with none."""
+    facts = copy.deepcopy(FACTS)
+    part: Any = facts
+    for name in place[:-1]:
+        part = part[name]
+    if value:
+        part[place[-1]] = value[0]
+    else:
+        del part[place[-1]]
+    return facts
+
+
+@pytest.mark.parametrize("place", list(places(FACTS)), ids=str)
+def test_nothing_is_decided_on_a_result_with_a_hole_or_without_a_number(place: Place) -> None:
+    assert decide(FACTS, GateSettings()).decision == "PROMOTE"
+    names = [one for one in place if isinstance(one, str)][-2:]  # of a table's entry, the table's
+    told = rf"not: .*({'|'.join(names)}).*; materialize held_out_evaluation again"
+    wrong = [spoilt(place, math.nan)]
+    if isinstance(place[-1], str) and place != MAY_BE_GONE:
+        wrong.append(spoilt(place))
+    for facts in wrong:
+        with pytest.raises(PromotionError, match=told):
+            decide(facts, GateSettings())
 
 
 @pytest.mark.parametrize(
@@ -73,7 +146,6 @@ def ahead(difference: float, low: float, high: float, groups: int = 300) -> dict
         ({"win_rate": 0.38}, "REJECT", "worse than champion: win rate 0.380"),
         ({"versus": {"sft": told(0.35)}}, "HOLD", "worse than the SFT policy it came from"),
         ({"versus": {"sft": told(0.48)}}, "PROMOTE", "lower bound"),
-        ({"versus": {}}, "PROMOTE", "lower bound"),
         ({"win_rate": 0.5}, "HOLD", "undecided: win rate 0.500"),
         ({"win_rate": 0.45}, "HOLD", "undecided: win rate 0.450"),
         ({"win_rate": 0.9, "ended_frac": 0.79}, "REJECT", "79% of answers"),

@@ -28,6 +28,7 @@ from flywheel.promotion import GateSettings, decide
 from flywheel.records.message import dump, prompt_of, response_of
 from flywheel.rollout import Response
 from tests.models_for_tests import chatml
+from tests.test_gate import result
 
 Table = Any
 PARTS = re.compile(
@@ -285,8 +286,7 @@ def test_an_answer_that_keeps_the_judge_from_a_verdict_wins_nothing(
     answers = {"base": answers_of(*theirs), "policy": answers_of(*mine)}
     pairs = pa.Table.from_pylist(held_out(60))
     answers, others = compared_by_others(answers, asked, pairs, settings)
-    found = decide(
-        {"policy": compare(answers, asked, settings), "reward_model": None, **others},
-        GateSettings(),
-    )
+    facts, told = result(), compare(answers, asked, settings)
+    told["versus"]["sft"] = told["versus"]["base"]
+    found = decide(facts | {"policy": facts["policy"] | told, **others}, GateSettings())
     assert found.decision == decision and reason in " ".join(found.reasons), found

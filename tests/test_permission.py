@@ -27,6 +27,7 @@ from flywheel.ingest import land
 from flywheel.layout import Layout
 from flywheel.lineage import Reading, against_its_use, forbidden_by
 from flywheel.models.publish import publish
+from flywheel.process.results import seal
 from flywheel.promotion import (
     Decision,
     approve,
@@ -90,6 +91,7 @@ def judged(layout: Layout, home: Home) -> tuple[str, str]:
     manifest = json.loads((layout.checkpoint("policy", "g0001") / "manifest.json").read_text())
     facts = result(se=0.02) | {"policy_content_hash": manifest["content_hash"]}
     evidence.write_text(json.dumps(facts))
+    seal(evidence)
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions(str(generations.name), ["g0001"])
         dg.materialize(

@@ -19,6 +19,7 @@ import pytest
 from flywheel.errors import LedgerError, ManifestError, PromotionError
 from flywheel.layout import TITLE_MARK, Layout
 from flywheel.models.publish import content_hash, publish
+from flywheel.process.results import seal
 from flywheel.promotion import (
     Decision,
     Ledger,
@@ -66,6 +67,7 @@ def enter(layout: Layout, generation: str, decision: Decision = PROMOTE, **optio
     folder = layout.evaluation(generation)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(options.pop("evidence", generation)))
+    seal(folder / "result.json")
     now = title_holder(layout)
     chosen = {
         "content_hash": hash_of(generation),

@@ -2,8 +2,8 @@
 
 Dagster's process never loads torch. A recipe is a module started as `python -m MODULE RUN_DIR`,
 or under torchrun on more than one device. The contract is three files in RUN_DIR: `config.json`,
-written here; `metrics.jsonl`, which grows while it works; `result.json`, its last act. One run at
-a time works in RUN_DIR; it holds the lock on RUN_DIR/.lock.
+written here; `metrics.jsonl`, which grows while it works; `result.json`, its last act, which is
+sealed here. One run at a time works in RUN_DIR; it holds the lock on RUN_DIR/.lock.
 
 The same recipe with the same settings and the same inputs is not run twice: a finished run is
 read back while all that it wrote is there, an interrupted one goes on from its last checkpoint in
@@ -29,6 +29,7 @@ from typing import Any
 from flywheel.errors import LaunchError, TrainingError
 from flywheel.layout import TITLE_MARK
 from flywheel.process.content import code_of, content_of
+from flywheel.process.results import read_result, seal
 
 TAIL_LINES = 25
 LOCKED = "FLYWHEEL_LOCKED"  # the folder whose lock a recipe's process inherits
@@ -84,6 +85,7 @@ def launch(
         result = dict(json.loads(path.read_text()))
         result["process_seconds"] = round(time.monotonic() - started, 2)
         write_json(path, result)
+        seal(path)
     return result
 
 
@@ -172,11 +174,13 @@ def _finished(run_dir: Path, config: dict[str, Any]) -> dict[str, Any] | None:
     """The result of a run that needs not be run again: all that it wrote is still there.
 
     That is the `output` of its settings, the `files` of its result, and its checkpoint's files.
+    What tells of no checkpoint, which has a hash of its own, must be as it was sealed.
     """
-    path = run_dir / "result.json"
-    if not path.exists() or _read(run_dir / "config.json") != config:
+    result, changed = read_result(run_dir / "result.json")
+    if not result or _read(run_dir / "config.json") != config:
         return None
-    result = _read(path)
+    if changed and not result.get("checkpoint"):
+        return None
     named = [config["settings"].get("output"), *result.get("files", ())]
     written = [Path(file) for file in named if file]
     checkpoint = result.get("checkpoint")
@@ -204,7 +208,8 @@ def _prepare(run_dir: Path, config: dict[str, Any]) -> None:
         # (its memory, its cuts) is for its loop to tell from what it may not
         shutil.rmtree(run_dir / "state", ignore_errors=True)
         (run_dir / "metrics.jsonl").unlink(missing_ok=True)
-    (run_dir / "result.json").unlink(missing_ok=True)  # a stale result must not pass for a new one
+    for name in ("result.json", "result.sha256"):  # a stale result must not pass for a new one
+        (run_dir / name).unlink(missing_ok=True)
     write_json(run_dir / "config.json", config)
 
 

@@ -1,6 +1,7 @@
 """The gate, the ledger, the champion and the stages before that."""
 
 from flywheel.promotion.alerts import alert
+from flywheel.promotion.evidence import evidence_of
 from flywheel.promotion.gate import Decision, GateSettings, decide
 from flywheel.promotion.ledger import Entry, Ledger
 from flywheel.promotion.permission import Forbidden
@@ -30,6 +31,7 @@ __all__ = [
     "champion",
     "decide",
     "decide_and_record",
+    "evidence_of",
     "history",
     "latest_decision",
     "reject",

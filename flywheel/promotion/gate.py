@@ -19,11 +19,12 @@ who chooses one by looking at its answers to them has looked more often than is 
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from flywheel.errors import PromotionError, SettingsError
+import msgspec
+
+from flywheel.errors import SettingsError
 from flywheel.evaluate.reward.overoptimisation import is_past
 from flywheel.evaluate.statistics.sequential import (
     bounds,
@@ -31,10 +32,10 @@ from flywheel.evaluate.statistics.sequential import (
     level_of,
     log_evidence,
 )
+from flywheel.promotion.evidence import Evidence, Outcomes, Policy, Reward, Slice, evidence_of
 
 Verdict = Literal["PROMOTE", "HOLD", "REJECT"]
 EVEN = 0.5
-TOLD = ("outcomes", "slices", "distinct_frac", "judged_by_model")  # by an evaluation of this kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,90 +87,84 @@ def decide(result: dict[str, Any], settings: GateSettings, challenger: int = 1) 
         challenger: 1 for the first that this champion meets, 2 for the second, ...
 
     Raises:
-        PromotionError: The evaluation is of an older kind, without the outcomes to decide on.
+        PromotionError: The result is not whole, or a number of it is not finite.
     """
-    policy, reward = result["policy"], result["reward_model"]
-    if any(name not in policy for name in TOLD):
-        raise PromotionError(
-            "this evaluation tells no outcomes, which the gate decides on; materialize "
-            "held_out_evaluation again"
-        )
-    against = _broken(result) + _against(policy, reward, settings) + _by_people(result, settings)
+    told = evidence_of(result)
+    policy, reward = told.policy, told.reward_model
+    against = _broken(told) + _against(policy, reward, settings) + _by_people(told, settings)
     if against:
         return Decision(decision="REJECT", reasons=against)
     level = level_of(settings.level, challenger)
-    missing = _unknown(result) + _missing(policy, reward, settings, level)
+    missing = _unknown(told) + _missing(policy, reward, settings, level)
     if missing:
         return Decision(decision="HOLD", reasons=missing)
-    low, high = bounds(policy["outcomes"], level)
+    low, high = bounds(policy.outcomes, level)
     return Decision(
         decision="PROMOTE",
         reasons=[
-            f"preferred over {policy['opponent']} {_mean(policy):.3f} ({low:.3f} to {high:.3f}, "
-            f"however often one looks) on {policy['prompts']} prompts in {policy['groups']} "
+            f"preferred over {policy.opponent} {_mean(policy):.3f} ({low:.3f} to {high:.3f}, "
+            f"however often one looks) on {policy.prompts} prompts in {policy.groups} "
             f"groups: the lower bound is above {settings.win_rate_above}; as challenger "
             f"{challenger} of this champion it may be so by chance with {level:.3f}"
         ],
     )
 
 
-def _broken(result: dict[str, Any]) -> list[str]:
+def _broken(result: Evidence) -> list[str]:
     """Invariants that do not hold."""
-    return [f"{name}: {told}" for name, told in result.get("broken_invariants", {}).items()]
+    return [f"{name}: {told}" for name, told in result.broken_invariants.items()]
 
 
-def _unknown(result: dict[str, Any]) -> list[str]:
+def _unknown(result: Evidence) -> list[str]:
     """What the evaluation could not find out; who judges and has no say, among it."""
-    return list(result.get("no_say", ())) + [
+    return result.no_say + [
         f"what it was trained on is not known: its ancestor {one[:12]} is not here; restore it"
-        for one in result.get("unknown_ancestors", ())
+        for one in result.unknown_ancestors
     ]
 
 
-def _against(
-    policy: dict[str, Any], reward: dict[str, Any] | None, settings: GateSettings
-) -> list[str]:
+def _against(policy: Policy, reward: Reward, settings: GateSettings) -> list[str]:
     reasons = []
-    if policy["groups"] >= settings.least_prompts:
+    if policy.groups >= settings.least_prompts:
         reasons += _against_answers(policy, settings)
         reasons += _against_outcomes(policy, settings)
-    if reward and reward["groups"] >= settings.least_prompts and reward["over_length"]["ci"][1] < 0:
+    if reward.groups >= settings.least_prompts and reward.over_length.ci[1] < 0:
         reasons.append(
             f"its reward model is worse than {_lead(reward)}: the upper bound is below 0"
         )
     return reasons
 
 
-def _by_people(result: dict[str, Any], settings: GateSettings) -> list[str]:
+def _by_people(result: Evidence, settings: GateSettings) -> list[str]:
     """What people say against it who compared the two, whoever else grades."""
-    opponent = result["policy"]["opponent"]
-    told = result.get("people", {}).get(opponent)
-    if not told or len(told["outcomes"]) < settings.least_prompts:
+    opponent = result.policy.opponent
+    told = result.people.get(opponent)
+    if not told or len(told.outcomes) < settings.least_prompts:
         return []
     if not _is_below(told, EVEN, settings.level):
         return []
     return [
-        f"{told['annotators'] or 'unnamed'} people prefer {opponent}: win rate {_mean(told):.3f} "
-        f"on {told['prompts']} prompts, shown to be below {EVEN}"
+        f"{told.annotators or 'unnamed'} people prefer {opponent}: win rate {_mean(told):.3f} "
+        f"on {told.prompts} prompts, shown to be below {EVEN}"
     ]
 
 
-def _against_answers(policy: dict[str, Any], settings: GateSettings) -> list[str]:
+def _against_answers(policy: Policy, settings: GateSettings) -> list[str]:
     """What the answers themselves show."""
-    reasons, opponent = [], policy["opponent"]
-    if policy["ended_frac"] < settings.least_ended_frac:
+    reasons, opponent = [], policy.opponent
+    if policy.ended_frac < settings.least_ended_frac:
         reasons.append(
-            f"only {policy['ended_frac']:.0%} of answers end by themselves, "
+            f"only {policy.ended_frac:.0%} of answers end by themselves, "
             f"{settings.least_ended_frac:.0%} are asked for"
         )
-    usual, by_model = policy["opponent_response_tokens"], policy["judged_by_model"]
+    usual, by_model = policy.opponent_response_tokens, policy.judged_by_model
     most = settings.judged_length_ratio if by_model else settings.most_length_ratio
-    if usual and policy["mean_response_tokens"] > most * usual:
+    if usual and policy.mean_response_tokens > most * usual:
         reasons.append(
-            f"answers of {policy['mean_response_tokens']:.0f} tokens are more than {most} times "
+            f"answers of {policy.mean_response_tokens:.0f} tokens are more than {most} times "
             f"the {usual:.0f} of {opponent}" + (", and a model judges" if by_model else "")
         )
-    varied, others = policy["distinct_frac"]["policy"], policy["distinct_frac"][opponent]
+    varied, others = policy.distinct_frac["policy"], policy.distinct_frac[opponent]
     if varied < settings.least_distinct_ratio * others:
         reasons.append(
             f"{varied:.0%} of its answers differ, of {opponent}'s {others:.0%}: less than "
@@ -178,80 +173,78 @@ def _against_answers(policy: dict[str, Any], settings: GateSettings) -> list[str
     return reasons
 
 
-def _against_outcomes(policy: dict[str, Any], settings: GateSettings) -> list[str]:
+def _against_outcomes(policy: Policy, settings: GateSettings) -> list[str]:
     """What is shown to be worse: overall, past the turn of its reward model, or on a slice."""
     reasons = []
     if _is_below(policy, EVEN, settings.level):
-        high = bounds(policy["outcomes"], settings.level)[1]
+        high = bounds(policy.outcomes, settings.level)[1]
         reasons.append(
-            f"worse than {policy['opponent']}: win rate {_mean(policy):.3f}, upper bound "
+            f"worse than {policy.opponent}: win rate {_mean(policy):.3f}, upper bound "
             f"{high:.3f} below {EVEN}"
         )
-    proxy, start = policy.get("proxy"), policy["versus"].get("sft")
+    proxy, start = policy.proxy, policy.versus.sft
     level = settings.level
-    if proxy and start and _is_above(proxy, EVEN, level) and _is_below(start, EVEN, level):
+    if proxy and _is_above(proxy, EVEN, level) and _is_below(start, EVEN, level):
         reasons.append(
             f"past the turn of its reward model: that prefers it over the SFT policy "
             f"{_mean(proxy):.3f}, and the grader does {_mean(start):.3f}"
         )
-    said = [(one["turn"], "people's word") for one in policy.get("by_people", ())]
-    for turn, who in [(policy.get("turn"), "gold"), *said]:
-        if turn and is_past(turn):
+    said = [(one.turn, "people's word") for one in policy.by_people]
+    for turn, who in [(policy.turn, "gold"), *said]:
+        if turn and is_past(msgspec.to_builtins(turn)):
             reasons.append(
-                f"past the turn of its reward model: it strayed {turn['root_nats']:.2f} root nats, "
-                f"{who} turned at {turn['peak_ci'][0]:.2f} to {turn['peak_ci'][1]:.2f} and has "
-                f"fallen by {turn['drop']:.3f}; end the run earlier (kl_limit, epochs)"
+                f"past the turn of its reward model: it strayed {turn.root_nats:.2f} root nats, "
+                f"{who} turned at {turn.peak_ci[0]:.2f} to {turn.peak_ci[1]:.2f} and has "
+                f"fallen by {turn.drop:.3f}; end the run earlier (kl_limit, epochs)"
             )
-    slices = policy["slices"]
+    slices = policy.slices
     bar = EVEN - settings.slice_margin
     for one in slices:
         if _is_below(one, bar, settings.level / len(slices)):
             reasons.append(
-                f"worse on {_named(one)}: win rate {_mean(one):.3f} on {one['prompts']} prompts, "
+                f"worse on {_named(one)}: win rate {_mean(one):.3f} on {one.prompts} prompts, "
                 f"shown to lie below {bar:g} though {len(slices)} slices were looked at"
             )
     return reasons
 
 
-def _missing(
-    policy: dict[str, Any], reward: dict[str, Any] | None, settings: GateSettings, level: float
-) -> list[str]:
+def _missing(policy: Policy, reward: Reward, settings: GateSettings, level: float) -> list[str]:
     few = [
-        f"{found['groups']} groups of {what} decide nothing; {settings.least_prompts} are asked for"
+        f"{found.groups} groups of {what} decide nothing; {settings.least_prompts} are asked for"
         for found, what in ((policy, "prompts"), (reward, "held-out pairs"))
-        if found and found["groups"] < settings.least_prompts
+        if found.groups < settings.least_prompts
     ]
     if few:
         return few
     reasons = []
-    if reward and reward["over_length"]["ci"][0] <= 0:
+    if reward.over_length.ci[0] <= 0:
         reasons.append(
             f"its reward model is not shown to be better than {_lead(reward)}: the lower bound is "
             f"not above 0; collect more comparisons"
         )
-    behind = policy["versus"].get("sft")
-    if behind and _is_below(behind, EVEN, settings.level):
+    behind = policy.versus.sft
+    if _is_below(behind, EVEN, settings.level):
         reasons.append(
             f"worse than the SFT policy it came from: win rate {_mean(behind):.3f} is shown to be "
             f"below {EVEN}; change the preference stage, or put the SFT policy forward"
         )
     if not _is_above(policy, settings.win_rate_above, level):
         reasons.append(_undecided(policy, settings.win_rate_above, level))
-    unread = policy.get("unread")
+    unread = policy.unread
     if unread and not _is_above(unread, settings.win_rate_above, level):
         reasons.append(
-            f"the judge came to no verdict on {unread['prompts']} prompts; were they lost, it is "
+            f"the judge came to no verdict on {unread.prompts} prompts; were they lost, it is "
             f"{_undecided(unread, settings.win_rate_above, level)}"
         )
-    even = policy["length_controlled"]
-    if policy["judged_by_model"] and even["ci"][0] <= EVEN:
+    even = policy.length_controlled
+    if policy.judged_by_model and even.ci[0] <= EVEN:
         reasons.append(
-            f"a model judges, and at equal length the win rate is {even['win_rate']:.3f} "
-            f"({even['ci'][0]:.3f} to {even['ci'][1]:.3f}): not shown to be better there"
+            f"a model judges, and at equal length the win rate is {even.win_rate:.3f} "
+            f"({even.ci[0]:.3f} to {even.ci[1]:.3f}): not shown to be better there"
         )
     bar = EVEN - settings.slice_margin
-    for one in policy["slices"]:
-        is_small = one["groups"] < settings.least_prompts
+    for one in policy.slices:
+        is_small = one.groups < settings.least_prompts
         if not is_small and not _is_above(one, bar, settings.level):
             reasons.append(
                 f"{_undecided(one, bar, settings.level)}: {_named(one)} may be worse by more than "
@@ -260,39 +253,38 @@ def _missing(
     return reasons
 
 
-def _undecided(told: dict[str, Any], bar: float, level: float) -> str:
-    low = bounds(told["outcomes"], level)[0]
+def _undecided(told: Outcomes, bar: float, level: float) -> str:
+    low = bounds(told.outcomes, level)[0]
     text = f"undecided: win rate {_mean(told):.3f}, lower bound {low:.3f} is not above {bar:g}"
-    more = clusters_to_decide(told["outcomes"], bar, level)
+    more = clusters_to_decide(told.outcomes, bar, level)
     if more is None:
         return text
     return f"{text}; about {more} more groups of prompts like these would settle it"
 
 
-def _is_above(told: dict[str, Any], bar: float, level: float) -> bool:
-    return log_evidence(told["outcomes"], bar) >= math.log(1 / level)
+def _is_above(told: Outcomes, bar: float, level: float) -> bool:
+    return log_evidence(told.outcomes, bar) >= math.log(1 / level)
 
 
-def _is_below(told: dict[str, Any], bar: float, level: float) -> bool:
+def _is_below(told: Outcomes, bar: float, level: float) -> bool:
     """The same from the other side."""
-    return log_evidence([1 - one for one in told["outcomes"]], 1 - bar) >= math.log(1 / level)
+    return log_evidence([1 - one for one in told.outcomes], 1 - bar) >= math.log(1 / level)
 
 
-def _mean(told: dict[str, Any]) -> float:
+def _mean(told: Outcomes) -> float:
     """Mean outcome over groups: what bounds are of."""
-    outcomes: Sequence[float] = told["outcomes"]
-    return sum(outcomes) / len(outcomes)
+    return sum(told.outcomes) / len(told.outcomes)
 
 
-def _named(one: dict[str, Any]) -> str:
-    return f"{one['axis']} '{one['name']}'"
+def _named(one: Slice) -> str:
+    return f"{one.axis} '{one.name}'"
 
 
-def _lead(reward: dict[str, Any]) -> str:
+def _lead(reward: Reward) -> str:
     """The baseline of length and how far the reward model is ahead of it."""
-    lead = reward["over_length"]
-    rule = "the longer wins" if lead["baseline"] == "longest_wins" else "the shorter wins"
+    lead = reward.over_length
+    rule = "the longer wins" if lead.baseline == "longest_wins" else "the shorter wins"
     return (
-        f"'{rule}': accuracy {reward['accuracy']:.3f}, ahead by {lead['difference']:+.3f} "
-        f"({lead['ci'][0]:+.3f} to {lead['ci'][1]:+.3f})"
+        f"'{rule}': accuracy {reward.accuracy:.3f}, ahead by {lead.difference:+.3f} "
+        f"({lead.ci[0]:+.3f} to {lead.ci[1]:+.3f})"
     )

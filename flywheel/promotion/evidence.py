@@ -1,0 +1,196 @@
+"""What the gate reads of an evaluation's result: every key, and every number that it compares.
+
+A *fault* of the file is a key that is missing or a number that is not finite: nothing is decided on
+it. What an evaluation could not measure it tells as null, where a field here may be None, or by no
+outcomes; then the gate holds, or asks no more of it.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import msgspec
+
+from flywheel.errors import PromotionError
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a result, whose numbers are finite."""
+
+    may_be_infinite: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            for one in _numbers(getattr(self, name)):
+                endless = math.isinf(one) and name in self.may_be_infinite
+                if not math.isfinite(one) and not endless:
+                    raise ValueError(f"`{name}` must be a number that is finite, got {one}")
+
+
+class Outcomes(Part, frozen=True, kw_only=True):
+    """One outcome a group of prompts; none where nothing is known."""
+
+    outcomes: list[float]
+
+
+class Contest(Outcomes, frozen=True, kw_only=True):
+    """Outcomes, and how many prompts they are of."""
+
+    prompts: int
+
+
+class ByPeople(Contest, frozen=True, kw_only=True):
+    """What people say who compared two answers."""
+
+    annotators: int
+
+
+class Grouped(Contest, frozen=True, kw_only=True):
+    """A contest that tells how many its outcomes are."""
+
+    groups: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.groups != len(self.outcomes):
+            raise ValueError(f"`groups` is {self.groups}, and `outcomes` are {len(self.outcomes)}")
+
+
+class Slice(Grouped, frozen=True, kw_only=True):
+    """A contest on a part of the prompts."""
+
+    axis: str
+    name: str
+
+
+class Estimate(Part, frozen=True, kw_only=True):
+    """A win rate with its interval."""
+
+    win_rate: float
+    ci: tuple[float, float]
+
+
+class Turn(Part, frozen=True, kw_only=True):
+    """`overoptimisation.turn_of`; an end of the interval that is never reached is None."""
+
+    may_be_infinite = ("peak_ci",)
+
+    root_nats: float
+    peak_ci: tuple[float | None, float | None]
+    drop: float
+    spread: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.peak_ci[0] is None and self.peak_ci[1] is not None:
+            raise ValueError("`peak_ci` has an upper end and no lower one")
+
+
+class Along(Part, frozen=True, kw_only=True):
+    """The turn by people's word; None where they have not said enough."""
+
+    turn: Turn | None
+
+
+class Versus(Part, frozen=True, kw_only=True):
+    """Contests with others than the opponent."""
+
+    sft: Outcomes
+
+
+class Policy(Grouped, frozen=True, kw_only=True):
+    """The challenger's answers against its opponent's.
+
+    Attributes:
+        unread: None where a judge came to a verdict on every prompt, or none is asked.
+        proxy: None where the reward model is the grader.
+        turn: None where no gold was measured along the way, or too seldom.
+    """
+
+    opponent: str
+    judged_by_model: bool
+    mean_response_tokens: float
+    opponent_response_tokens: float
+    ended_frac: float
+    distinct_frac: dict[str, float]
+    length_controlled: Estimate
+    versus: Versus
+    slices: list[Slice]
+    unread: Contest | None
+    proxy: Outcomes | None
+    turn: Turn | None
+    by_people: list[Along]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if missing := {"policy", self.opponent} - self.distinct_frac.keys():
+            raise ValueError(f"`distinct_frac` is missing {', '.join(sorted(missing))}")
+
+
+class Lead(Part, frozen=True, kw_only=True):
+    """How far a reward model is ahead of the better rule of length."""
+
+    baseline: str
+    difference: float
+    ci: tuple[float, float]
+
+
+class Reward(Part, frozen=True, kw_only=True):
+    """The reward model on pairs that it never saw."""
+
+    accuracy: float
+    groups: int
+    over_length: Lead
+
+
+class AskedSet(Part, frozen=True, kw_only=True):
+    """An evaluation set that was asked."""
+
+    name: str
+    version: int
+    content_hash: str
+
+
+class Evidence(Part, frozen=True, kw_only=True):
+    """The result of an evaluation, as far as a decision rests on it.
+
+    Attributes:
+        people: What they say, by opponent; those whom nobody compared are not among them.
+        no_say: Who judges and has no say, and why.
+        champion_content_hash: Empty where there was no champion.
+    """
+
+    policy: Policy
+    reward_model: Reward
+    people: dict[str, ByPeople]
+    broken_invariants: dict[str, str]
+    no_say: list[str]
+    unknown_ancestors: list[str]
+    evaluation_sets: list[AskedSet]
+    look: str
+    policy_content_hash: str
+    champion_content_hash: str
+
+
+def evidence_of(result: dict[str, Any]) -> Evidence:
+    """Read what a decision rests on.
+
+    Raises:
+        PromotionError: A key is missing, or a number is not one or not finite.
+    """
+    try:
+        return msgspec.convert(result, Evidence)
+    except msgspec.ValidationError as error:
+        raise PromotionError(
+            f"the gate decides on a whole result, every number of which is finite; that of the "
+            f"evaluation of {result.get('generation', 'this challenger')} is not: {error}; "
+            f"materialize held_out_evaluation again"
+        ) from error
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(one)

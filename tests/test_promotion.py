@@ -272,6 +272,38 @@ def test_nobody_takes_the_title_with_other_weights_than_were_judged(layout: Layo
     assert holder(layout) == "g0003"
 
 
+def corrupt(layout: Layout, generation: str) -> Path:
+    """Change a byte of its weights; its manifest says what it said."""
+    path = layout.checkpoint("policy", generation) / "weights"
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 0x40]) + path.read_bytes()[1:])
+    return path
+
+
+@pytest.mark.parametrize("stages", [(), ("shadow",)])
+def test_weights_corrupted_after_their_evaluation_are_not_sent_on(
+    layout: Layout, stages: tuple[str, ...]
+) -> None:
+    enter(layout, "g0001")
+    enter(layout, "g0002", HOLD)
+    path = corrupt(layout, "g0002")
+    again = Decision(decision="PROMOTE", reasons=["better"])
+    said: dict[str, Any] = {"content_hash": hash_of("g0002"), "compared_with": hash_of("g0001")}
+    said |= {"human_approval": False, "stages": stages}
+    with pytest.raises(PromotionError, match=rf"{path} is not what .* remove it and materialize"):
+        decide_and_record(layout, "g0002", again, **said)
+    assert decide_and_record(layout, "g0002", HOLD, **said).action == "HOLD"
+    assert holder(layout) == "g0001" and len(history(layout)) == 2
+
+
+def test_the_title_is_not_given_back_to_corrupted_weights(layout: Layout) -> None:
+    for generation in ("g0001", "g0002"):
+        enter(layout, generation)
+    path = corrupt(layout, "g0001")
+    with pytest.raises(PromotionError, match=rf"{path} is not what .* put another generation"):
+        rollback(layout, by="ada", reason="complaints")
+    assert holder(layout) == "g0002" and len(history(layout)) == 2
+
+
 def test_what_holds_or_held_the_title_is_never_replaced(layout: Layout) -> None:
     for generation in ("g0001", "g0002"):
         enter(layout, generation)

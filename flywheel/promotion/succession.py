@@ -97,7 +97,8 @@ def decide_and_record(
         by: Who decides.
 
     Raises:
-        PromotionError: Somebody else is the champion than whom it was compared with.
+        PromotionError: Somebody else is the champion than whom it was compared with, or a
+            promotion would send on weights that are not those that were judged.
     """
     evidence = layout.evaluation(generation) / "result.json"
     sha = file_sha256(evidence)
@@ -118,6 +119,12 @@ def decide_and_record(
         forward = decision.decision == "PROMOTE" and not awaiting
         stage = first_stage(entries, generation, stages) if forward else ""
         if forward:
+            mine = Champion(
+                generation=generation,
+                checkpoint=_below(layout, generation),
+                content_hash=content_hash,
+            )
+            check_weights(layout, mine, _restored(generation), files=True)
             end_stage(entries, append, f"{generation} takes its place", by, but=generation)
         entry = append(
             action=decision.decision,
@@ -265,6 +272,14 @@ def last_of(entries: list[Entry], generation: str, actions: tuple[str, ...] = GA
     """The last of these actions on a generation."""
     found = [e for e in entries if e.generation == generation and e.action in actions]
     return found[-1] if found else None
+
+
+def _restored(generation: str) -> str:
+    """What to do about weights that are not those that were judged."""
+    return (
+        f"restore that folder from a copy, or remove it and materialize policy, "
+        f"held_out_evaluation and gate_decision of {generation} again"
+    )
 
 
 def _below(layout: Layout, generation: str) -> str:

@@ -116,7 +116,7 @@ def rollback(layout: Layout, *, by: str, reason: str, forbidden: Forbidden | Non
 
     Raises:
         PromotionError: There is no champion, there was none before it, its folder is gone or
-            holds other weights, or nobody is named.
+            holds other weights, whichever file they are in, or nobody is named.
     """
     named(by, reason)
     before = reigns_of(Ledger(layout).entries())[-2:-1]
@@ -130,7 +130,11 @@ def rollback(layout: Layout, *, by: str, reason: str, forbidden: Forbidden | Non
                 return ended
             raise PromotionError(f"{reigns[0].generation} is the first champion: none is before it")
         back = reigns[-2]
-        check_weights(layout, as_champion(back), "restore that folder from a copy first")
+        another = (
+            "restore that folder from a copy first, or put another generation forward: materialize "
+            "held_out_evaluation and gate_decision of that one"
+        )
+        check_weights(layout, as_champion(back), another, files=True)
         why = told.get(back.content_hash, "whether its data may be used was not looked at")
         end_stage(entries, append, reason, by)
         entry = append(

@@ -3,6 +3,7 @@
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets.resources import Home
-from flywheel.errors import EvaluationError, ManifestError
+from flywheel.errors import EvaluationError, ManifestError, PromotionError
 from flywheel.evaluate.commands import evaluation_sets
 from flywheel.evaluate.sets.leaks import decontamination
 from flywheel.evaluate.sets.registry import (
@@ -25,8 +26,10 @@ from flywheel.evaluate.sets.registry import (
 from flywheel.evaluate.sets.rows import asked_of, by_set
 from flywheel.lake import DERIVED
 from flywheel.layout import Layout
+from flywheel.promotion import Entry, advance, approve, history
 from flywheel.records.message import dump, prompt_of, response_of
 from tests.models_for_tests import freeze
+from tests.test_promotion import enter, holder
 
 LONG = "what does the desk say of a sealed bike that came late and is still in its box"
 
@@ -120,6 +123,54 @@ def test_nothing_is_decided_on_an_old_version(tmp_path: Path) -> None:
         check_newest(layout, [first.identity])
     with pytest.raises(EvaluationError, match="registry's last is none"):
         check_newest(layout, [first.identity | {"name": "other"}])
+
+
+def on_version_1(layout: Layout, **options: Any) -> Entry:
+    """g0001 reigns; what was decided of g0002 rests on version 1 of a set."""
+    (first,) = enter_sets(layout, [prompt("a")], "g0002")
+    enter(layout, "g0001")
+    evidence = {"evaluation_sets": [first.identity | {"win_rate": 0.6}]}
+    return enter(layout, "g0002", evidence=evidence, **options)
+
+
+def approved(layout: Layout, _: Entry) -> Entry:
+    return approve(layout, "g0002", by="ada", reason="read 50 answers")
+
+
+def advanced(layout: Layout, staged: Entry) -> Entry:
+    return advance(layout, since=staged.number, stages=["shadow"], by="ada", reasons=["fine"])
+
+
+WAYS = [(approved, {"human_approval": True}), (advanced, {"stages": ["shadow"]})]
+
+
+@pytest.mark.parametrize(("act", "options"), WAYS)
+def test_nobody_takes_the_title_on_an_old_version(
+    tmp_path: Path, act: Callable[[Layout, Entry], Entry], options: dict[str, Any]
+) -> None:
+    layout = Layout(tmp_path)
+    entry = on_version_1(layout, **options)
+    enter_sets(layout, [prompt("a"), prompt("b")], "g0003")
+    stale = r"g0002 can be .* not sent on: .* asked version 1 .* last is version 2 .* a new turn"
+    with pytest.raises(PromotionError, match=stale):
+        act(layout, entry)
+    assert holder(layout) == "g0001" and len(history(layout)) == 2
+
+
+@pytest.mark.parametrize(("act", "options"), WAYS)
+def test_on_the_newest_version_of_what_was_decided_on_one_does(
+    tmp_path: Path, act: Callable[[Layout, Entry], Entry], options: dict[str, Any]
+) -> None:
+    layout = Layout(tmp_path)
+    entry = on_version_1(layout, **options)
+    evidence = layout.root / entry.evidence
+    written = evidence.read_text()
+    evidence.write_text(json.dumps({"evaluation_sets": []}))
+    with pytest.raises(PromotionError, match=r"is not the evaluation that entry 2 .* again"):
+        act(layout, entry)
+    evidence.write_text(written)
+    act(layout, entry)
+    assert holder(layout) == "g0002"
 
 
 def test_an_edited_registry_and_one_cut_short_are_found_out(tmp_path: Path) -> None:

@@ -259,7 +259,9 @@ def test_the_number_of_a_challenger_counts_weights_and_begins_anew_with_a_champi
     def judged(generation: str, weights: str, win_rate: float, look: str = "") -> int:
         folder = layout.evaluation(generation)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "result.json").write_text(json.dumps([generation, weights, win_rate]))
+        (folder / "result.json").write_text(
+            json.dumps({"of": [weights, win_rate], "evaluation_sets": []})
+        )
         checkpoint = layout.checkpoint("policy", generation)
         checkpoint.mkdir(parents=True, exist_ok=True)
         (checkpoint / "weights").write_text(weights)

@@ -294,7 +294,7 @@ def decided(layout: Layout, generation: str, **options: Any) -> None:
     content = publish(folder, write, facts)["content_hash"]
     evidence = layout.evaluation(generation) / "result.json"
     evidence.parent.mkdir(parents=True)
-    evidence.write_text(json.dumps(generation))
+    evidence.write_text('{"evaluation_sets": []}')
     now = title_holder(layout)
     decide_and_record(
         layout,

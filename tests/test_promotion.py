@@ -66,7 +66,9 @@ def hash_of(words: str) -> str:
 def enter(layout: Layout, generation: str, decision: Decision = PROMOTE, **options: Any) -> Any:
     folder = layout.evaluation(generation)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").write_text(json.dumps(options.pop("evidence", generation)))
+    told = options.pop("evidence", generation)
+    told = {"evaluation_sets": []} | (told if isinstance(told, dict) else {"of": told})
+    (folder / "result.json").write_text(json.dumps(told))
     seal(folder / "result.json")
     now = title_holder(layout)
     chosen = {

@@ -93,7 +93,7 @@ def test_a_person_decides_with_the_commands_as_they_stand(tmp_path: Path) -> Non
     for generation, waits in (("g0001", False), ("g0002", True)):
         evidence = layout.evaluation(generation) / "result.json"
         evidence.parent.mkdir(parents=True)
-        evidence.write_text("{}")
+        evidence.write_text('{"evaluation_sets": []}')
         folder, words = layout.checkpoint("policy", generation), generation
         weights = publish(folder, lambda draft, w=words: (draft / "weights").write_text(w), {})
         decide_and_record(

@@ -75,7 +75,7 @@ def promote(
         (layout.checkpoint("policy", generation) / WEIGHTS).write_bytes(b"torn")
     evidence = layout.evaluation(generation) / "result.json"
     evidence.parent.mkdir(parents=True)
-    evidence.write_text("{}")
+    evidence.write_text('{"evaluation_sets": []}')
     now = title_holder(layout)
     decide_and_record(
         layout,

@@ -5,13 +5,17 @@ it. What an evaluation could not measure it tells as null, where a field here ma
 outcomes; then the gate holds, or asks no more of it.
 """
 
+import json
 import math
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import msgspec
 
-from flywheel.errors import PromotionError
+from flywheel.errors import EvaluationError, PromotionError
+from flywheel.evaluate.sets.registry import check_newest
+from flywheel.layout import Layout
+from flywheel.promotion.ledger import Entry, file_sha256
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +155,13 @@ class AskedSet(Part, frozen=True, kw_only=True):
     content_hash: str
 
 
-class Evidence(Part, frozen=True, kw_only=True):
+class Sets(Part, frozen=True, kw_only=True):
+    """The evaluation sets that were asked."""
+
+    evaluation_sets: list[AskedSet]
+
+
+class Evidence(Sets, frozen=True, kw_only=True):
     """The result of an evaluation, as far as a decision rests on it.
 
     Attributes:
@@ -166,7 +176,6 @@ class Evidence(Part, frozen=True, kw_only=True):
     broken_invariants: dict[str, str]
     no_say: list[str]
     unknown_ancestors: list[str]
-    evaluation_sets: list[AskedSet]
     look: str
     policy_content_hash: str
     champion_content_hash: str
@@ -185,6 +194,36 @@ def evidence_of(result: dict[str, Any]) -> Evidence:
             f"the gate decides on a whole result, every number of which is finite; that of the "
             f"evaluation of {result.get('generation', 'this challenger')} is not: {error}; "
             f"materialize held_out_evaluation again"
+        ) from error
+
+
+def refuse_stale(layout: Layout, entry: Entry) -> None:
+    """Refuse to send on by another evaluation than was decided on, or one on an older set.
+
+    Args:
+        layout: The home.
+        entry: The decision.
+
+    Raises:
+        PromotionError: The evaluation was made anew or is gone, names no sets, or asked a set that
+            has a newer version by now.
+    """
+    who, path = entry.generation, layout.root / entry.evidence
+    again = f"materialize held_out_evaluation and gate_decision of {who} again"
+    if not path.exists() or file_sha256(path) != entry.evidence_sha256:
+        raise PromotionError(
+            f"{path} is not the evaluation that entry {entry.number} of the ledger decided on: it "
+            f"was made anew or is gone; {again}, and read that"
+        )
+    try:
+        asked = msgspec.convert(json.loads(path.read_text()), Sets).evaluation_sets
+    except ValueError as error:
+        raise PromotionError(f"{path} tells of no evaluation sets: {error}; {again}") from error
+    try:
+        check_newest(layout, msgspec.to_builtins(asked))
+    except EvaluationError as error:
+        raise PromotionError(
+            f"{who} can be declined or stopped, and not sent on: {error}"
         ) from error
 
 

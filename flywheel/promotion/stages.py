@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from flywheel.errors import PromotionError
 from flywheel.layout import Layout
+from flywheel.promotion.evidence import refuse_stale
 from flywheel.promotion.ledger import Entry, Ledger
 from flywheel.promotion.permission import Forbidden, refuse_forbidden
 from flywheel.promotion.reigns import about, as_champion, holder_of, staged_of
@@ -47,13 +48,15 @@ def advance(
 
     Raises:
         PromotionError: It is no longer on that stage, nobody is named who may decide, its data may
-            not be used, or its weights are others.
+            not be used, its weights or its evaluation are others, or an evaluation set that was
+            asked has a newer version.
     """
     may_decide(by, " ".join(reasons), approvers)
     refuse_forbidden(_staged(Ledger(layout).entries(), since).generation, forbidden)
     with Ledger(layout).appending() as (entries, append):
         staged = _staged(entries, since)
         again = f"materialize held_out_evaluation and gate_decision of {staged.generation} again"
+        refuse_stale(layout, staged)
         check_weights(layout, as_champion(staged), again, files=True)
         later = STAGES[STAGES.index(staged.stage) + 1 :]
         stage = next((one for one in later if one in stages), "")

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from flywheel.errors import PromotionError
 from flywheel.layout import Layout
-from flywheel.promotion.ledger import Entry, Ledger, file_sha256
+from flywheel.promotion.evidence import refuse_stale
+from flywheel.promotion.ledger import Entry, Ledger
 from flywheel.promotion.permission import Forbidden, refuse_forbidden, told_of
 from flywheel.promotion.reigns import about, as_champion, holder_of, reigns_of
 from flywheel.promotion.succession import (
@@ -48,8 +49,8 @@ def approve(
     Raises:
         PromotionError: It does not wait for anybody, or no longer on that entry; nobody is named
             who may decide, or no reason; its data may not be used; its weights or its evaluation
-            are others by now than those that were judged; or the champion is another than it was
-            compared with.
+            are others by now than those that were judged, or an evaluation set has a newer version;
+            or the champion is another than it was compared with.
     """
     may_decide(by, reason, approvers)
     _waiting(Ledger(layout).entries(), generation, decision)
@@ -60,12 +61,7 @@ def approve(
         now = holder_of(entries)
         if now and now != holder_of(entries[: last.number]):
             raise PromotionError(judge_again(generation, now))
-        evidence = layout.root / last.evidence
-        if not evidence.exists() or file_sha256(evidence) != last.evidence_sha256:
-            raise PromotionError(
-                f"{evidence} is not the evaluation that entry {last.number} of the ledger decided "
-                f"on: it was made anew or is gone; {again}, and read that"
-            )
+        refuse_stale(layout, last)
         check_weights(layout, as_champion(last), again, files=True)
         stage = first_stage(entries, generation, stages)
         end_stage(entries, append, f"{generation} takes its place", by, but=generation)

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -387,14 +388,21 @@ def test_a_ledger_without_its_head_is_not_trusted_and_the_remedy_works(layout: L
     assert holder(layout) == "g0002"
 
 
-@pytest.mark.parametrize("entered", [0, 1, 2])
-def test_a_kill_between_ledger_and_head_heals(layout: Layout, entered: int) -> None:
+@pytest.mark.parametrize("entered", [0, 2])
+@pytest.mark.parametrize(("write", "is_there"), [(1, False), (2, False), (3, True)])
+def test_a_kill_before_any_write_of_an_entry_heals(
+    layout: Layout, entered: int, write: int, is_there: bool
+) -> None:
     for number in range(entered):
         enter(layout, f"g000{number}")
     script = (
         "import os, signal, sys; from pathlib import Path; from flywheel.layout import Layout;"
-        "from flywheel.promotion import Decision, Ledger, decide_and_record;"
-        "Ledger._write_head = lambda *_: os.kill(os.getpid(), signal.SIGKILL);"
+        "from flywheel.promotion import Decision, Ledger, decide_and_record; done = [];"
+        "die = lambda: os.kill(os.getpid(), signal.SIGKILL);"
+        "kept = {one: getattr(Ledger, one) for one in ('_write_head', '_write')};"
+        "[setattr(Ledger, one, lambda *args, act=act, **more: (done.append(1),"
+        " die() if len(done) == int(sys.argv[3]) else act(*args, **more)))"
+        " for one, act in kept.items()];"
         "layout = Layout(Path(sys.argv[1])); f = layout.evaluation('g0009'); f.mkdir(parents=True);"
         "(f / 'result.json').write_text('9');"
         "decide_and_record(layout, 'g0009', Decision(decision='PROMOTE', reasons=[]),"
@@ -403,12 +411,42 @@ def test_a_kill_between_ledger_and_head_heals(layout: Layout, entered: int) -> N
     now = champion(layout)
     lay(layout, "g0009", "h")
     command = [sys.executable, "-c", script, str(layout.root), now.content_hash if now else ""]
-    command += [hash_of("h")]
+    command += [str(write), hash_of("h")]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    assert [one.generation for one in history(layout)][-1] == "g0009"
-    head = json.loads((layout.registry / "ledger.head.json").read_text())
-    assert head["count"] == entered + 1
-    assert holder(layout) == "g0009"
+    assert ("g0009" in [one.generation for one in history(layout)]) == is_there
+    path = layout.registry / "ledger.head.json"
+    head = json.loads(path.read_text()) if path.exists() else {"count": 0}
+    assert head["count"] == entered + is_there and "next" not in head
+    assert (holder(layout) == "g0009") == is_there
+    enter(layout, "g0010")
+    assert [one.number for one in history(layout)] == [*range(1, entered + is_there + 2)]
+
+
+def test_a_torn_entry_that_its_head_names_is_none_and_one_forged_in_its_place_neither(
+    layout: Layout,
+) -> None:
+    enter(layout, "g0001")
+    path, head = layout.registry / "ledger.jsonl", layout.registry / "ledger.head.json"
+    before, at_first = path.read_bytes(), head.read_text()
+    second = enter(layout, "g0002")
+    named = json.dumps(json.loads(at_first) | {"next": second.hash})
+    line = path.read_bytes()[len(before) :]
+    forged = replace(second, champion="g0001", by="ada")
+    forged = replace(forged, hash=Ledger(layout).hash_of(forged))
+    for said in (at_first, named):  # nobody was appending, or somebody was, something else
+        path.write_bytes(before + json.dumps(asdict(forged)).encode() + b"\n")
+        head.write_text(said)
+        with pytest.raises(LedgerError, match=r"should hold 1 entries .* added by hand"):
+            history(layout)
+    path.write_bytes(before + line[:40])
+    head.write_text(named)
+    assert [one.generation for one in history(layout)] == ["g0001"]
+    path.write_bytes(before + line)
+    head.write_text(at_first)  # a whole entry that was never announced
+    with pytest.raises(LedgerError, match="added by hand"):
+        history(layout)
+    head.write_text(named)
+    assert history(layout)[-1] == second and "next" not in head.read_text()
 
 
 def test_a_line_torn_by_a_kill_is_no_entry_and_heals(layout: Layout) -> None:

@@ -351,7 +351,7 @@ def test_what_a_running_stage_counts_is_kept_past_its_time_until_the_stage_ends(
             return began
 
     with monkeypatch.context() as before:
-        before.setattr("flywheel.promotion.ledger.datetime", Then)
+        before.setattr("flywheel.lake.chain.datetime", Then)
         entry = staged(layout, [stage])
     folders = {"shadow": layout.served, "canary": layout.served / FOLDER}
     for folder in folders.values():

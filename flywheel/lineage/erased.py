@@ -7,8 +7,8 @@ a hash that only this home can make, so that who asks again can be told, and nob
 from dataclasses import dataclass, field
 from typing import Any
 
+from flywheel.lake.chain import Chain, Sealed
 from flywheel.layout import Layout
-from flywheel.promotion.ledger import Chain, Sealed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

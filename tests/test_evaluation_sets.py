@@ -16,6 +16,8 @@ from flywheel.errors import EvaluationError, ManifestError, PromotionError
 from flywheel.evaluate.commands import evaluation_sets
 from flywheel.evaluate.sets.leaks import decontamination
 from flywheel.evaluate.sets.registry import (
+    Registry,
+    SetVersion,
     check_newest,
     enter_sets,
     folder_of,
@@ -185,22 +187,103 @@ def test_an_edited_registry_and_one_cut_short_are_found_out(tmp_path: Path) -> N
     path.write_text(lines[0] + lines[2])
     with pytest.raises(EvaluationError, match="line 2 of"):
         read_registry(layout)
+    for left in (1, 2):
+        path.write_text("".join(lines[:left]))
+        for act in (read_registry, lambda layout: enter_sets(layout, [prompt("x")], "g0004")):
+            with pytest.raises(EvaluationError, match=rf"hold 3 .* holds {left}: .* restore both"):
+                act(layout)
+    path.write_text("".join(lines))
+    assert [one.version for one in read_registry(layout)] == [1, 2, 3]
+
+
+def of_before(layout: Layout) -> Path:
+    """Make a registry one that was begun before registries had heads."""
+    (layout.registry / "evaluation_sets.head.json").unlink()
+    return layout.registry / "evaluation_sets.jsonl"
+
+
+def test_a_registry_of_before_is_read_and_sealed_with_its_next_entry(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    for number in (1, 2, 3):
+        enter_sets(layout, [prompt(str(number))], f"g000{number}")
+    path = of_before(layout)
+    lines = path.read_text().splitlines(keepends=True)
     path.write_text(lines[0])
     with pytest.raises(EvaluationError, match="entries are gone"):
         read_registry(layout)
+    path.write_text("".join(lines))
+    assert [one.version for one in read_registry(layout)] == [1, 2, 3]
+    enter_sets(layout, [prompt("4")], "g0004")
+    assert json.loads((layout.registry / "evaluation_sets.head.json").read_text())["count"] == 4
+    path.write_text("".join(lines))
+    with pytest.raises(EvaluationError, match="should hold 4 entries"):
+        read_registry(layout)
 
 
-def test_a_kill_between_freeze_and_entry_leaves_nothing_to_repair(tmp_path: Path) -> None:
+def test_what_an_entry_that_was_cut_off_froze_is_never_replaced(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    enter_sets(layout, [prompt("a")], "g0001")
+    (second,) = enter_sets(layout, [prompt("b")], "g0002")
+    path = of_before(layout)
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(EvaluationError, match=r"holds .*, which .* does not name, .* restore"):
+        enter_sets(layout, [prompt("c")], "g0003")
+    assert [one.version for one in read_registry(layout)] == [1]
+    (again,) = enter_sets(layout, [prompt("b")], "g0003")  # the same content has the same number
+    assert again.identity == second.identity
+
+
+def test_registries_of_before_were_sealed_alike(tmp_path: Path) -> None:
+    facts = dict(name="desk", version=1, content_hash="c" * 64, prompts=1, graders={"exact": 1})
+    facts |= dict(grader_code={}, licences={"MIT": 1}, sources={"test": 1}, cluster_key="group_id")
+    facts |= dict(added=1, removed=0, changed=0, generation="g0001", at="2026-01-01T00:00:00+00:00")
+    seal = "b2f7dceb15f9aec3555da8d85257a70fba7b4ccc7e63331bdd4a1faa701c8cf8"
+    path = tmp_path / "registry" / "evaluation_sets.jsonl"
+    path.parent.mkdir()
+    path.write_text(json.dumps(facts | {"before": "0" * 64, "hash": seal}) + "\n")
+    assert read_registry(Layout(tmp_path))[0].identity["content_hash"] == "c" * 64
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"name": "desk", "vers'])
+def test_a_kill_before_the_entry_leaves_nothing_to_repair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes
+) -> None:
     layout = Layout(tmp_path)
     enter_sets(layout, [prompt("a")], "g0001")
     path = layout.registry / "evaluation_sets.jsonl"
-    before = path.read_bytes()
-    enter_sets(layout, [prompt("b")], "g0002")
-    path.write_bytes(before + b'{"name": "desk", "vers')  # torn: the folder is there, no entry
+
+    def die(*_: Any) -> None:
+        path.write_bytes(path.read_bytes() + torn)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as at_once, pytest.raises(KeyboardInterrupt):
+        at_once.setattr(Registry, "_write", die)
+        enter_sets(layout, [prompt("b")], "g0002")
     assert [one.version for one in read_registry(layout)] == [1]
     (second,) = enter_sets(layout, [prompt("c")], "g0002")
     assert second.version == 2
     assert [row["prompt_key"] for row in rows_of(layout, second)] == ["c"]
+
+
+def test_a_kill_after_the_entry_leaves_nothing_to_repair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout(tmp_path)
+    enter_sets(layout, [prompt("a")], "g0001")
+    write = Registry._write
+
+    def write_and_die(self: Registry, entry: SetVersion) -> None:
+        write(self, entry)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as at_once, pytest.raises(KeyboardInterrupt):
+        at_once.setattr(Registry, "_write", write_and_die)
+        enter_sets(layout, [prompt("b")], "g0002")
+    first, second = read_registry(layout)
+    check_newest(layout, [second.identity])
+    (third,) = enter_sets(layout, [prompt("c")], "g0003")
+    assert third.version == 3 and third.removed == 1
+    assert [rows_of(layout, one)[0]["prompt_key"] for one in (first, second, third)] == [*"abc"]
 
 
 def test_a_frozen_set_that_somebody_changed_is_an_error(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 A *set* is what landed evaluation prompts name. Its *version* is ours: 1 for what it held when it
 was first frozen, and one more whenever it asks, expects or grades otherwise, the code of a grader
-of the user's own included. What an entry says of a version never changes: a line sealed with the
-hash of the one before, and a folder with a manifest. Which prompts nearly repeat each other
-(`CLUSTER_KEY`) is no content of a set; it is found anew as more lands, and frozen beside it.
+of the user's own included. What an entry says of a version never changes: a line of a chain (see
+`lake.chain`), and a folder with a manifest. Registries of before had no head, by which a cut off
+end is found out; such a one, or one whose head was removed, gets it with its next entry. Which
+prompts nearly repeat each other (`CLUSTER_KEY`) is no content of a set; it is found anew as more
+lands, and frozen beside it.
 
 An evaluation names set, version and hash of what it asked (`sets.asked_of`). Numbers are comparable
 where these three agree, and a decision rests on the newest version only (`check_newest`).
@@ -16,27 +18,28 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flywheel.datasets.manifest import DatasetManifest, file_hash, read_split
 from flywheel.errors import EvaluationError
 from flywheel.evaluate.sets.rows import CONTENT, Row, by_set, code_hashes, content_hash_of
-from flywheel.lake import locked
+from flywheel.lake.chain import Chain, Link
+from flywheel.lake.files import sync
 from flywheel.layout import Layout
 
 CLUSTER_KEY = "group_id"  # prompts that nearly repeat each other
-FIRST = "0" * 64
 LONGEST = 80  # letters of a name that a folder keeps
 
 
-class SetVersion(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetVersion(Link):
     """One version of one set, as the registry holds it.
 
     Attributes:
@@ -48,8 +51,6 @@ class SetVersion(msgspec.Struct, frozen=True, kw_only=True):
         removed: Prompts that only the version before asked.
         changed: Prompts that both ask, and grade or expect otherwise.
         generation: From whose evaluation dataset it was frozen.
-        before: Hash of the entry before this one.
-        hash: Of this entry.
     """
 
     name: str
@@ -65,14 +66,27 @@ class SetVersion(msgspec.Struct, frozen=True, kw_only=True):
     removed: int
     changed: int
     generation: str
-    at: str
-    before: str = ""
-    hash: str = ""
 
     @property
     def identity(self) -> dict[str, Any]:
         """What an evaluation names."""
         return {"name": self.name, "version": self.version, "content_hash": self.content_hash}
+
+
+class Registry(Chain[SetVersion]):
+    """The versions of all sets of one home."""
+
+    called = "registry"
+    error = EvaluationError
+    had_no_head = True
+
+    def __init__(self, layout: Layout) -> None:
+        super().__init__(layout.registry, "evaluation_sets", SetVersion)
+
+    def hash_of(self, entry: SetVersion) -> str:
+        """As entries were sealed before there was a chain."""
+        facts = asdict(entry) | {"hash": ""}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def enter_sets(layout: Layout, rows: Sequence[Row], generation: str) -> list[SetVersion]:
@@ -86,10 +100,9 @@ def enter_sets(layout: Layout, rows: Sequence[Row], generation: str) -> list[Set
     Raises:
         EvaluationError: The registry was edited, or a frozen set is not what was entered.
     """
-    path = _registry(layout)
     found = []
-    with locked(path.parent / ".evaluation_sets.lock"):
-        entries = read_registry(layout)
+    with Registry(layout).appending() as (entries, append):
+        _check_folders(layout, entries)
         for name, mine in sorted(by_set(rows).items()):
             content = content_hash_of(mine)
             known = [one for one in entries if one.name == name]
@@ -98,11 +111,10 @@ def enter_sets(layout: Layout, rows: Sequence[Row], generation: str) -> list[Set
             if last and same and last not in same and generation >= last.generation:
                 same = []  # it is again what it was once: a version of its own, the newest
             if not same:
-                _freeze(layout, name, len(known) + 1, content, mine, generation)
                 before = rows_of(layout, last) if last else []
-                entry = _described(name, len(known) + 1, content, mine, before, generation)
-                entries.append(_append(path, entries, entry))
-                same = entries[-1:]
+                _freeze(layout, name, len(known) + 1, content, mine, generation)
+                facts = _described(name, len(known) + 1, content, mine, before, generation)
+                same = [append(**facts)]
             rows_of(layout, same[-1])
             found.append(same[-1])
     return found
@@ -112,33 +124,10 @@ def read_registry(layout: Layout) -> list[SetVersion]:
     """Every version of every set, oldest first.
 
     Raises:
-        EvaluationError: An entry was changed or taken out.
+        EvaluationError: An entry was changed, added by hand or taken out, of the middle or the end.
     """
-    path = _registry(layout)
-    data = path.read_bytes() if path.exists() else b""
-    whole = data.rfind(b"\n") + 1  # what a kill tore off was never an entry
-    entries: list[SetVersion] = []
-    for place, line in enumerate(data[:whole].splitlines(), start=1):
-        try:
-            entry = msgspec.json.decode(line, type=SetVersion)
-        except msgspec.MsgspecError as error:
-            raise EvaluationError(
-                f"line {place} of {path} is no evaluation set: {error}; restore it from a copy"
-            ) from error
-        if entry.before != (entries[-1].hash if entries else FIRST) or entry.hash != _seal(entry):
-            raise EvaluationError(
-                f"line {place} of {path} does not follow from the lines before it: the registry "
-                f"was edited; restore it from a copy"
-            )
-        entries.append(entry)
-    counts = Counter(folder_of(one.name) for one in entries)
-    for folder in layout.evaluation_sets.glob("*/v*/manifest.json"):
-        name, version = folder.parent.parent.name, int(folder.parent.name[1:])
-        if version > counts[name] + 1:  # one more is a freeze that a kill kept from its entry
-            raise EvaluationError(
-                f"{folder.parent} is frozen, but {path} holds {counts[name]} versions of the set: "
-                f"entries are gone; restore it from a copy"
-            )
+    entries = Registry(layout).entries()
+    _check_folders(layout, entries)
     return entries
 
 
@@ -155,11 +144,15 @@ def rows_of(layout: Layout, entry: SetVersion) -> list[Row]:
         ManifestError: A file is gone or was changed.
     """
     folder = _folder(layout, entry.name, entry.version)
+    if not folder.exists() and (draft := _draft(folder)).exists():
+        with suppress(FileNotFoundError):  # another reader was faster
+            os.rename(draft, folder)  # its entry is there
+        sync(folder.parent)
     rows = read_split(folder, "test").to_pylist()
     if content_hash_of(rows, entry.grader_code) != entry.content_hash:
         raise EvaluationError(
             f"evaluation set {entry.name!r} version {entry.version} in {folder} is not what was "
-            f"entered in {_registry(layout)}; restore that folder from a copy"
+            f"entered in {Registry(layout).path}; restore that folder from a copy"
         )
     return rows
 
@@ -194,7 +187,7 @@ def listed(layout: Layout) -> list[dict[str, Any]]:
         for name, told in json.loads(path.read_text()).items():
             looks[name] = told | {"generation": path.parent.name}
     return [
-        msgspec.to_builtins(one)
+        asdict(one)
         | {"is_newest": one is last[one.name]}
         | {"decontamination": looks.get(one.name) if one is last[one.name] else None}
         for one in reversed(entries)
@@ -212,10 +205,25 @@ def folder_of(name: str) -> str:
 def _freeze(
     layout: Layout, name: str, version: int, content: str, rows: list[Row], generation: str
 ) -> None:
-    """Put a version's folder in place in one rename; one that a killed freeze left is redone."""
+    """Write what a version is to ask aside; `rows_of` puts it in place once it is entered.
+
+    Raises:
+        EvaluationError: Something else is frozen in its place.
+        ManifestError: What is frozen in its place was changed.
+    """
     folder = _folder(layout, name, version)
-    draft = folder.with_name(f".{folder.name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
+    if folder.exists():
+        held = content_hash_of(read_split(folder, "test").to_pylist())
+        if held == content:
+            return
+        raise EvaluationError(
+            f"version {version} of evaluation set {name!r} is to have content {content[:12]}, but "
+            f"{folder} holds {held[:12]}, which {Registry(layout).path} does not name, and what is "
+            f"frozen is never replaced: if its entry was cut off, restore the registry from a "
+            f"copy; if a kill kept it from its entry, move that folder away"
+        )
+    draft = _draft(folder)
+    shutil.rmtree(draft, ignore_errors=True)  # no entry names it
     draft.mkdir(parents=True)
     file = draft / "test.parquet"
     pq.write_table(pa.Table.from_pylist(rows), file)
@@ -233,19 +241,19 @@ def _freeze(
         licences=_counted(rows, "licence"),
         trained_through_batch=0,
     ).save(draft)
-    shutil.rmtree(folder, ignore_errors=True)  # no entry names it
-    os.rename(draft, folder)
+    for path in (*draft.iterdir(), draft, draft.parent):
+        sync(path)
 
 
 def _described(
     name: str, version: int, content: str, rows: list[Row], before: list[Row], generation: str
-) -> SetVersion:
+) -> dict[str, Any]:
     now, then = (
         {row["prompt_key"]: [row.get(one) for one in CONTENT] for row in some}
         for some in (rows, before)
     )
     both = now.keys() & then.keys()
-    return SetVersion(
+    return dict(
         name=name,
         version=version,
         content_hash=content,
@@ -259,33 +267,27 @@ def _described(
         removed=len(then.keys() - now.keys()),
         changed=sum(now[key] != then[key] for key in both),
         generation=generation,
-        at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
-def _append(path: Path, entries: list[SetVersion], entry: SetVersion) -> SetVersion:
-    entry = msgspec.structs.replace(entry, before=entries[-1].hash if entries else FIRST)
-    entry = msgspec.structs.replace(entry, hash=_seal(entry))
-    with path.open("ab") as file:
-        whole = path.read_bytes().rfind(b"\n") + 1
-        os.truncate(file.fileno(), whole)
-        file.write(msgspec.json.encode(entry) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
-    return entry
-
-
-def _seal(entry: SetVersion) -> str:
-    facts = msgspec.structs.asdict(entry) | {"hash": ""}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _registry(layout: Layout) -> Path:
-    return layout.registry / "evaluation_sets.jsonl"
+def _check_folders(layout: Layout, entries: Sequence[SetVersion]) -> None:
+    """Find out entries that are gone from a registry without a head by the folders they leave."""
+    counts = Counter(folder_of(one.name) for one in entries)
+    for folder in layout.evaluation_sets.glob("*/v*/manifest.json"):
+        name, version = folder.parent.parent.name, int(folder.parent.name[1:])
+        if version > counts[name] + 1:  # one more may be what a kill kept from its entry
+            raise EvaluationError(
+                f"{folder.parent} is frozen, but {Registry(layout).path} holds {counts[name]} "
+                f"versions of the set: entries are gone; restore it from a copy"
+            )
 
 
 def _folder(layout: Layout, name: str, version: int) -> Path:
     return layout.evaluation_sets / folder_of(name) / f"v{version}"
+
+
+def _draft(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.draft")
 
 
 def _counted(rows: Sequence[Row], name: str) -> dict[str, int]:

@@ -295,7 +295,7 @@ def test_a_checkpoint_whose_records_are_gone_is_told_as_unknown_and_stops_no_oth
     assert told == ["sft_policy/g0001"]
 
 
-def test_an_evaluated_answer_leads_to_its_checkpoint(layout: Layout) -> None:
+def test_an_evaluated_answer_leads_by_its_content_to_its_checkpoint(layout: Layout) -> None:
     folder = layout.evaluation("g0001")
     folder.mkdir(parents=True)
     row = {
@@ -307,11 +307,36 @@ def test_an_evaluated_answer_leads_to_its_checkpoint(layout: Layout) -> None:
         "score": 1.0,
     }
     pq.write_table(pa.Table.from_pylist([row]), folder / "samples.parquet")
-    assert trace(layout, "g0001/k1")["kind"] == "answer"
+    found = trace(layout, "g0001/k1")
+    assert found["kind"] == "answer" and "from" not in found
+    assert found["checkpoint"].startswith("which weights answered is not written down")
+    judged = {"policy_content_hash": trace(layout, "g0001")["content_hash"]}
+    (folder / "result.json").write_text(json.dumps(judged))
     found = trace(layout, "answer:g0001/k1")
     assert found["response"] == "it is 1" and found["from"]["name"] == "policy/g0001"
     with pytest.raises(LineageError, match="was not asked"):
         trace(layout, "answer:g0001/k2")
+
+
+def test_an_evaluated_answer_is_never_of_weights_that_were_trained_since(
+    layout: Layout, tmp_path: Path
+) -> None:
+    folder = layout.evaluation("g0001")
+    folder.mkdir(parents=True)
+    row = {"prompt_key": "k1", "prompt": "p", "policy": "policy", "greedy": False}
+    row |= {"response": "it is 1", "score": 1.0}
+    pq.write_table(pa.Table.from_pylist([row]), folder / "samples.parquet")
+    (folder / "result.json").write_text('{"policy_content_hash": "' + "a" * 64 + '"}')
+    found = trace(layout, "g0001/k1")
+    assert "from" not in found and found["content_hash"] == "a" * 64
+    assert found["checkpoint"].startswith("policy/g0001 (aaaaaaaaaaaa) answered, and no checkpoint")
+    write_page(tmp_path / "page.html", found)
+    assert "it was replaced or removed" in (tmp_path / "page.html").read_text()
+    elsewhere = layout.checkpoint("policy", "g0002")
+    shutil.copytree(layout.checkpoint("policy", "g0001"), elsewhere)
+    manifest = json.loads((elsewhere / "manifest.json").read_text()) | {"content_hash": "a" * 64}
+    (elsewhere / "manifest.json").write_text(json.dumps(manifest))
+    assert trace(layout, "g0001/k1")["from"]["name"] == "policy/g0002"  # it was moved there
 
 
 def test_the_card_says_what_it_rests_on_what_it_cost_and_what_is_not_known(layout: Layout) -> None:

@@ -13,6 +13,7 @@ that started from it. Forwards a checkpoint that only descends from one that saw
 apart from one that saw it itself.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -119,6 +120,7 @@ def _chosen_by(kind: str) -> str:
 
 
 def _answer(layout: Layout, known: Known, name: str, reading: Reading) -> dict[str, Any]:
+    """An answer of an evaluation, which says by their content which weights it judged."""
     generation, _, key = name.partition("/")
     path = layout.evaluation(generation) / "samples.parquet"
     if not path.exists():
@@ -131,8 +133,12 @@ def _answer(layout: Layout, known: Known, name: str, reading: Reading) -> dict[s
     if not found:
         raise LineageError(f"{generation} was not asked a prompt with the key {key!r}")
     told = dict(zip(("policy", "prompt", "response", "score"), found, strict=True))
-    back = _back(layout, known, "generation", generation, reading)
-    return {"kind": "answer", "name": name, **told, "from": back}
+    try:
+        judged = json.loads(path.with_name("result.json").read_text()).get("policy_content_hash")
+    except (OSError, ValueError):
+        judged = None  # cut off, or removed
+    found = {"kind": "answer", "name": name, **told, "content_hash": judged}
+    return found | _by_content(layout, known, f"policy/{generation}", judged or "", reading)
 
 
 def _served(layout: Layout, known: Known, name: str, reading: Reading) -> dict[str, Any]:
@@ -143,16 +149,29 @@ def _served(layout: Layout, known: Known, name: str, reading: Reading) -> dict[s
             f"no answer {name!r} was served here, as far as the files of {layout.served} say"
             f"{_torn(layout, name)}"
         )
-    content = str(told["content_hash"] or "")
-    same = [one for one, facts in known.items() if facts["content_hash"] == content]
     said = f"{told['checkpoint_kind']}/{told['generation']}"
+    content = str(told["content_hash"] or "")
     found = {"kind": "served", "name": name, **told}
+    return found | _by_content(layout, known, said, content, reading)
+
+
+def _by_content(
+    layout: Layout, known: Known, said: str, content: str, reading: Reading
+) -> dict[str, Any]:
+    """The checkpoint that answered and what is behind it, or why that cannot be told."""
+    if not content:
+        return {
+            "checkpoint": f"which weights answered is not written down here; {said} may hold others"
+        }
+    same = [one for one, facts in known.items() if facts["content_hash"] == content]
     if not same:
         gone = f"{said} ({content[:12]}) answered, and no checkpoint here has that content now"
-        return found | {"checkpoint": f"{gone}: it was replaced or removed"}
+        return {"checkpoint": f"{gone}: it was replaced or removed"}
     it = said if said in same else same[0]  # of equal ones, the one that was meant
-    back = behind_checkpoint(layout, known, "checkpoint", it, reading)
-    return found | {"checkpoint": it, "from": back}
+    return {
+        "checkpoint": it,
+        "from": behind_checkpoint(layout, known, "checkpoint", it, reading),
+    }
 
 
 def _back(layout: Layout, known: Known, kind: str, name: str, reading: Reading) -> dict[str, Any]:

@@ -21,7 +21,9 @@ from flywheel.ingest import (
     quarantine_reasons,
     read_batches,
     unaccounted,
+    why_blocked,
 )
+from flywheel.layout import Layout
 from flywheel.privacy import Policy
 from flywheel.quality import Thresholds, build_data_docs, expectations, judge
 from flywheel.stores import check_writer, land_all
@@ -149,7 +151,7 @@ def landing(
         asset_key=QUARANTINE,
         metadata=_quarantine_metadata(quarantine_reasons(layout), batches)
         | {"left_alone": dg.MetadataValue.json(left_alone(layout)[:MOST_LEFT])},
-        check_results=[*_batch_checks(unaccounted(layout), batches), _answered(landed.troubles)],
+        check_results=[*_batch_checks(layout, batches), _answered(landed.troubles)],
     )
     yield dg.MaterializeResult(
         asset_key=RAW,
@@ -200,11 +202,12 @@ def _outcomes(
     return results
 
 
-def _batch_checks(unbalanced: list[str], batches: list[BatchManifest]) -> list[dg.AssetCheckResult]:
+def _batch_checks(layout: Layout, batches: list[BatchManifest]) -> list[dg.AssetCheckResult]:
     blocked = [one for one in batches if one.blocked]
+    why = "\n".join(_told_blocked(one, layout) for one in blocked)
     found = (
-        (BALANCED, unbalanced, None),
-        (WITHIN_LIMIT, [one.file for one in blocked], "\n".join(map(_why_blocked, blocked))),
+        (BALANCED, unaccounted(layout), None),
+        (WITHIN_LIMIT, [one.file for one in blocked], why),
     )
     return [
         dg.AssetCheckResult(
@@ -240,10 +243,10 @@ def _refuse_second_writer(home: Home, log: dg.DagsterLogManager) -> None:
             log.warning(str(error))
 
 
-def _why_blocked(batch: BatchManifest) -> str:
+def _told_blocked(batch: BatchManifest, layout: Layout) -> str:
     """A blocked file, why, and what to do; a higher limit does not help an unreadable one."""
     remedy = ", or raise [landing] quarantine_limit in settings.toml" if batch.sure else ""
-    return f"{batch.file}: {batch.blocked_because}; repair or remove it{remedy}"
+    return f"{batch.file}: {why_blocked(batch, layout)}; repair or remove it{remedy}"
 
 
 def _quarantine_metadata(

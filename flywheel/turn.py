@@ -45,6 +45,7 @@ from flywheel.ingest import (
     quarantine_reasons,
     read_batches,
     standing_batches,
+    why_blocked,
 )
 from flywheel.layout import Layout
 from flywheel.lineage import Reading, against_its_use
@@ -158,7 +159,7 @@ def status_of(layout: Layout, reading: Reading | None = None) -> dict[str, Any]:
         "batches": len(read_batches(layout)),
         "quarantined": _quarantined(layout),
         "blocked": [
-            {"file": one.file, "reason": one.blocked_because}
+            {"file": one.file, "reason": why_blocked(one, layout)}
             for one in standing_batches(layout)
             if one.blocked
         ],

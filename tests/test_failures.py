@@ -54,7 +54,8 @@ def test_a_blocked_file_is_named_with_the_reason_and_the_remedy(tmp_path: Path) 
         os.utime(path, (1e9, 1e9))  # long finished
     bad, torn = reason(landing, tmp_path).splitlines()
     assert bad == (
-        "ours/bad.jsonl: 1 of 1 lines were quarantined, more than the limit; repair or remove it, "
+        "ours/bad.jsonl: 1 of 1 lines were quarantined, more than the limit; most often (1 of "
+        "them): Object missing required field `prompt`; repair or remove it, "
         "or raise [landing] quarantine_limit in settings.toml"
     )
     assert torn.startswith("ours/torn.parquet: it could not be read: ")

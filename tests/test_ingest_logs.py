@@ -221,6 +221,29 @@ def test_calls_without_ids_are_paired_by_order_and_pictures_are_refused() -> Non
     assert "'blob' is not taken in" in refused[1]
 
 
+def test_a_part_that_cannot_be_read_takes_neither_its_line_nor_its_trace(tmp_path: Path) -> None:
+    picture = [{"role": "user", "parts": [{"type": "blob", "modality": "image", "data": "x"}]}]
+    said = [text("assistant", "5")]
+    stars = ("gen_ai.evaluation.result", EVALUATED | {"gen_ai.evaluation.score.value": 4})
+    good = [span(f"{n}", n, chat([text("user", f"{n}?")], said)) for n in range(5)]
+    bad = [
+        span("a0", 6, chat(picture, said), ("gen_ai.evaluation.result", EVALUATED)),
+        span("", 7, chat(OTEL_ASKED, said)),
+        span("a1", 8, {"gen_ai.operation.name": "execute_tool"}, stars),
+    ]
+    batch, _, quarantine = landed(tmp_path, [otlp(*good, *bad)])
+    assert (batch.rows, quarantine, batch.rows_by_kind) == (1, [], {"interaction": 5})
+    assert batch.skipped == {"unreadable": 3, "unresolved": 1}
+
+    (tmp_path / "cut").mkdir()  # the same spans say the same, however they were cut into lines
+    lines = [otlp(*good, bad[2]), otlp(bad[0]), otlp(bad[1])]
+    batch, _, quarantine = landed(tmp_path / "cut", lines)
+    assert (batch.rows, batch.rows_by_kind) == (1, {"interaction": 5})
+    assert [row["line_no"] for row in quarantine] == [2, 3]
+    assert "'blob' is not taken in" in quarantine[0]["reason"]
+    assert batch.skipped == {"unreadable": 1}
+
+
 # ---- TensorZero -------------------------------------------------------------------------------
 
 

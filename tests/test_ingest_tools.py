@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flywheel.errors import RecordError
-from flywheel.ingest import BatchManifest, land, quarantine_reasons, unaccounted
+from flywheel.ingest import BatchManifest, land, quarantine_reasons, unaccounted, why_blocked
 from flywheel.ingest.formats import named, recognise
 from flywheel.ingest.formats.labels import Labels, mark, rubric_weight
 from flywheel.lake import read_folder
@@ -262,9 +262,12 @@ def test_tasks_without_a_label_block_nothing_and_are_kept_and_counted(tmp_path: 
 def test_faulty_tasks_block_a_file_however_many_tasks_wait(tmp_path: Path) -> None:
     waiting = [labelled(id=n) for n in range(90)]
     faulty = [labelled(annotation(LEFT), data=ONE, id=100 + n) for n in range(3)]
-    batch, _ = landed([*waiting, *faulty, labelled(annotation(LEFT))], tmp_path)
+    batch, layout = landed([*waiting, *faulty, labelled(annotation(LEFT))], tmp_path)
     assert batch.blocked and batch.rows_by_kind == {}
     assert batch.blocked_because == "3 of 4 lines were quarantined, more than the limit"
+    reason = "the two sides are not found in the data; call them left and right"
+    told = f"{batch.blocked_because}; most often (3 of them): {reason}"
+    assert why_blocked(batch, layout) == told
 
 
 def test_no_address_name_or_id_of_a_person_is_in_the_lake(tmp_path: Path) -> None:
@@ -353,6 +356,22 @@ def test_what_argilla_does_not_tell_is_refused(value: dict[str, Any], reason: st
         named("argilla").read(value)
 
 
+def test_an_answer_of_no_kind_stays_beside_what_its_author_said_and_takes_no_other(
+    tmp_path: Path,
+) -> None:
+    both = flat("better", ["a", "b"]) | flat("issues", [["toxic", "rude"], [], ["rude"]])
+    both |= {"how.responses": ["badly"], "how.responses.users": ["u1"]}
+    both |= {"how.responses.status": ["submitted"]}
+    found = read("argilla", both)
+    assert [one.choice for one in found if isinstance(one, Comparison)] == ["a", "b"]
+    mine, others = (one.metadata for one in found)
+    assert mine == {"question": "better", "answers": {"issues": ["toxic", "rude"]}}
+    assert others["answers"] == {"issues": [], "how": "badly"}
+    assert found.skipped == {"without_kind": 4}
+    batch, _ = landed([both] * 9, tmp_path)
+    assert (batch.rows, batch.skipped) == (9, {"without_kind": 36})
+
+
 def test_questions_that_nobody_answered_are_no_label(tmp_path: Path) -> None:
     nobody = flat("p", ["a"]) | {"p.responses": None, "p.responses.users": None}
     batch, _ = landed([flat("p", ["a"]), nobody | {"p.responses.status": None}] * 2, tmp_path)
@@ -414,6 +433,21 @@ def test_a_trace_yields_all_its_assessments_and_an_error_is_no_zero() -> None:
     assert isinstance(critique, Critique) and critique.critique == "nearly"
     assert isinstance(better, Demonstration) and text_of(better.response) == "yes, -5"  # type: ignore[arg-type]
     assert found.skipped == {"failed": 1, "superseded": 1}
+
+
+def test_facts_and_words_take_no_other_assessment_of_their_trace() -> None:
+    facts = assessed(expectation={"value": ["one", "two"]}, assessment_name="expected_facts")
+    tone = assessed("LLM_JUDGE", feedback={"value": "friendly"}, assessment_name="tone")
+    trace = {"trace_id": "tr1", **ASKED}
+    found = read(
+        "mlflow", trace | {"assessments": [facts, tone, assessed(feedback={"value": True})]}
+    )
+    (score,) = found
+    assert isinstance(score, RubricScore)
+    assert score.metadata["answers"] == {"expected_facts": ["one", "two"]}
+    assert found.skipped == {"without_kind": 2}
+    with pytest.raises(RecordError, match="must be text"):
+        read("mlflow", trace | {"assessments": [facts, tone]})
 
 
 @pytest.mark.parametrize(

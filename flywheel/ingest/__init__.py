@@ -14,6 +14,7 @@ from flywheel.ingest.batch import (
 )
 from flywheel.ingest.land import land, pending_files
 from flywheel.ingest.left import keep_left, left_alone
+from flywheel.ingest.refused import why_blocked
 
 __all__ = [
     "BatchManifest",
@@ -30,4 +31,5 @@ __all__ = [
     "read_batches",
     "standing_batches",
     "unaccounted",
+    "why_blocked",
 ]

@@ -1,10 +1,11 @@
 """The rows of one file on their way to records that several of them make together.
 
 A record falls with any of its lines, and a line with the last of its records: what is refused for
-one line can be landed again, whole, once that line is mended.
+one line can be landed again, whole, once that line is mended. A line of many parts, such as a
+batch of spans, stands while a record comes of one; those of which none came are counted.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
@@ -12,15 +13,16 @@ from flywheel.ingest.formats.gathered import Gather
 from flywheel.records import Record
 
 NOTHING = "no record came of it: what it belongs to is not in this file, or could not be read"
+PARTS = {"invalid_record": "unreadable"}  # kinds of reasons as they are counted for parts
 Refusals = dict[int, tuple[str, str]]  # line -> kind of the reason, reason
 Name = tuple[int, int]  # the line that a record stands for, and its place among those of the line
 
 
 class Gathering:
-    """Which lines each record of a file was made of."""
+    """Which lines each record of a file was made of; parts left out are counted in `skipped`."""
 
-    def __init__(self, gather: Gather) -> None:
-        self._gather = gather
+    def __init__(self, gather: Gather, skipped: Counter[str]) -> None:
+        self._gather, self._skipped = gather, skipped
         self._lines_of: dict[Name, tuple[int, ...]] = {}
 
     def records(
@@ -33,12 +35,15 @@ class Gathering:
             file: Its name.
         """
         refused: Refusals = {}
+        parts: list[tuple[int, str, str]] = []
         made: list[tuple[tuple[int, ...], Record]] = []
-        for lines, found, kind in self._gather(values, file):
-            if isinstance(found, str):
-                refused.setdefault(lines[0], (kind, found))
-            else:
+        for lines, found, kind, is_part in self._gather(values, file):
+            if not isinstance(found, str):
                 made.append((lines, found))
+            elif is_part:
+                parts.append((lines[0], kind, found))
+            else:
+                refused.setdefault(lines[0], (kind, found))
         standing: dict[int, list[Record]] = defaultdict(list)
         used: set[int] = set()
         for lines, record in made:
@@ -46,6 +51,11 @@ class Gathering:
                 self._lines_of[lines[0], len(standing[lines[0]])] = lines
                 standing[lines[0]].append(record)
                 used.update(lines)
+        for line, kind, why in parts:
+            if line in used:
+                self._skipped[PARTS.get(kind, kind)] += 1
+            else:
+                refused.setdefault(line, (kind, why))
         for line in values.keys() - used:
             refused.setdefault(line, ("unresolved", NOTHING))
         return dict(standing), refused

@@ -50,7 +50,7 @@ class Intake:
 
     Attributes:
         lines: Units seen; always rows + quarantined + blanks.
-        skipped: What lines hold besides labels, by why: drafts, cancelled ones, predictions.
+        skipped: What lines hold besides labels, by why: drafts, predictions, unreadable parts.
         is_unreadable: The file as a whole cannot be read, whatever share of it might be lost.
     """
 
@@ -69,7 +69,7 @@ class Intake:
         self._facts, self._reader, self._pseudonym, self._judge = facts, reader, pseudonym, judge
         self._read = named(reader).read if reader != RAW else None
         gather = named(reader).gather if reader != RAW else None
-        self._gathering = Gathering(gather) if gather else None
+        self._gathering = Gathering(gather, self.skipped) if gather else None
         self._held: dict[int, Unit] = {}  # all units of a file of which several make one record
         self._drafts, self._screening = drafts, screening
         self._is_looked_at = bool(judge or screening)  # then rows may yet turn out bad

@@ -26,6 +26,7 @@ from flywheel.ingest.formats import RAW, named, recognise
 from flywheel.ingest.formats.gathered import UNFIT
 from flywheel.ingest.intake import Intake, Judge
 from flywheel.ingest.left import LeftAlone, shown
+from flywheel.ingest.refused import why_blocked
 from flywheel.ingest.screening import Screening
 from flywheel.ingest.seen import Seen
 from flywheel.ingest.unit import Unit
@@ -190,7 +191,7 @@ def _land(
             f"{batch.file}: {batch.format} ({batch.sure:.0%}: {batch.why}), {batch.lines} lines = "
             f"{batch.rows} rows + {batch.quarantined} quarantined + {batch.blanks} blank"
             + (f" + {batch.erased} erased before" if batch.erased else "")
-            + (f", BLOCKED: {batch.blocked_because}" if batch.blocked else "")
+            + (f", BLOCKED: {why_blocked(batch, layout)}" if batch.blocked else "")
         )
     seen.save()
     return landed

@@ -1,11 +1,17 @@
 """Units that did not become rows: counted, and kept with their bytes and the reason."""
 
+from collections import Counter
 from typing import Any, NamedTuple
 
+import pyarrow.parquet as pq
+
+from flywheel.ingest.batch import UNREAD, BatchManifest
 from flywheel.ingest.formats.gathered import NO_LABEL
 from flywheel.ingest.unit import Unit
+from flywheel.layout import Layout
 from flywheel.records import KINDS
 
+TOLD_CHARACTERS = 300  # of a reason, where it is one of many
 ROW_BYTES = 1000  # of a row of quarantine beside its line
 
 
@@ -58,6 +64,28 @@ class Refused:
         """Rows of quarantine since it was asked last."""
         rows, self._rows, self.held = self._rows, [], 0
         return rows
+
+
+def why_blocked(batch: BatchManifest, layout: Layout) -> str:
+    """Why a file is blocked, with the commonest reason of its lines; empty where it is not."""
+    why = batch.blocked_because
+    path = layout.quarantine / f"{batch.batch_id}.parquet"
+    if not why or why.startswith(UNREAD) or not path.exists():
+        return why
+    lines = pq.read_table(path, columns=["reason_kind", "reason"])
+    grouped = lines.group_by(lines.column_names, use_threads=False)  # in their order
+    rows = grouped.aggregate([([], "count_all")]).to_pylist()
+    kinds: Counter[str] = Counter()  # many reasons name a value, and are one alike
+    for row in rows:
+        kinds[row["reason_kind"]] += row["count_all"]
+    del kinds[NO_LABEL]
+    if not kinds:
+        return why  # what was refused has been erased since
+    (kind, _), *_ = kinds.most_common(1)
+    reason = max((r for r in rows if r["reason_kind"] == kind), key=lambda r: r["count_all"])
+    told = reason["reason"]
+    told = told if len(told) <= TOLD_CHARACTERS else f"{told[:TOLD_CHARACTERS]} ..."
+    return f"{why}; most often ({reason['count_all']} of them): {told}"
 
 
 def _named_kind(value: Any) -> str | None:

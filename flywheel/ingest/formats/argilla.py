@@ -5,7 +5,8 @@ are suggestions, which are a model's. A label that names a side or a tie is a co
 of ranks a ranking, a number a rating on the scale that the row names as rating_min and rating_max
 (Argilla does not export it), a plain yes or no a rubric score, text a critique, or a correction
 if the question is named so. Nested records have no status, so that drafts would pass for labels:
-they are refused.
+they are refused. An answer that is none of these, such as several labels at once or text about the
+two sides together, goes to the metadata of what the same annotator said beside it.
 Source: argilla-io/argilla, argilla/src/argilla/records/_io/_generic.py.
 """
 
@@ -16,7 +17,14 @@ from typing import Any
 from flywheel.errors import RecordError
 from flywheel.ingest.formats.fields import Judged, judged
 from flywheel.ingest.formats.label_studio import CORRECTIONS
-from flywheel.ingest.formats.labels import Labels, account, mark, rubric_weight, scale
+from flywheel.ingest.formats.labels import (
+    Unheld,
+    account,
+    mark,
+    rubric_weight,
+    scale,
+    with_answers,
+)
 from flywheel.ingest.formats.messages import one_turn, without_nulls
 from flywheel.records import (
     Comparison,
@@ -50,6 +58,7 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
     skipped = Counter(prediction=sum(key.endswith(".suggestion") for key in value))
     shown = judged(value) if questions else None
     found: list[Record] = []
+    unheld: list[Unheld] = []
     for question in questions:
         answers, users, status = (
             value.get(f"{question}{ANSWERS}{part}") for part in ("", ".users", ".status")
@@ -65,6 +74,10 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
                 continue
             assert shown
             name = value.get("_server_id") or value.get("id")
+            author = account("argilla", who), "unknown" if who is None else "person"
+            if why := _no_kind(question, answer, shown):
+                unheld.append(Unheld(why, question, answer, author))
+                continue
             found.append(
                 _record(
                     question,
@@ -73,12 +86,36 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
                     value,
                     prompt=shown.prompt,
                     id=f"{name}/{question}" if name else None,
-                    annotator_id=account("argilla", who),
-                    annotator_kind="unknown" if who is None else "person",
+                    annotator_id=author[0],
+                    annotator_kind=author[1],
                     metadata={"question": question},
                 )
             )
-    return Labels(found, skipped)
+    return with_answers(found, skipped, unheld)
+
+
+def _no_kind(question: str, answer: Any, shown: Judged) -> str:
+    """Why no kind of record can hold an answer; empty where one can."""
+    if _is_order(answer) or (isinstance(answer, str) and shown.choice(answer)):
+        return ""
+    if not isinstance(answer, str | int | float):
+        return f"no kind of record can hold the answer {answer!r} to {question!r}"
+    if shown.pair and not _is_correction(question, answer):
+        return (
+            f"the answer {answer!r} to {question!r} names none of the sides {shown.pair}, and no "
+            f"kind of record is about both together"
+        )
+    return ""
+
+
+def _is_order(answer: Any) -> bool:
+    is_list = isinstance(answer, list) and bool(answer)
+    return is_list and all(isinstance(one, dict) and "rank" in one for one in answer)
+
+
+def _is_correction(question: str, answer: Any) -> bool:
+    is_named_so = any(part in question.lower() for part in CORRECTIONS)
+    return isinstance(answer, str) and mark(answer) is None and is_named_so
 
 
 def _record(
@@ -87,11 +124,7 @@ def _record(
     if isinstance(answer, str) and (choice := shown.choice(answer)):
         sides = dict(zip(("response_a", "response_b"), shown.responses.values(), strict=True))
         return Comparison(choice=choice, **sides, **common)  # type: ignore[arg-type]
-    if (
-        isinstance(answer, list)
-        and answer
-        and all(isinstance(x, dict) and "rank" in x for x in answer)
-    ):
+    if _is_order(answer):
         responses = tuple(one_turn(row[one["value"]], "assistant") for one in answer)
         return Ranking(responses=responses, ranks=tuple(x["rank"] for x in answer), **common)
     if isinstance(answer, int | float) and not isinstance(answer, bool):
@@ -101,9 +134,7 @@ def _record(
         return RubricScore(
             response=shown.one(), criterion=question, score=score, weight=weight, **common
         )
-    if not isinstance(answer, str):
-        raise RecordError(f"no kind of record can hold the answer {answer!r} to {question!r}")
-    if any(part in question.lower() for part in CORRECTIONS):
+    if _is_correction(question, answer):
         response = one_turn(answer, "assistant")
         return Demonstration(response=response, **common)
     return Critique(response=shown.one(), critique=answer, **common)

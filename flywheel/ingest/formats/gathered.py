@@ -2,7 +2,8 @@
 
 A reader with `gather` sees all rows of a file at once, by line number, and the file's name. What
 it yields names the lines that a record was made of, the one that stands for it first. A line that
-no record came of is refused by whoever counts lines, so that no reader can pass over one.
+no record came of is refused by whoever counts lines, so that no reader can pass over one. Of a
+line that holds several parts, one that cannot be read is left out and counted.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +21,17 @@ Rows = Mapping[int, Any]  # the objects of a file by line number, in order
 
 
 class Gathered(NamedTuple):
-    """A record and the lines it was made of, or why its first line makes none."""
+    """A record and the lines it was made of, or why its first line makes none.
+
+    Attributes:
+        is_part: The reason is one of a part of its line: it counts as a reason of the line only
+            where no record came of the others.
+    """
 
     lines: tuple[int, ...]
     found: Record | str
     kind: str = "invalid_record"  # of the reason
+    is_part: bool = False
 
 
 Gather = Callable[[Rows, str], Iterator[Gathered]]
@@ -74,12 +81,13 @@ def alone(gather: Gather, value: dict[str, Any], name: str = "") -> list[Record]
     """What one object comes to in a file of its own.
 
     Raises:
-        RecordError: It comes to nothing, or a part of it does.
+        RecordError: It comes to nothing, or it is one part and cannot be read.
     """
-    found = [one.found for one in gather({1: value}, name)]
+    found = list(gather({1: value}, name))
+    records = [one.found for one in found if not isinstance(one.found, str)]
     for one in found:
-        if isinstance(one, str):
-            raise RecordError(one)
-    if not found:
+        if isinstance(one.found, str) and not (one.is_part and records):
+            raise RecordError(one.found)
+    if not records:
         raise RecordError("no record came of it")
-    return [one for one in found if not isinstance(one, str)]
+    return records

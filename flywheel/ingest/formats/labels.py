@@ -2,12 +2,13 @@
 
 An export of an annotation tool holds more than labels: cancelled annotations, drafts, guesses of
 models. A reader counts these in `Labels.skipped`. A line that holds nothing else makes no record;
-it is kept in quarantine as `no_label`, which is no fault and blocks no file.
+it is kept in quarantine as `no_label`, which is no fault and blocks no file. An answer that no kind
+of record can hold is counted, and stays with what its author said beside it; alone it is refused.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flywheel.errors import RecordError
@@ -31,6 +32,34 @@ class Labels(list[Record]):
     def __init__(self, records: Iterable[Record], skipped: Mapping[str, int]) -> None:
         super().__init__(records)
         self.skipped = Counter({why: count for why, count in skipped.items() if count})
+
+
+class Unheld(RecordError):
+    """An answer that no kind of record can hold; what is said beside it stands."""
+
+    def __init__(self, why: str, question: str, answer: Any, author: tuple[Any, str]) -> None:
+        super().__init__(why)
+        self.question, self.answer, self.author = question, answer, author
+
+
+def with_answers(
+    found: Sequence[Record], skipped: Counter[str], unheld: Sequence[Unheld]
+) -> Labels:
+    """Labels; other answers are counted, and go to the metadata of those by the same author.
+
+    Raises:
+        Unheld: There is nothing else.
+    """
+    if unheld and not found:
+        raise unheld[0]
+    for one in unheld:
+        skipped["without_kind"] += 1
+        for record in found:
+            if (record.annotator_id, record.annotator_kind) == one.author:
+                answers = record.metadata.setdefault("answers", {})
+                if isinstance(answers, dict):  # else the export has something of that name
+                    answers[one.question] = one.answer
+    return Labels(found, skipped)
 
 
 def account(system: str, who: Any) -> str | None:

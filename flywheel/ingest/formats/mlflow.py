@@ -5,7 +5,8 @@ alone does not say what was judged, and is refused. Feedback that is yes or no i
 number is a rating on the scale its metadata name as rating_min and rating_max, an expectation is
 the response to imitate, and a rationale is a critique. Feedback with an error has no value, and
 that is not zero: it is counted. A person is the author of HUMAN, a model of LLM_JUDGE, a program of
-CODE. An update keeps its id and has a later time.
+CODE. An update keeps its id and has a later time. Feedback and expectations of other types go to
+the metadata of what the same author said beside them.
 Source: mlflow/mlflow, mlflow/protos/assessments.proto.
 """
 
@@ -17,7 +18,14 @@ from typing import Any
 import msgspec
 
 from flywheel.errors import RecordError
-from flywheel.ingest.formats.labels import Labels, account, mark, rubric_weight, scale
+from flywheel.ingest.formats.labels import (
+    Unheld,
+    account,
+    mark,
+    rubric_weight,
+    scale,
+    with_answers,
+)
 from flywheel.ingest.formats.messages import one_turn, without_nulls
 from flywheel.records import Critique, Demonstration, Rating, Record, RubricScore
 from flywheel.records.message import Conversation
@@ -47,14 +55,18 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
     prompt, response = _text(value, ASKED, "user"), _text(value, SAID, "assistant")
     found: list[Record] = []
     skipped: Counter[str] = Counter()
+    unheld: list[Unheld] = []
     for one in value.get("assessments", [value]):
         if one.get("valid") is False:
             skipped["superseded"] += 1
         elif "error" in one or "error" in one.get("feedback", {}):
             skipped["failed"] += 1
         else:
-            found += _records(one, prompt, response)
-    return Labels(found, skipped)
+            try:
+                found += _records(one, prompt, response)
+            except Unheld as error:
+                unheld.append(error)
+    return with_answers(found, skipped, unheld)
 
 
 def _records(one: dict[str, Any], prompt: Conversation, response: Conversation) -> list[Record]:
@@ -71,12 +83,14 @@ def _records(one: dict[str, Any], prompt: Conversation, response: Conversation) 
         "occurred_at": msgspec.convert(moment, datetime) if moment else None,
         "metadata": {"name": name, **metadata},
     }
+    author = common["annotator_id"], kind
     if ("feedback" in one) == ("expectation" in one):
         raise RecordError("an assessment holds feedback or an expectation, and one of them")
     if "expectation" in one:
         wanted = one["expectation"].get("value")
         if not isinstance(wanted, str):
-            raise RecordError(f"an expectation must be text to be imitated, found {wanted!r}")
+            why = f"an expectation must be text to be imitated, found {wanted!r}"
+            raise Unheld(why, name, wanted, author)
         return [Demonstration(id=id, **common | {"response": one_turn(wanted, "assistant")})]
     common["response"] = response
     told = one["feedback"].get("value")
@@ -85,6 +99,8 @@ def _records(one: dict[str, Any], prompt: Conversation, response: Conversation) 
         found: list[Record] = [
             RubricScore(id=id, criterion=name, score=score, weight=weight, **common)
         ]
+    elif not isinstance(told, int | float):
+        raise Unheld(f"a rating must be a number, found {told!r}", name, told, author)
     else:
         found = [Rating(id=id, **scale(told, metadata), **common)]
     if one.get("rationale"):

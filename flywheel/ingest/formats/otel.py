@@ -4,7 +4,9 @@ Calls of one conversation (or else of one trace) that continue one another are a
 single one an interaction; spans of tools and of anything else belong to their trace. The messages
 stand in attributes, as values or as JSON text, or, up to v1.36, in one event each. Spans of whole
 agents repeat what their calls say and are read only where no call has content. Capture of content
-is off by default: a line of which nothing can be learned is refused, and says so. An evaluation
+is off by default: a line of which nothing can be learned is refused, and says so. A line is a
+batch of spans, cut anywhere: each span is judged by itself, and one that cannot be read leaves the
+others of its line and of its trace alone. An evaluation
 names nobody unless `flywheel.feedback.author` and `.author_kind` stand beside it; one that failed
 is no zero but no judgement at all.
 Source: open-telemetry/semantic-conventions 7b0c0fe, docs/gen-ai.
@@ -61,13 +63,15 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
 
 def gather(rows: Rows, name: str) -> Iterator[Gathered]:
     """Read the rows of one file."""
-    parts: dict[int, list[Span | Event]] = {}
+    parts: dict[int, list[Span | Event | Gathered]] = {}
     yield from parsed(rows, lambda line, row: parts_of(line, without_nulls(row)), parts)
-    spans, evaluations = _sorted(part for line in parts.values() for part in line)
+    every = [part for line in parts.values() for part in line]
+    unread = [part for part in every if isinstance(part, Gathered)]
+    spans, evaluations = _sorted(part for part in every if not isinstance(part, Gathered))
     used: set[int] = set()
-    for one in _judged_threads(spans, evaluations):
+    for one in (*unread, *_judged_threads(spans, evaluations)):
         used.update(one.lines)
-        yield one
+        yield one._replace(is_part=True)
     for line in parts.keys() - used:
         yield unlabelled(line, NO_TEXT)
 
@@ -95,11 +99,13 @@ def _sorted(parts: Iterable[Span | Event]) -> tuple[dict[Key, Span], list[Event]
 
 def _judged_threads(spans: dict[Key, Span], evaluations: list[Event]) -> Iterator[Gathered]:
     calls: dict[Key, Call] = {}
+    unread: set[Key] = set()
     for key, span in spans.items():
         try:
             if call := _call(span):
                 calls[key] = call
         except UNFIT as error:
+            unread.add(key)
             yield Gathered((span.line,), told(error))
     failed = Counter(one.trace for one in evaluations if "error.type" in one.attributes)
     targets: dict[Any, Target] = {key: call.target for key, call in calls.items()}
@@ -110,13 +116,14 @@ def _judged_threads(spans: dict[Key, Span], evaluations: list[Event]) -> Iterato
         found = [one for one in threads(in_time(calls[key] for key in chosen)) if one.steps]
         if not found:
             continue
-        found[-1].lines.extend(spans[key].line for key in keys)
+        found[-1].lines.extend(spans[key].line for key in keys if key not in unread)
         errors = sum(failed[trace] for trace in {trace for trace, _ in keys})
         for thread in found:
             extra = {"evaluations_failed": errors} if errors else {}
             yield from attempt(thread.all_lines, thread.record, thread.calls[-1].id, extra)
         for key in keys:
-            targets.setdefault(key, found[-1].target)
+            if key not in unread:  # what is said of a call that cannot be read is about no other
+                targets.setdefault(key, found[-1].target)
     by_response = {str(spans[key].attributes.get("gen_ai.response.id")): key for key in calls}
     unit = shares(_value(one) for one in evaluations if SCORE + "value" in one.attributes)
     for event in evaluations:

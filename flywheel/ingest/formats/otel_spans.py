@@ -5,12 +5,13 @@ values are wrapped by type, and single spans with plain attributes, as SDKs prin
 Source: opentelemetry-proto, trace.proto, logs.proto, common.proto in their JSON form.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from flywheel.errors import RecordError
+from flywheel.ingest.formats.gathered import UNFIT, Gathered, told
 from flywheel.ingest.formats.threads import moment
 
 WRAPPED = ("stringValue", "boolValue", "doubleValue", "bytesValue")
@@ -41,20 +42,31 @@ class Span:
     events: list[Event] = field(default_factory=list)
 
 
-def parts_of(line: int, row: dict[str, Any]) -> list[Span | Event]:
-    """Every span and every event of a log in one object.
+def parts_of(line: int, row: dict[str, Any]) -> list[Span | Event | Gathered]:
+    """Every span and every event of a log in one object, and why others cannot be read.
 
     Raises:
         RecordError: It is no shape of OpenTelemetry.
     """
     if spans := row.get("resourceSpans", row.get("resource_spans")):
-        return [_span(line, one) for one in _inner(spans, ("scopeSpans", "scope_spans"), "spans")]
+        inner = _inner(spans, ("scopeSpans", "scope_spans"), "spans")
+        return list(_each(line, inner, _span))
     if logs := row.get("resourceLogs", row.get("resource_logs")):
         inner = _inner(logs, ("scopeLogs", "scope_logs"), "logRecords", "log_records")
-        return [_event(line, one, "", "") for one in inner]
+        return list(_each(line, inner, _event))
     if isinstance(row.get("attributes"), dict | list) and _id(row, "trace"):
         return [_span(line, row)]
     raise RecordError("neither resourceSpans, resourceLogs nor a span with attributes")
+
+
+def _each(
+    line: int, given: Iterable[Any], make: Callable[[int, Any], Span | Event]
+) -> Iterator[Span | Event | Gathered]:
+    for one in given:
+        try:
+            yield make(line, one)
+        except UNFIT as error:
+            yield Gathered((line,), told(error), is_part=True)
 
 
 def _inner(outer: Any, middle: tuple[str, ...], *inner: str) -> Iterator[Any]:
@@ -87,7 +99,7 @@ def _span(line: int, given: dict[str, Any]) -> Span:
     )
 
 
-def _event(line: int, given: dict[str, Any], trace: str, span: str) -> Event:
+def _event(line: int, given: dict[str, Any], trace: str = "", span: str = "") -> Event:
     attributes = _attributes(given.get("attributes"))
     body = _plain(given.get("body")) if isinstance(given.get("body"), dict) else None
     name = _first(given, "eventName", "event_name", "name") or attributes.get("event.name")

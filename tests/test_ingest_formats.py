@@ -161,6 +161,36 @@ def test_what_is_wrong_with_a_row_is_said(format: str, value: dict[str, Any], re
         read(format, value)
 
 
+TURNS = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("format", "value"),
+    [
+        ("question_answer", {"question": "q", "answer": "a", "thumbs": "down"}),
+        ("question_answer", {"question": "q", "answer": "a", "Rating": 1}),
+        ("trl", {"prompt": "q", "completion": "a", "score": 0.1}),
+        ("openrlhf", {"input": "q", "output": "a", "label": False}),
+        ("sharegpt", {"conversations": TURNS, "stars": 1}),
+    ],
+)
+def test_a_row_that_was_judged_is_no_response_to_imitate(
+    format: str, value: dict[str, Any], tmp_path: Path
+) -> None:
+    assert recognise([value])[0] == format
+    with pytest.raises(RecordError, match=r"is judged.*land the file as raw"):
+        named(format).read(value)
+    *_, judged = value
+    for nothing in ({judged: None}, {judged: ""}, {judged: None, "source": "s"}):
+        assert isinstance(named(format).read(value | nothing)[0], Demonstration)
+    (tmp_path / "x.jsonl").write_text(json.dumps(value) + "\n")
+    (blocked,) = land([tmp_path / "x.jsonl"], Layout(tmp_path / "home"), log=lambda _: None)
+    assert blocked.blocked and not blocked.rows_by_kind
+    options: Any = {"format": "raw", "source": "judged", "log": lambda _: None}
+    (raw,) = land([tmp_path / "x.jsonl"], Layout(tmp_path / "home"), **options)
+    assert raw.rows_by_kind == {"raw": 1}
+
+
 def test_tool_arguments_that_are_not_json_and_pictures_are_refused() -> None:
     for turn in (
         {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{a"}}]},

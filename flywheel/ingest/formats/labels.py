@@ -20,6 +20,11 @@ MARKS = {
     **dict.fromkeys(("yes", "true", "pass", "passed", "good", "correct", "up"), 1.0),
     **dict.fromkeys(("no", "false", "fail", "failed", "bad", "incorrect", "down"), 0.0),
 }
+JUDGED = {  # columns that say what somebody made of a response
+    *("rating", "ratings", "score", "scores", "stars", "reward", "vote", "votes", "upvotes"),
+    *("thumb", "thumbs", "thumbs_up", "thumbs_down", "label", "labels", "feedback"),
+    *("correct", "is_correct"),
+}
 FAULTS = re.compile(  # criteria of which a response that has much is no better for it
     r"toxic|spam|\bhat(e|red)|violen|harm(?!less)|unsafe|sexual|pii|bias|hallucinat|error|fail|mismatch"
     r"|refus|inappropriate|\bno(t|n)?\b|length|humor"
@@ -60,6 +65,20 @@ def with_answers(
                 if isinstance(answers, dict):  # else the export has something of that name
                     answers[one.question] = one.answer
     return Labels(found, skipped)
+
+
+def to_imitate(value: Mapping[str, Any]) -> None:
+    """Hold a row without nulls against being read as a response to imitate.
+
+    Raises:
+        RecordError: It says what somebody made of the response, which may be nothing good.
+    """
+    told = (key for key, item in value.items() if item not in ("", [], {}))
+    if key := next((key for key in told if key.lower() in JUDGED), None):
+        raise RecordError(
+            f"a row with {key!r} is judged, and no response to imitate: land the file as raw and "
+            f"give it its meaning in a dbt model, or take the column out if it judges nothing"
+        )
 
 
 def account(system: str, who: Any) -> str | None:

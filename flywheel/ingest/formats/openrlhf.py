@@ -2,6 +2,7 @@
 
 * input + output               a demonstration, of two strings or two lists of messages
 * input, a list                a demonstration whose last message is the target
+* either of them + label       a thumb or a score, which is no response to imitate: refused
 * input + label                a task: the label goes to the function that rewards
 * prompt + chosen + rejected   a comparison, as TRL has it
 * chosen + rejected            whole dialogues; OpenRLHF takes all but the last message of `chosen`
@@ -16,7 +17,7 @@ from typing import Any
 
 from flywheel.errors import RecordError
 from flywheel.ingest.formats import trl
-from flywheel.ingest.formats.labels import task
+from flywheel.ingest.formats.labels import task, to_imitate
 from flywheel.ingest.formats.messages import (
     conversation,
     one_turn,
@@ -57,8 +58,10 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
     rest = {key: item for key, item in value.items() if key not in ("input", "output", "tools")}
     rest |= tools_of(value.get("tools"))
     if "output" in value:
+        to_imitate(value)
         said = one_turn(value["output"], "assistant")
         return (Demonstration(prompt=asked, response=said, metadata=rest),)
     if asked[-1].role == "assistant" and len(asked) > 1:
+        to_imitate(value)
         return (Demonstration(prompt=asked[:-1], response=asked[-1:], metadata=rest),)
     return (task(asked, rest, "openrlhf_prompts"),)

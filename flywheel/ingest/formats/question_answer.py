@@ -1,5 +1,6 @@
 r"""Questions with worked answers, as GSM8K publishes them: demonstrations.
 
+A row that says what somebody made of the answer is refused: it may be one not to imitate.
 Where the answer ends in `#### number`, the number goes to the metadata, without its commas.
 Source: openai/grade-school-math.
 """
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flywheel.errors import RecordError
+from flywheel.ingest.formats.labels import to_imitate
 from flywheel.ingest.formats.messages import without_nulls
 from flywheel.records import Demonstration, Record
 
@@ -24,6 +26,7 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
     if not isinstance(question, str) or not isinstance(answer, str):
         raise RecordError("question and answer must both be text")
     rest = without_nulls(value)
+    to_imitate(rest)
     del rest["question"], rest["answer"]
     _, mark, final = answer.rpartition("####")
     if mark:

@@ -2,7 +2,8 @@
 
 `conversations` hold {from, value}; the value of a `function_call` is JSON text of one call or of
 several, `tools` is JSON text of a list, empty where there are none. With `chosen` and `rejected`
-beside them it is a comparison, with a boolean `kto_tag` a thumb on the last turn. A `system` text
+beside them it is a comparison, with a boolean `kto_tag` a thumb on the last turn; one that was
+judged otherwise may be one not to imitate, and is refused. A `system` text
 may stand beside the conversation or in it. Nobody is named as the author.
 Source: hiyouga/LLaMA-Factory, data/README.md.
 """
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from flywheel.errors import RecordError
+from flywheel.ingest.formats.labels import to_imitate
 from flywheel.ingest.formats.messages import conversation, demonstrations, tools_of, without_nulls
 from flywheel.records import Comparison, Interaction, Record
 from flywheel.records.message import Conversation
@@ -49,6 +51,7 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
             ),
         )
     if "kto_tag" not in value:
+        to_imitate(metadata)
         return demonstrations(turns, metadata)
     if not isinstance(value["kto_tag"], bool) or len(turns) < 2 or turns[-1].role != "assistant":
         raise RecordError("kto_tag must be true or false, about a last turn of the assistant")

@@ -4,6 +4,7 @@
 * prompt + completion                     a demonstration
 * prompt + completion, or messages, + label   an interaction: a thumb from nobody in particular;
   a label that is null says neither, so its row is refused
+* either with a rating, a score or the like beside it is refused: it may be one not to imitate
 * prompt + chosen + rejected              a comparison
 * chosen + rejected                       a comparison of two whole dialogues with one beginning,
   which is cut in whole messages: two whole texts have no such border, and are refused
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from flywheel.errors import RecordError
-from flywheel.ingest.formats.labels import task
+from flywheel.ingest.formats.labels import task, to_imitate
 from flywheel.ingest.formats.messages import (
     beyond,
     conversation,
@@ -76,6 +77,7 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
         turns = conversation(value["messages"])
         metadata |= beyond(value["messages"])
         if not has_label:
+            to_imitate(value)
             return demonstrations(turns, metadata)
         if len(turns) < 2 or turns[-1].role != "assistant":
             raise RecordError("the last message must be the assistant's, after at least one other")
@@ -89,6 +91,7 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
             return (task(prompt, beside, "trl_prompts"),)
         response = one_turn(value["completion"], "assistant")
     if not has_label:
+        to_imitate(value)
         return (Demonstration(prompt=prompt, response=response, metadata=metadata),)
     label: Any = value.get("label")
     label = LABELS.get(label) if isinstance(label, str) else label

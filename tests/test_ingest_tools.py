@@ -174,6 +174,18 @@ def test_a_rating_keeps_its_own_scale_and_is_refused_without_one() -> None:
         read("label_studio", labelled(nine, data=ONE))
 
 
+def test_the_time_of_an_annotation_is_shared_among_its_records() -> None:
+    stars = [region("rating", {"rating": 4}, name, "response") for name in ("kind", "right")]
+    found = read("label_studio", labelled(annotation(*stars), annotation(stars[0]), data=ONE))
+    assert [one.seconds for one in found] == [2.125, 2.125, 4.25]
+    turns = [
+        region("chatmessage", {"chatmessage": {"role": role, "content": "x", "createdAt": at}})
+        for at, role in enumerate(("user", "assistant", "user", "assistant"))
+    ]
+    found = read("label_studio", labelled(annotation(*turns), annotation(LEFT, lead_time=None)))
+    assert [one.seconds for one in found] == [2.125, 2.125, None]
+
+
 def test_text_is_a_critique_a_correction_or_both_and_edits_are_told_by_their_name() -> None:
     why = region("textarea", {"text": ["too short"]}, "why", "response")
     better = region("textarea", {"text": ["yes, -5"]}, "corrected", "response")

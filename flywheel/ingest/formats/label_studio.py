@@ -5,7 +5,8 @@ that were imported or propagated look just the same; they are counted and never 
 controls, Pairwise is a comparison, and so is a choice of a side or of a tie; Ranker is a ranking,
 with the items of one bucket tied; Rating and Number are ratings; a plain yes or no is a rubric
 score; text is the reason of a comparison, or else a critique, or a correction if its control is
-named so; Chat is a conversation to imitate. Other answers go to the metadata of these.
+named so; Chat is a conversation to imitate. Other answers go to the metadata of these. The time
+that an annotation took is shared evenly among its records, so that it adds up to what was spent.
 
 An export does not tell the scale of a rating: the task's data name `rating_min` and `rating_max`,
 and a Rating without them has 0 to 5 stars, as the control has unless it was set otherwise.
@@ -18,6 +19,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from flywheel.errors import RecordError
 from flywheel.ingest.formats.fields import Judged, judged
@@ -65,7 +67,7 @@ def read(value: dict[str, Any]) -> Sequence[Record]:
         if why := _no_label(one):
             skipped[why] += 1
         else:
-            found += _annotation(value, one, guesses)
+            found += _in_time(_annotation(value, one, guesses), one.get("lead_time"))
     return Labels(found, skipped)
 
 
@@ -89,7 +91,6 @@ def _annotation(task: dict[str, Any], one: dict[str, Any], guesses: list[Any]) -
     common: dict[str, Any] = {
         "annotator_id": account("label_studio", who),
         "annotator_kind": "unknown" if who is None else "person",
-        "seconds": one.get("lead_time"),
         "occurred_at": msgspec.convert(moment, datetime) if moment else None,
     }
     regions = [region for region in one["result"] if "from_name" in region]
@@ -113,6 +114,13 @@ def _annotation(task: dict[str, Any], one: dict[str, Any], guesses: list[Any]) -
         )
         for kind, control, own in said
     ]
+
+
+def _in_time(found: Sequence[Record], seconds: float | None) -> Sequence[Record]:
+    """The records of one annotation, each with its share of the time that they took together."""
+    if seconds is None or not found:
+        return found
+    return [structs.replace(one, seconds=seconds / len(found)) for one in found]
 
 
 def _origin(one: dict[str, Any], guesses: list[Any]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def test_generations_that_go_on_are_a_trajectory_and_its_scores_are_about_it() -
     assert run.metadata["trace_id"] == "tr" and run.outcome == "unscored" and run.seconds is None
     right, quality = only(Rating, records)
     assert (right.rating, right.rating_min, right.rating_max) == (1.0, 0.0, 1.0)
-    assert (right.annotator_id, right.annotator_kind) == ("ann", "person")
+    assert (right.annotator_id, right.annotator_kind) == ("ann@langfuse", "person")
     assert right.response == run.steps and words(quality.response) == ["5"]
     assert quality.annotator_kind == "unknown" and quality.annotator_id is None
     assert quality.metadata["rationale"] == "so so" and quality.metadata["scale_assumed"]
@@ -203,7 +203,7 @@ def test_an_evaluation_may_come_in_a_log_and_one_that_failed_is_no_zero() -> Non
     ]
     records, refused = gathered("otel", rows)
     (rating,), (tone,), (served,) = (only(k, records) for k in (Rating, Critique, Interaction))
-    assert (rating.annotator_id, rating.annotator_kind) == ("ann", "person")
+    assert (rating.annotator_id, rating.annotator_kind) == ("ann@otel", "person")
     assert rating.guideline_version == "3" and tone.critique == "rude"
     assert served.metadata["evaluations_failed"] == 1
     assert refused.keys() == {3, 5} and "'99' is no call" in refused[5]
@@ -275,7 +275,7 @@ def test_the_newest_value_of_a_metric_wins_and_the_others_are_kept() -> None:
     records, _ = gathered("tensorzero", rows)
     newest, hers = only(Rating, records)
     assert newest.rating == 0.0 and newest.metadata["earlier"] == [True]
-    assert hers.annotator_id == "ann" and hers.rating == 1.0
+    assert hers.annotator_id == "ann@tensorzero" and hers.rating == 1.0
 
 
 def test_the_newest_version_of_a_datapoint_counts_and_one_taken_back_does_not(
@@ -296,6 +296,31 @@ def test_feedback_on_what_is_not_in_the_file_is_refused(tmp_path: Path) -> None:
     assert batch.rows == 1 and [row["line_no"] for row in quarantine] == [2, 3]
     assert {row["reason_kind"] for row in quarantine} == {"unresolved"}
     assert "neither an inference, an episode nor a datapoint" in quarantine[0]["reason"]
+
+
+# ---- who judged ----------------------------------------------------------------------------------
+
+
+def test_one_name_in_two_logs_is_two_people_and_is_not_stored(tmp_path: Path) -> None:
+    who = "jolanthe"
+    by_model = score("s2", "tone", 1, "BOOLEAN", source="EVAL", evaluator_id="judge-1")
+    ours = {"flywheel.feedback.author": who, "flywheel.feedback.author_kind": "human"}
+    evaluated = ("gen_ai.evaluation.result", EVALUATED | ours)
+    tagged = feedback(4, target_id=UUID.format(1), metric_name="right", value=1)
+    logs = {
+        "langfuse": [*LANGFUSE[:1], score("s", "q", 1, "BOOLEAN", author_user_id=who), by_model],
+        "otel": [otlp(span("01", 1, chat(OTEL_ASKED, [text("assistant", "5")]), evaluated))],
+        "tensorzero": [inference(1, [T0_ASKED], "5"), tagged | {"tags": {"author": who}}],
+    }
+    for format, rows in logs.items():
+        (tmp_path / format).mkdir()
+        (tmp_path / format / "x.jsonl").write_text("".join(f"{json.dumps(r)}\n" for r in rows))
+        land([tmp_path / format], Layout(tmp_path / "home"), log=lambda _: None)
+    table = read_folder(Layout(tmp_path / "home").landing("rating"))
+    names = table["annotator_id"].to_pylist()
+    assert "judge-1" in names and len(set(names)) == len(names) == 4
+    assert sum(name.startswith("p_") for name in names) == 3
+    assert who not in json.dumps(table.to_pylist(), default=str)
 
 
 # ---- records of several lines -----------------------------------------------------------------

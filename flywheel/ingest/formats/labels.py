@@ -81,13 +81,16 @@ def to_imitate(value: Mapping[str, Any]) -> None:
         )
 
 
-def account(system: str, who: Any) -> str | None:
+def account(system: str, who: Any, kind: str = "person") -> str | None:
     """An annotator of another tool, as an address: landing makes a pseudonym of each.
 
-    So account 7 of two tools is two people, and no id of theirs is stored. None stays None.
+    So account 7 of two tools is two people, and no id of theirs is stored. None stays None, and
+    what is a model or a program keeps its name.
     """
     if who is None or who == "":
         return None
+    if kind in ("model", "program"):
+        return who  # type: ignore[no-any-return]
     return who if isinstance(who, str) and "@" in who else f"{who}@{system}"
 
 

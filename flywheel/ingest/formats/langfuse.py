@@ -16,6 +16,7 @@ from typing import Any
 
 from flywheel.errors import RecordError
 from flywheel.ingest.formats.gathered import Gathered, Rows, alone, attempt, parsed, unresolved
+from flywheel.ingest.formats.labels import account
 from flywheel.ingest.formats.messages import message, without_nulls
 from flywheel.ingest.formats.scores import Said, Target, critique, number, rating, shares
 from flywheel.ingest.formats.threads import (
@@ -139,7 +140,7 @@ def _score(row: dict[str, Any], target: Target, on_unit_scale: set[str]) -> Reco
         raise RecordError(
             f"a score of the type {kind!r} named {name!r} is none we know how to read"
         )
-    source = row.get("source")
+    kind_of_author = KINDS.get(str(row.get("source")), "unknown")
     author = row.get("author_user_id") or row.get("evaluator_id")
     metadata = {key: row[key] for key in PROVENANCE if key in row}
     given = decoded(row.get("metadata"))
@@ -148,8 +149,8 @@ def _score(row: dict[str, Any], target: Target, on_unit_scale: set[str]) -> Reco
     said = Said(
         {
             "id": identity(row, "id"),
-            "annotator_id": author,
-            "annotator_kind": KINDS.get(str(source), "unknown"),
+            "annotator_id": account("langfuse", author, kind_of_author),
+            "annotator_kind": kind_of_author,
             "guideline_version": metadata.pop("rubric_version", None),
             "occurred_at": moment(row.get("timestamp")),
         },

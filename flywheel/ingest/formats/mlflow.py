@@ -77,7 +77,7 @@ def _records(one: dict[str, Any], prompt: Conversation, response: Conversation) 
     name, id = one["assessment_name"], one.get("assessment_id")
     common: dict[str, Any] = {
         "prompt": prompt,
-        "annotator_id": account("mlflow", who) if kind in ("person", "unknown") else who,
+        "annotator_id": account("mlflow", who, kind),
         "annotator_kind": kind,
         "guideline_version": metadata.get("rubric_version"),
         "occurred_at": msgspec.convert(moment, datetime) if moment else None,

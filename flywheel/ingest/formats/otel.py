@@ -28,6 +28,7 @@ from flywheel.ingest.formats.gathered import (
     unlabelled,
     unresolved,
 )
+from flywheel.ingest.formats.labels import account
 from flywheel.ingest.formats.messages import message, without_nulls
 from flywheel.ingest.formats.otel_spans import Event, Span, parts_of
 from flywheel.ingest.formats.scores import Said, Target, critique, number, rating, shares
@@ -255,13 +256,14 @@ def _evaluation(event: Event, target: Target, on_unit_scale: set[str]) -> Record
         raise RecordError("an evaluation needs a name")
     ours = {k.removeprefix(FEEDBACK): v for k, v in given.items() if k.startswith(FEEDBACK)}
     kind = str(ours.get("author_kind", "unknown"))
+    kind = AUTHORS.get(kind, kind)
     label, why = given.get(SCORE + "label"), given.get("gen_ai.evaluation.explanation")
     metadata = {"label": label, "rationale": why, "presented_order": ours.get("presented_order")}
     metadata |= {"min": ours.get("min"), "max": ours.get("max")}
     said = Said(
         {
-            "annotator_id": ours.get("author"),
-            "annotator_kind": AUTHORS.get(kind, kind),
+            "annotator_id": account("otel", ours.get("author"), kind),
+            "annotator_kind": kind,
             "guideline_version": ours.get("rubric_version"),
             "occurred_at": event.at,
         },

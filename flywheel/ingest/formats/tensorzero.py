@@ -28,6 +28,7 @@ from flywheel.ingest.formats.gathered import (
     unlabelled,
     unresolved,
 )
+from flywheel.ingest.formats.labels import account
 from flywheel.ingest.formats.messages import without_nulls
 from flywheel.ingest.formats.scores import Said, Target, critique, number, rating, shares
 from flywheel.ingest.formats.tensorzero_content import asked_of, output_of
@@ -238,7 +239,8 @@ def _made(row: Row, kind: type[Record], **fields: Any) -> Record:
 
 def _said(row: Row, metadata: dict[str, Any]) -> Said:
     tags = dict(row["tags"])
-    fields = {"id": _id(row), "annotator_id": tags.pop("author", None), "occurred_at": _time(row)}
+    who = account("tensorzero", tags.pop("author", None))
+    fields = {"id": _id(row), "annotator_id": who, "occurred_at": _time(row)}
     return Said(fields, without_nulls({**metadata, "tags": tags or None}))
 
 

@@ -28,7 +28,8 @@ CONTROL = dg.AssetCheckSpec(
     "positive_control_fires",
     asset=CONTAMINATION,
     blocking=True,
-    description="A planted copy of evaluation prompts is caught, so silence means cleanliness.",
+    description="Planted copies of evaluation prompts are caught, and no long prompt goes "
+    "unsought: silence means cleanliness.",
 )
 
 
@@ -72,15 +73,24 @@ def duplicates(context: dg.AssetExecutionContext, home: Home) -> Iterator[dg.Mat
         (PROMPT_GROUPS, report.prompt_groups),
     ):
         yield dg.MaterializeResult(asset_key=key, metadata=part)
-    caught, planted = positive_control(layout.warehouse_copy)
+    control = positive_control(layout.warehouse_copy)
     yield dg.MaterializeResult(
         asset_key=CONTAMINATION,
-        metadata=report.contamination,
+        metadata=report.contamination
+        | {
+            "evaluation_prompts_looked_for_whole": control.looked_for_whole,
+            "evaluation_prompts_too_short_to_look_for": control.too_short,
+        },
         check_results=[
             dg.AssetCheckResult(
                 check_name=CONTROL.name,
-                passed=caught == planted,
-                metadata={"planted": planted, "caught": caught},
+                passed=control.passed,
+                description=control.problem,
+                metadata={
+                    "planted": control.planted,
+                    "caught": control.caught,
+                    "unprotected": len(control.unprotected),
+                },
             )
         ],
     )

@@ -116,6 +116,25 @@ def test_what_many_evaluation_prompts_share_is_boilerplate() -> None:
     assert [o.item for o in runs.find([f"{system} and {prompts[2]}"])] == [2]
 
 
+@pytest.mark.parametrize("copies", [1, 3, 40])
+def test_a_prompt_asked_many_times_is_no_boilerplate(copies: int) -> None:
+    runs = EvaluationRuns(["short words", *[SENTENCE] * (copies - 1), SENTENCE.upper()])
+    found = runs.scan([f"dear all , {SENTENCE} , bye"])
+    assert [one.item for one in found.contained] == list(range(1, copies + 1))
+    assert [(one.item, one.covered_13_frac) for one in found.covered] == [(1, 1.0)]
+    assert (runs.whole, runs.unsought) == ([], [0])
+
+
+def test_a_prompt_that_others_hold_is_looked_for_whole() -> None:
+    others = [f"{name} {SENTENCE} {name}" for name in "uvw"]
+    runs = EvaluationRuns([*others, SENTENCE])
+    words = SENTENCE.split()
+    halves = " ".join([*words[:14], "well", *words[1:]])
+    found = runs.find([f"dear all , {SENTENCE} , bye", halves, SENTENCE.replace("nine", "ten")])
+    assert [(one.text, one.item, one.span) for one in found] == [(0, 3, SENTENCE)]
+    assert runs.whole == [3]
+
+
 def warehouse(root: Path, rows: list[dict[str, object]]) -> tuple[Path, Layout]:
     table = pa.Table.from_pylist(
         [
@@ -252,8 +271,10 @@ def test_marks_are_the_same_each_time_and_an_empty_warehouse_has_none(tmp_path: 
 def test_the_positive_control_catches_all_it_plants(tmp_path: Path, evaluation: list[str]) -> None:
     rows = [said(f"e{i}", text, evaluation_set="s") for i, text in enumerate(evaluation)]
     path, _ = warehouse(tmp_path, [*rows, said("a", "a prompt")])
-    caught, planted = positive_control(path)
-    assert caught == planted == 8
+    control = positive_control(path)
+    assert control.passed and control.problem is None
+    assert control.caught == control.planted == 8
+    assert control.too_short == (1 if evaluation else 0)
 
 
 def test_the_positive_control_notices_a_net_with_a_hole(
@@ -263,9 +284,39 @@ def test_the_positive_control_notices_a_net_with_a_hole(
     with monkeypatch.context() as broken:
         nothing = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
         broken.setattr("flywheel.dedup.control.similar_pairs", lambda texts, threshold: nothing)
-        assert positive_control(path) == (3, 4)
+        control = positive_control(path)
+        assert (control.caught, control.planted, control.missed) == (3, 4, ["s: e"])
     monkeypatch.setattr(EvaluationRuns, "find", lambda self, texts: [])
-    assert positive_control(path) == (2, 4)
+    control = positive_control(path)
+    assert (control.caught, control.planted, control.passed) == (2, 4, False)
+    assert "1 evaluation prompts were planted and not caught: s: e; " in str(control.problem)
+
+
+def test_the_positive_control_notices_prompts_that_hide_one_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [SENTENCE, *(f"{name} {SENTENCE} {name}" for name in "uvw")]
+    rows = [said(f"e{n}", text, evaluation_set="s") for n, text in enumerate([*asked, SENTENCE])]
+    path, _ = warehouse(tmp_path, rows)
+    control = positive_control(path)
+    assert control.passed and control.looked_for_whole == 2 and control.planted == 20
+    scan = EvaluationRuns.find
+    monkeypatch.setattr(  # as though what is boilerplate alone were not looked for
+        EvaluationRuns,
+        "find",
+        lambda self, texts: [one for one in scan(self, texts) if one.item not in self.whole],
+    )
+    assert positive_control(path).missed == ["s: e0", "s: e4"]
+
+
+def test_a_long_prompt_that_cannot_be_looked_for_fails_the_control(tmp_path: Path) -> None:
+    asked = "\u0f56\u0f7c\u0f51\u0f0b" * 12  # Tibetan: a dot between syllables, and no space
+    rows = [said(name, asked, evaluation_set="s") for name in ("e", "f")]
+    path, _ = warehouse(tmp_path, [*rows, said("hi", "hi", evaluation_set="s")])
+    control = positive_control(path)
+    assert control.caught == control.planted == 3 and not control.passed
+    assert (control.unprotected, control.too_short) == (["s: e", "s: f"], 1)
+    assert "cannot be looked for inside other texts: s: e; s: f; their" in str(control.problem)
 
 
 DERIVED_FILES = ("near_duplicates", "prompt_groups", "contamination", "evaluation_overlaps")

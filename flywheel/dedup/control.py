@@ -1,5 +1,6 @@
 """Copies of evaluation prompts planted among training texts, to see that the net catches them."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,6 +8,7 @@ import pyarrow as pa
 from flywheel.dedup.join import similar_pairs
 from flywheel.dedup.leaks import contaminated
 from flywheel.dedup.overlap import LEAST_WORDS, EvaluationRuns
+from flywheel.dedup.sets import words_of
 from flywheel.dedup.texts import Row, open_texts
 
 PROMPTS = pa.schema(
@@ -18,50 +20,111 @@ PROMPTS = pa.schema(
     ]
 )
 
+PLANTED = 20  # evaluation prompts of each sort
+LONG_WORD = 30  # letters
 
-def positive_control(database: Path) -> tuple[int, int]:
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """How many plants were caught, of how many; anything but equality is a broken net.
+
+    `missed` and `unprotected` are evaluation prompts, by set and key: those whose plants were not
+    caught, and those that are looked for in no text though they are long. `too_short` ones are not
+    looked for either, for they are common; `looked_for_whole` are those of boilerplate alone.
+    """
+
+    caught: int
+    planted: int
+    missed: list[str]
+    unprotected: list[str]
+    too_short: int
+    looked_for_whole: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether the net is whole."""
+        return self.caught == self.planted and not self.unprotected
+
+    @property
+    def problem(self) -> str | None:
+        """What is not protected, and what to do; None where all is."""
+        told = [
+            f"{len(names)} evaluation prompts {what}: {'; '.join(names[:10])}; {remedy}"
+            for names, what, remedy in (
+                (self.missed, "were planted and not caught", MEND),
+                (self.unprotected, "cannot be looked for inside other texts", WITHOUT),
+            )
+            if names
+        ]
+        return ". ".join(told) or None
+
+
+MEND = "report it, and freeze nothing until it is mended"
+WITHOUT = "their words are not told apart by spaces: take them out of their evaluation set"
+
+
+def positive_control(database: Path) -> Control:
     """Plant copies of evaluation prompts among training texts and look for them.
 
-    Plants each of up to 20 prompts word for word as a prompt, nearly so, and inside a response and
-    what a tool of a trajectory answered.
+    Plants up to 20 prompts, and 20 of those that are looked for whole, word for word as a prompt,
+    nearly so, and inside a response and what a tool of a trajectory answered. All evaluation
+    prompts are looked for at once, as in earnest: a rule on what they share is on trial as well.
     Where the warehouse has no evaluation prompts, two of the control's own are planted.
-
-    Returns:
-        How many were caught, and how many were planted; anything but equality is a broken net.
     """
     with open_texts(database) as texts:
-        items = [row for row in texts.items if row["text"]][:20]
-    for text in () if items else CONTROL_PROMPTS:
+        items = list(texts.items)
+    for text in () if any(item["text"] for item in items) else CONTROL_PROMPTS:
         items.append(_planted("prompt", text, text, evaluation_set="control"))
-    plants = [plant for item in items for plant in _plants(item)]
-    expected = {plant["text_key"]: plant["kind"] for plant in plants}
-    caught = set()
-    for item in items:  # one at a time: the net is on trial, not the rule on boilerplate
-        rows = [item, *plants]
-        prompts = [row for row in rows if row["role"] == "prompt"]
-        said = [row["text"] for row in prompts]
-        found = (column.tolist() for column in similar_pairs(said, 0.8))
-        overlaps = EvaluationRuns([item["text"]]).find([plant["text"] for plant in plants])
-        contained = [(plants[one.text], item, one.span) for one in overlaps]
-        columns = pa.Table.from_pylist(prompts, PROMPTS)
-        for leak in contaminated(columns, list(zip(*found, strict=True)), contained):
-            if leak["kind"] == expected[leak["text_key"]]:
-                caught.add(leak["text_key"])
-    return len(caught), len(expected)
+    runs = EvaluationRuns([item["text"] for item in items])
+    said = [place for place, item in enumerate(items) if item["text"]]
+    spread = said[:: -(-len(said) // PLANTED)]
+    chosen = [items[place] for place in dict.fromkeys(spread + runs.whole[:PLANTED])]
+    plants = [plant for item in chosen for plant in _plants(item)]
+    expected = {plant["text_key"]: plant for plant in plants}
+    prompts = [row for row in (*chosen, *plants) if row["role"] == "prompt"]
+    found = (column.tolist() for column in similar_pairs([row["text"] for row in prompts], 0.8))
+    overlaps = runs.find([plant["text"] for plant in plants])
+    contained = [(plants[one.text], items[one.item], one.span) for one in overlaps]
+    columns = pa.Table.from_pylist(prompts, PROMPTS)
+    for leak in contaminated(columns, list(zip(*found, strict=True)), contained):
+        plant = expected.get(leak["text_key"], {})
+        if (leak["kind"], leak["evaluation_prompt_key"]) == (plant.get("kind"), plant.get("item")):
+            del expected[leak["text_key"]]
+    unsought = [items[place] for place in runs.unsought]
+    unprotected = [item for item in unsought if _is_unbroken(item["text"])]
+    planted = len({plant["text_key"] for plant in plants})
+    return Control(
+        planted - len(expected),
+        planted,
+        sorted({_name(plant["item"], items) for plant in expected.values()}),
+        sorted({_name(item["text_key"], items) for item in unprotected}),
+        len(unsought) - len(unprotected),
+        len(runs.whole),
+    )
+
+
+def _is_unbroken(text: str) -> bool:
+    """Whether a text of few words is none the less long: its script has no spaces."""
+    return any(len(word) >= LONG_WORD and not word.isascii() for word in words_of(text))
+
+
+def _name(key: str, items: list[Row]) -> str:
+    sets = sorted({item["evaluation_set"] for item in items if item["text_key"] == key})
+    return f"{', '.join(sets)}: {key}"
 
 
 def _plants(item: Row) -> list[Row]:
     """Copies of an evaluation prompt, with the kind of overlap each must be found as."""
-    key, text, words = item["text_key"], item["text"], len(item["text"].split())
+    key, text, words = item["text_key"], item["text"], words_of(item["text"])
     plants = [_planted("prompt", key, text, kind="exact")]
-    if words >= 8:  # one more word leaves a similarity of at least 6/7
+    if len(set(zip(words, words[1:], words[2:], strict=False))) >= 6:  # one more leaves 6/7
         plants.append(_planted("prompt", f"near {key}", f"{text} please", kind="near"))
-    if words >= LEAST_WORDS:
+    if len(words) >= LEAST_WORDS:
         inside = f"You asked the following . {text} Here is what I think ."
         plants.append(_planted("response", f"inside {key}", inside, kind="contained"))
         answered = f"$ grep -rn question . ./notes.txt:7: {text} 1 match"
         plants.append(_planted("trajectory", f"found {key}", answered, kind="contained"))
-    return plants
+    return [plant | {"item": key} for plant in plants]
 
 
 CONTROL_PROMPTS = (

@@ -23,7 +23,7 @@ from flywheel.dedup.sets import HASH, TOKENISER
 from flywheel.dedup.texts import Edge, Row, Texts, evaluated
 from flywheel.lake import write_table
 
-ALGORITHM = "runs-in-one-piece/2"
+ALGORITHM = "runs-in-one-piece/3"
 STAMP = b"flywheel.scanned"
 COVER = pa.struct(
     [

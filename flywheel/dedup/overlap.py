@@ -2,10 +2,11 @@
 
 *Contained*: every run of `RUN_WORDS` words of the prompt stands in the text, each at its place: one
 word changed makes another prompt of the same template, and no leak. Numbers count as words. Runs
-that many evaluation prompts have in common (a system prompt, a form letter) say nothing about any
-one of them and need not be there. A prompt shorter than a run is one run; under `LEAST_WORDS` words
-it is too common to look for. What is nearly the whole of a prompt is found by its Jaccard
-similarity instead (`join.py`).
+that many different evaluation prompts have in common (a form letter) say nothing about any one of
+them and need not be there; a prompt asked more than once is one. A prompt that has no other runs is
+looked for whole. A prompt shorter than a run is one run; under `LEAST_WORDS` words it is too common
+to look for. What is nearly the whole of a prompt is found by its Jaccard similarity instead
+(`join.py`).
 
 *Covered*: the share of a prompt's words that lie in runs of 8 (and of 13) words which the text has
 anywhere. It is shown, with the longest piece, and excludes nothing: prompts of one template cover
@@ -65,15 +66,32 @@ class EvaluationRuns:
     """The runs of a set of evaluation prompts, to look for in any number of texts."""
 
     def __init__(self, prompts: Sequence[str]) -> None:
-        self._prompts = prompts
-        words, self._counts = engine().hash_words(prompts)
-        limit = max(FEW_PROMPTS, len(prompts) // 10)
+        same: dict[str, list[int]] = {}
+        for item, prompt in enumerate(prompts):
+            same.setdefault(" ".join(words_of(prompt)), []).append(item)
+        self._items = list(same.values())  # that ask each text
+        self._prompts = [prompts[items[0]] for items in self._items]
+        words, self._counts = engine().hash_words(self._prompts)
+        limit = max(FEW_PROMPTS, len(self._prompts) // 10)
         self._long = _Runs(words, self._counts, RUN_WORDS, limit)
         self._short = _Runs(words, self._counts, SHORT_RUN_WORDS, limit)
         self._wanted = distinct(np.concatenate([self._long.hash, self._short.hash]))
         self._long_group = self._long.group_of(self._wanted)
         self._short_group = self._short.group_of(self._wanted)
         self._sizes = sorted(self._long.sizes | self._short.sizes)
+
+    @property
+    def whole(self) -> list[int]:
+        """Prompts all of whose runs are boilerplate: looked for whole."""
+        return self._asking(self._long.whole)
+
+    @property
+    def unsought(self) -> list[int]:
+        """Prompts that are looked for in no text."""
+        return self._asking(self._long.telling == 0)
+
+    def _asking(self, chosen: np.ndarray) -> list[int]:
+        return sorted(item for text in np.flatnonzero(chosen) for item in self._items[text])
 
     def find(self, texts: Sequence[str]) -> list[Overlap]:
         """Return each text and evaluation prompt that it holds, ordered by both."""
@@ -110,7 +128,12 @@ class EvaluationRuns:
         ):
             if (text, item) not in found and self._stands(words_of(texts[text]), item, begin):
                 found[text, item] = Overlap(first + text, item, self._span(item))
-        return list(found.values())
+        overlaps = (
+            Overlap(one.text, item, one.span)
+            for one in found.values()
+            for item in self._items[one.item]
+        )
+        return sorted(overlaps, key=lambda one: (one.text, one.item))
 
     def _stands(self, words: list[str], item: int, begin: int) -> bool:
         """Whether an item's own runs are in the text word by word, and not by hash alone."""
@@ -139,7 +162,7 @@ class EvaluationRuns:
         return [
             Cover(
                 first + text,
-                item,
+                self._items[item][0],
                 float(shares[one]),
                 by_13.get((text, item), 0.0),
                 self._piece(item, int(spans[one, 0]), int(spans[one, 1])),
@@ -192,6 +215,9 @@ class _Runs:
         group = np.cumsum(_changes(hash)) - 1
         prompts = np.bincount(group, _changes(hash, owner))  # that have the run
         kept = prompts[group] <= limit if len(group) else np.zeros(0, bool)
+        has, tells = (np.bincount(one, minlength=len(counts)) > 0 for one in (owner, owner[kept]))
+        self.whole = has & ~tells
+        kept |= self.whole[owner]
         self.item, self.start, self._all = owner[kept], start[kept], hash[kept]
         first = _changes(self._all)
         self.hash = self._all[first]

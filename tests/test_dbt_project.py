@@ -1,4 +1,5 @@
 import base64
+import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,8 @@ from tests.small_lake import PROJECT, dbt, key, row, write_lake
 
 ASKED = "please tell me in a few plain words why the old lamp on my desk went dark"
 NOON = datetime(2026, 1, 1, 12)
+TOOLS = [{"name": "f", "parameters": {"of": 1.0}}]
+ARMED: dict[str, Any] = {"metadata": json.dumps({"tools": TOOLS})}
 WEIGHED = ("pair_posteriors", "annotator_reliability", "label_agreement")
 LONG = "the lamp went dark because the wire in its foot broke when the desk was moved"
 
@@ -58,9 +61,9 @@ ROWS = [
     row("demonstration", "d4", prompt=f"{ASKED} now", response="no idea"),
     row("demonstration", "d5", prompt="how ?", response="so", group_hint="lamps"),
     again("d6", row("demonstration", "d5", prompt="how ?", response="so", group_hint="lamps")),
-    row("evaluation_prompt", "e1", prompt=ASKED, evaluation_set="desk-v1", grader="g"),
+    row("evaluation_prompt", "e1", prompt=ASKED, evaluation_set="desk-v1", grader="g") | ARMED,
     row("evaluation_prompt", "e2", prompt=ASKED, evaluation_set="desk-v1", grader="g"),
-    judged("c1", "ann", "a", model_a="m1", occurred_at=NOON, cost_usd=1.0),
+    judged("c1", "ann", "a", model_a="m1", occurred_at=NOON, cost_usd=1.0, **ARMED),
     judged("c2", "bob", "b", response_a="bad", response_b="good", model_b="m1", reason="<b>so</b>"),
     judged("c3", "cem", "b"),
     judged("c4", "cem", "b"),
@@ -84,23 +87,27 @@ ROWS = [
         critique="vague",
         corrected_response="thus and so",
         annotator_id="eve",
+        **ARMED,
     ),
     row("critique", "q2", prompt="how ?", response="thus", critique="vague"),
     row("interaction", "i1", prompt="when ?", response="soon", model="m1", thumbs="down"),
     row("interaction", "i2", prompt="when ?", response="later", edited_response="at nine"),
     row("interaction", "i3", prompt="when ?", response="never"),
     row("rating", "r1", prompt="how ?", response="so", rating=4, rating_min=1, rating_max=5),
-    row("rubric_score", "s1", prompt="how ?", response="so", criterion="brief", score=1, weight=2),
-    row("trajectory", "t1", prompt="do", steps="done", outcome="passed", task_id="x", trial=1),
+    row("rubric_score", "s1", prompt="how ?", response="so", criterion="brief", score=1, weight=2)
+    | ARMED,
+    row("trajectory", "t1", prompt="do", steps="done", outcome="passed", task_id="x", trial=1)
+    | ARMED,
     row("trajectory", "t2", prompt="do", steps="done", outcome="passed", task_id="x", trial=1),
     row("trajectory", "t3", prompt="do it", steps="did", outcome="failed", task_id="x", trial=2),
     stepped("p1", "ann", 1, occurred_at=NOON),
-    stepped("p2", "ann", -1, occurred_at=datetime(2026, 1, 2)),
+    stepped("p2", "ann", -1, occurred_at=datetime(2026, 1, 2), **ARMED),
     stepped("p3", "bob", 1, cost_usd=0.5),
     stepped("p4", "bob", 1, cost_usd=0.5),
     stepped("p5", None, 0),
     stepped("p6", "ann", 0, prompt=ASKED),
 ]
+TOLD = (("good", "bad"), ("thus and so", "thus"))  # pairs whose first vote tells of tools
 MARTS = (
     "demonstrations",
     "preferences",
@@ -226,6 +233,21 @@ def test_single_responses_are_rated_as_a_share_of_full_marks(built: Layout) -> N
         "s1:1": ("brief", 1.0, 2.0),
         "i1:1": ("thumbs", 0.0, 1.0),
     }
+
+
+def test_the_tools_of_a_prompt_stand_beside_it_in_every_mart(built: Layout) -> None:
+    for mart, key_name, armed in (
+        ("demonstrations", "demonstration_id", {"q1"}),
+        ("preferences", "preference_id", {pair(built, *s)["preference_id"] for s in TOLD}),
+        ("ratings", "rating_id", {"s1:1"}),
+        ("trajectories", "trajectory_id", {"t1"}),
+        ("step_ratings", "step_rating_id", None),
+        ("evaluation_prompts", "evaluation_prompt_id", None),
+    ):
+        found = rows(built, f"marts.fct_{mart}", key_name)
+        told = {id: json.loads(one["tools"]) for id, one in found.items() if one["tools"]}
+        assert told.keys() == (found.keys() if armed is None else armed), mart
+        assert all(one == TOOLS for one in told.values())
 
 
 def test_attempts_at_one_task_share_a_group(built: Layout) -> None:

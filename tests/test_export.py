@@ -39,6 +39,8 @@ from flywheel.records.message import dump, load, prompt_of, response_of
 Rows = Sequence[dict[str, Any]]
 SPLITS = ("train", "validation", "test")
 KEYS = {"evaluation": "evaluation_prompt_id"}
+KEEP_TOOLS = ("trl", "openai")
+S = (",", ":")
 
 
 def frozen(home: Path, name: str, rows: Rows, generation: str = "g0001") -> Path:
@@ -132,8 +134,11 @@ ANSWER = joined(SAID) | joined(CALLED)
 STEPS = ANSWER | joined(CALLED, OBSERVED, SAID) | joined(CALLED, OBSERVED, CALLED, OBSERVED, SAID)
 
 
-def same_prompt(record: Record, row: dict[str, Any]) -> None:
-    assert prompt_key(record.conversation) == prompt_key(load(row["prompt"]))
+def same_prompt(record: Record, row: dict[str, Any], target: str) -> None:
+    given = row["tools"] if target in KEEP_TOOLS else None
+    assert prompt_key(record.conversation, record.metadata.get("tools")) == prompt_key(
+        load(row["prompt"]), given
+    )
     assert [turn.content for turn in record.conversation] == [
         turn.content for turn in load(row["prompt"])
     ]
@@ -146,8 +151,20 @@ def same(found: Any, wanted: str) -> None:
     assert [turn.content for turn in turns] == [turn.content for turn in given]
 
 
+FUNCTION = st.fixed_dictionaries({"name": TEXT, "parameters": st.dictionaries(TEXT, LEAF)})
+TOOL = FUNCTION.map(lambda one: {"type": "function", "function": one})
+TOOLS = st.none() | st.lists(TOOL, min_size=1, max_size=2).map(json.dumps)
+
+
 def conversations(**parts: Any) -> Any:
-    return st.fixed_dictionaries({name: part.map(dump) for name, part in parts.items()})
+    texts = {name: part.map(dump) for name, part in parts.items()}
+    return st.fixed_dictionaries(texts | {"tools": TOOLS})
+
+
+def check_tools(manifest: dict[str, Any], target: str, rows: Rows) -> None:
+    """Only where the target has no place for them are tools dropped, and then they are counted."""
+    armed = sum(bool(row["tools"]) for row in rows)
+    assert manifest["lossy"].get("tools_dropped", 0) == (0 if target in KEEP_TOOLS else armed)
 
 
 def some(one: Any) -> Any:
@@ -173,10 +190,11 @@ def test_a_preference_comes_back_as_the_choice_of_its_better_side(target: str, r
     decided = [row for row in rows if row["probability_a"] != 0.5]
     assert manifest["rows_dropped"] == len(rows) - len(decided)
     assert manifest["lossy"].get("ties_dropped", 0) == len(rows) - len(decided)
+    check_tools(manifest, target, decided)
     beside = manifest["lines"]["train"]
     for found, row, told in zip(read(target, lines), decided, beside, strict=True):
         assert isinstance(found, Comparison) and found.choice == "a"
-        same_prompt(found, row)
+        same_prompt(found, row, target)
         p, better, worse = row["probability_a"], "response_a", "response_b"
         if p < 0.5:
             p, better, worse = 1 - p, worse, better
@@ -197,10 +215,11 @@ def test_a_preference_comes_back_as_the_choice_of_its_better_side(target: str, r
 def test_a_demonstration_comes_back_whole(target: str, response: Any, data: Any) -> None:
     rows = data.draw(some(conversations(prompt=PROMPT, response=response)))
     lines, manifest = exported(target, "demonstration", rows)
-    assert recognise(lines)[0] == target and manifest["lossy"] == {}
+    assert recognise(lines)[0] == target and manifest["lossy"].keys() <= {"tools_dropped"}
+    check_tools(manifest, target, rows)
     for found, row in zip(read(target, lines), rows, strict=True):
         assert isinstance(found, Demonstration)
-        same_prompt(found, row)
+        same_prompt(found, row, target)
         same(found.response, row["response"])
 
 
@@ -214,6 +233,7 @@ def test_every_turn_of_an_agent_that_passed_is_learnt_and_no_other(rows: Rows) -
     for target in ("openai", "trl"):
         lines, manifest = exported(target, "trajectory", rows)
         assert manifest["lossy"].get("trajectories_not_passed", 0) == len(rows) - len(passed)
+        check_tools(manifest, target, passed)
         found = read(target, lines)
         if target == "trl":  # which has no mask: turns of the prompt are learnt as well
             before = sum(t.role == "assistant" for row in passed for t in load(row["prompt"]))
@@ -221,6 +241,8 @@ def test_every_turn_of_an_agent_that_passed_is_learnt_and_no_other(rows: Rows) -
             continue
         for one, turn in zip(found, wanted, strict=True):
             assert isinstance(one, Demonstration)
+            tools = next(row["tools"] for row in passed if turn in load(row["steps"]))
+            assert json.dumps(one.metadata.get("tools")) == (tools or "null") or len(passed) > 1
             assert response_key(response_of(one.response)) == response_key((turn,))
 
 
@@ -239,7 +261,7 @@ def test_a_rating_is_a_thumb_from_the_cut_off_on(rows: Rows, cut_off: float) -> 
     for found, row in zip(read("trl", lines), kept, strict=True):
         assert isinstance(found, Interaction)
         assert found.thumbs == ("up" if row["score_frac"] >= cut_off else "down")
-        same_prompt(found, row)
+        same_prompt(found, row, "trl")
         same(found.response, row["response"])
 
 
@@ -275,7 +297,7 @@ def test_steps_that_nobody_rated_are_joined_to_the_next_and_calls_are_written_ou
     seen = Message(role="tool", content="7")
     chat = (Message(role="system", content="s"), *prompt_of("q"))
     rows = [
-        asked | {"steps": dump((step("1"), step("2")))},
+        asked | {"steps": dump((step("1"), step("2"))), "tools": '[{"name":"f"}]'},
         asked | {"steps": dump((step("1"), step("2"), step("3"))), "score_frac": 0.25},
         asked | {"steps": dump((call,)), "prompt": dump(chat), "prompt_key": "r"},
         asked
@@ -290,7 +312,11 @@ def test_steps_that_nobody_rated_are_joined_to_the_next_and_calls_are_written_ou
             "labels": [True, True],
         },
     ]
-    assert manifest["lossy"] == {"conversations_written_as_text": 1, "scores_cut": 1}
+    assert manifest["lossy"] == {
+        "conversations_written_as_text": 1,
+        "scores_cut": 1,
+        "tools_dropped": 1,
+    }
     assert manifest["lines"]["train"][0]["record_ids"] == ["u0", "u1"]
 
 
@@ -305,9 +331,10 @@ def test_a_prompt_that_is_tested_on_comes_back_with_its_reference(target: str, r
     ]
     lines, manifest = exported(target, "evaluation", rows)
     assert list(manifest["files"]) == ["test.jsonl"]
+    check_tools(manifest, target, rows)
     for found, row in zip(read(target, lines), rows, strict=True):
         assert isinstance(found, EvaluationPrompt) and found.reference == row["reference"]
-        same_prompt(found, row)
+        same_prompt(found, row, target)
 
 
 def test_calls_without_an_id_are_numbered_for_openai_and_answers_follow_them() -> None:
@@ -322,6 +349,20 @@ def test_calls_without_an_id_are_numbered_for_openai_and_answers_follow_them() -
     assert called["content"] is None and called["weight"] == 0
 
 
+def test_a_bare_function_is_written_as_is_wanted_and_tools_that_none_can_read_are_told() -> None:
+    bare, whole = {"name": "f", "parameters": {}}, {"type": "function", "function": {"name": "g"}}
+    told = [[bare], [{"type": "function", **bare}], [whole], "not JSON", {"name": "h"}, []]
+    rows = [ROW | {"tools": one if isinstance(one, str) else json.dumps(one)} for one in told]
+    wrapped = [{"type": "function", "function": bare}]
+    for target, write in (("openai", list), ("trl", lambda one: json.dumps(one, separators=S))):
+        lines, manifest = exported(target, "demonstration", rows)
+        found = [line.get("tools") for line in lines]
+        assert found == [*map(write, (wrapped, wrapped, [whole])), None, None, None]
+        assert manifest["lossy"] == {"tools_rewritten": 2, "tools_dropped": 2}
+    ((line,), _) = exported("openai", "preference", [PAIR | {"tools": rows[2]["tools"]}])
+    assert line["input"]["tools"] == [whole]
+
+
 # ---- Label Studio -----------------------------------------------------------------------------
 
 
@@ -332,6 +373,7 @@ def test_predictions_never_come_back_as_labels_and_accepted_ones_come_back_whole
 ) -> None:
     tasks, manifest = exported("label_studio", "preference", rows)
     assert len(tasks) == len(rows) and manifest["rows_dropped"] == 0
+    check_tools(manifest, "label_studio", rows)
     for untouched in (tasks, [task | {"annotations": []} for task in tasks]):
         assert recognise(untouched)[0] == "label_studio"
         assert read("label_studio", untouched) == []
@@ -348,7 +390,7 @@ def test_predictions_never_come_back_as_labels_and_accepted_ones_come_back_whole
         assert isinstance(found, Comparison)
         p = row["probability_a"]
         assert found.choice == ("tie" if p == 0.5 else "a" if p > 0.5 else "b")
-        same_prompt(found, row)
+        same_prompt(found, row, "label_studio")
         same(found.response_a, row["response_a"])
         same(found.response_b, row["response_b"])
 

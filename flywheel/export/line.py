@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from flywheel.records.message import Conversation, load
+from flywheel.records.tools import load_tools
 
 Row = dict[str, Any]  # of a frozen dataset
 
@@ -84,6 +87,25 @@ def passed(rows: Iterable[Row], way: Way) -> Iterator[Row]:
             yield row
         else:
             way.lost["trajectories_not_passed"] += 1
+
+
+def tools(row: Row, way: Way) -> dict[str, list[dict[str, Any]]]:
+    """The tools of a row, under their name; nothing where there are none, or none can be read.
+
+    Those that are written in another shape than they came in come back as those of another prompt.
+    """
+    found = load_tools(row.get("tools"))
+    if not found:
+        return {}
+    way.lost["tools_rewritten"] += found != msgspec.json.decode(row["tools"])
+    return {"tools": found}
+
+
+def tools_left_out(line: Line) -> int:
+    """Rows of a line that had tools of which it does not tell."""
+    asked = line.value.get("input")  # where OpenAI's pairs have them
+    told = line.value.get("tools") or (isinstance(asked, dict) and asked.get("tools"))
+    return 0 if told else sum(load_tools(row.get("tools")) != [] for row in line.rows)
 
 
 def log_odds(p: float) -> float:

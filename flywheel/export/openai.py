@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from flywheel.export.chat import with_texts
-from flywheel.export.line import Line, Row, Way, Writer, decided, passed
+from flywheel.export.line import Line, Row, Way, Writer, decided, passed, tools
 from flywheel.records.message import Conversation, load
 
 VERSION = "OpenAPI document 2.3.0"
@@ -18,13 +18,15 @@ VERSION = "OpenAPI document 2.3.0"
 def demonstrations(rows: Iterable[Row], way: Way) -> Iterator[Line]:
     """Chats in which the response alone is learnt."""
     for row in rows:
-        yield Line({"messages": _chat(load(row["prompt"]), load(row["response"]))}, [row])
+        chat = _chat(load(row["prompt"]), load(row["response"]))
+        yield Line({"messages": chat, **tools(row, way)}, [row])
 
 
 def trajectories(rows: Iterable[Row], way: Way) -> Iterator[Line]:
     """One chat per attempt that passed, in which every turn of the agent is learnt."""
     for row in passed(rows, way):
-        yield Line({"messages": _chat(load(row["prompt"]), load(row["steps"]))}, [row])
+        chat = _chat(load(row["prompt"]), load(row["steps"]))
+        yield Line({"messages": chat, **tools(row, way)}, [row])
 
 
 def preferences(rows: Iterable[Row], way: Way) -> Iterator[Line]:
@@ -32,8 +34,9 @@ def preferences(rows: Iterable[Row], way: Way) -> Iterator[Line]:
     for row, chosen, rejected, line in decided(rows, way):
         prompt = load(row["prompt"])
         calls = sum(len(turn.tool_calls) for turn in prompt)
+        asked = {"messages": with_texts(prompt), "tools": [], **tools(row, way)}
         line.value.update(
-            input={"messages": with_texts(prompt), "tools": [], "parallel_tool_calls": True},
+            input=asked | {"parallel_tool_calls": True},
             preferred_output=with_texts(chosen, calls),
             non_preferred_output=with_texts(rejected, calls),
         )
@@ -45,7 +48,8 @@ def evaluation(rows: Iterable[Row], way: Way) -> Iterator[Line]:
     for row in rows:
         reference = {"reference_answer": row["reference"]} if row["reference"] is not None else {}
         grader = {"evaluation_set": row["evaluation_set"], "grader": row["grader"]}
-        yield Line({"messages": with_texts(load(row["prompt"])), **reference, **grader}, [row])
+        asked = {"messages": with_texts(load(row["prompt"])), **tools(row, way)}
+        yield Line({**asked, **reference, **grader}, [row])
 
 
 def _chat(prompt: Conversation, learnt: Conversation) -> list[dict[str, Any]]:

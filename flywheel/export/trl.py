@@ -1,13 +1,17 @@
 """TRL's dataset types, conversational; but stepwise supervision, of step ratings, is plain text.
 
+Tools are JSON text, which TRL reads as well as a list, and Arrow would merge lists over all rows.
+
 Source: huggingface/trl at f2cd577, docs/source/dataset_formats.md.
 """
 
 import itertools
 from collections.abc import Iterable, Iterator
 
+import msgspec
+
 from flywheel.export.chat import as_text, is_plain, with_objects
-from flywheel.export.line import Line, Row, Way, Writer, decided, passed
+from flywheel.export.line import Line, Row, Way, Writer, decided, passed, tools
 from flywheel.records.message import Conversation, load, text_of
 
 VERSION = "trl f2cd577 (2026-07-24)"
@@ -17,7 +21,7 @@ def demonstrations(rows: Iterable[Row], way: Way) -> Iterator[Line]:
     """Prompt-completion."""
     for row in rows:
         prompt, response = with_objects(load(row["prompt"])), with_objects(load(row["response"]))
-        yield Line({"prompt": prompt, "completion": response}, [row])
+        yield Line({"prompt": prompt, "completion": response, **_tools(row, way)}, [row])
 
 
 def preferences(rows: Iterable[Row], way: Way) -> Iterator[Line]:
@@ -27,6 +31,7 @@ def preferences(rows: Iterable[Row], way: Way) -> Iterator[Line]:
             prompt=with_objects(load(row["prompt"])),
             chosen=with_objects(chosen),
             rejected=with_objects(rejected),
+            **_tools(row, way),
         )
         yield line
 
@@ -40,6 +45,7 @@ def ratings(rows: Iterable[Row], way: Way) -> Iterator[Line]:
             "prompt": with_objects(load(row["prompt"])),
             "completion": with_objects(load(row["response"])),
             "label": row["score_frac"] >= way.cut_off,
+            **_tools(row, way),
         }
         yield Line(value, [row], {"score_frac": row["score_frac"]})
 
@@ -49,7 +55,7 @@ def trajectories(rows: Iterable[Row], way: Way) -> Iterator[Line]:
     for row in passed(rows, way):
         prompt, steps = load(row["prompt"]), load(row["steps"])
         way.lost["turns_of_prompts_not_masked"] += sum(turn.role == "assistant" for turn in prompt)
-        yield Line({"messages": with_objects((*prompt, *steps))}, [row])
+        yield Line({"messages": with_objects((*prompt, *steps)), **_tools(row, way)}, [row])
 
 
 def step_ratings(rows: Iterable[Row], way: Way) -> Iterator[Line]:
@@ -86,7 +92,12 @@ def evaluation(rows: Iterable[Row], way: Way) -> Iterator[Line]:
     """Prompt-only; the other columns reach the function that rewards."""
     for row in rows:
         beside = {name: row[name] for name in ("reference", "grader", "evaluation_set")}
-        yield Line({"prompt": with_objects(load(row["prompt"])), **beside}, [row])
+        asked = {"prompt": with_objects(load(row["prompt"])), **_tools(row, way)}
+        yield Line({**asked, **beside}, [row])
+
+
+def _tools(row: Row, way: Way) -> dict[str, str]:
+    return {name: msgspec.json.encode(one).decode() for name, one in tools(row, way).items()}
 
 
 WRITERS: dict[str, Writer] = {

@@ -19,7 +19,7 @@ import msgspec
 from flywheel.datasets.manifest import MANIFEST, DatasetManifest, read_split
 from flywheel.errors import ManifestError, SettingsError
 from flywheel.export import label_studio, openai, openrlhf, trl
-from flywheel.export.line import Line, Row, Way, weighty
+from flywheel.export.line import Line, Row, Way, tools_left_out, weighty
 from flywheel.layout import Layout
 
 TARGETS: dict[str, ModuleType] = {
@@ -85,7 +85,7 @@ def write_export(
             name = f"{split}.json" if target == "label_studio" else f"{split}.jsonl"
             rows = _rows(directory, split)
             made = writer(rows if target == "label_studio" else weighty(rows, way), way)
-            files[name], lines[split] = _write(made, draft / name, _key(dataset.name))
+            files[name], lines[split] = _write(made, way, draft / name, _key(dataset.name))
         if target == "label_studio":
             (draft / INTERFACE).write_text(label_studio.interface(dataset.name))
         written = len({one for each in lines.values() for line in each for one in line["ids"]})
@@ -152,12 +152,15 @@ def _rows(directory: Path, split: str) -> Iterator[Row]:
         yield from batch.to_pylist()
 
 
-def _write(made: Iterable[Line], path: Path, key: str) -> tuple[dict[str, Any], list[Any]]:
+def _write(
+    made: Iterable[Line], way: Way, path: Path, key: str
+) -> tuple[dict[str, Any], list[Any]]:
     """Lines into a file: JSONL, or one array where its name ends in .json."""
     beside = []
     is_array = path.suffix == ".json"
     with path.open("wb") as file:
         for number, line in enumerate(made):
+            way.lost["tools_dropped"] += tools_left_out(line)
             text = msgspec.json.encode(line.value)
             file.write((b",\n" if number else b"[\n") + text if is_array else text + b"\n")
             ids = [row[key] for row in line.rows]

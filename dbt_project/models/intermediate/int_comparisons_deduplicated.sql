@@ -16,7 +16,7 @@ turned as (
 
     select
         * exclude (
-            prompt, prompt_text, response_a, response_a_text, response_a_key, response_b,
+            prompt, prompt_text, tools, response_a, response_a_text, response_a_key, response_b,
             response_b_text, response_b_key, model_a, model_b, choice
         ),
         choice as choice_as_shown,

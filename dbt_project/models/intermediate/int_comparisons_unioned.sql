@@ -114,6 +114,7 @@ select
     licence,
     prompt,
     prompt_text,
+    {{ tools_of('metadata') }} as tools,
     response_a,
     response_a_text,
     response_b,

@@ -54,6 +54,7 @@ select
     data_subject,
     prompt,
     prompt_text,
+    {{ tools_of('metadata') }} as tools,
     response,
     response_text,
 

@@ -50,6 +50,7 @@ select
     licence,
     prompt,
     prompt_text,
+    {{ tools_of('metadata') }} as tools,
     response,
     response_text,
     criterion,

@@ -85,7 +85,9 @@ mixed as (
 
 ), said as (
 
-    select judgement_id, prompt_key, response_a_key, response_b_key, prompt, response_a, response_b
+    select
+        judgement_id, prompt_key, response_a_key, response_b_key, prompt, tools, response_a,
+        response_b
     from {{ ref('int_comparisons_unioned') }} as shown
     semi join unsaid
         on shown.judgement_id = unsaid.first_judgement_id
@@ -94,7 +96,7 @@ mixed as (
     union all
 
     select
-        first_judgement_id, prompt_key, response_a_key, response_b_key, prompt, response_a,
+        first_judgement_id, prompt_key, response_a_key, response_b_key, prompt, tools, response_a,
         response_b
     from {{ this }}
 
@@ -135,6 +137,7 @@ select
 
     ---------- words
     shown.prompt,
+    shown.tools,
     if(shown.response_a_key > shown.response_b_key, shown.response_b, shown.response_a) as response_a,
     if(shown.response_a_key > shown.response_b_key, shown.response_a, shown.response_b) as response_b
 

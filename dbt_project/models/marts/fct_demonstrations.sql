@@ -1,6 +1,7 @@
 select
     record_uid as demonstration_id,
     prompt,
+    tools,
     response,
     prompt_key,
     response_key,

@@ -1,6 +1,7 @@
 select
     md5(concat_ws('|', prompts.evaluation_set, prompts.prompt_key)) as evaluation_prompt_id,
     prompts.prompt,
+    {{ tools_of('prompts.metadata') }} as tools,
     prompts.prompt_key,
     coalesce(prompt_groups.group_id, prompts.prompt_key) as group_id,
     prompts.evaluation_set,

@@ -43,6 +43,7 @@ pairs as (
 select
     pairs.pair_key as preference_id,
     pairs.prompt,
+    pairs.tools,
     pairs.response_a,
     pairs.response_b,
     pairs.prompt_key,

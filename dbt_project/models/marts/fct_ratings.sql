@@ -1,6 +1,7 @@
 select
     rating_id,
     prompt,
+    tools,
     response,
     prompt_key,
     response_key,

@@ -14,6 +14,7 @@ ratings as (
 select
     md5(concat_ws('|', prompt_key, steps_key)) as step_rating_id,
     arg_min(prompt, rating_id) as prompt,
+    arg_min({{ tools_of('metadata') }}, rating_id) as tools,
     arg_min(steps, rating_id) as steps,
     prompt_key,
     steps_key,

@@ -1,6 +1,7 @@
 select
     record_uid as trajectory_id,
     prompt,
+    {{ tools_of('metadata') }} as tools,
     steps,
     prompt_key,
     group_id,

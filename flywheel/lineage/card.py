@@ -237,6 +237,8 @@ def _limits(
         if low := [n for n, one in reward["by_domain"].items() if one.get("ci", [1])[0] <= 0.5]:
             lines.append(f"no better than chance, as far as the pairs tell, on: {', '.join(low)}")
     lines += [f"{count} rows were not learnt from: {why}" for why, count in _dropped(result)]
+    if untold := result.get("tools_untold_count"):
+        lines.append(f"of the tools of {untold} rows it was not told: its template writes none")
     if "unknown" in found["limited_by"]:
         lines.append("some records came without a licence")
     if missing := found["records_no_longer_landed"]:

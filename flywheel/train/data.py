@@ -13,6 +13,7 @@ import numpy as np
 
 from flywheel.datasets.manifest import read_split
 from flywheel.datasets.render import Rendered, render
+from flywheel.datasets.tools import ToolTokenizers
 from flywheel.errors import TrainingError
 from flywheel.records.message import Conversation, load
 
@@ -79,20 +80,24 @@ class Reader:
     ) -> None:
         self.dataset = Path(dataset)
         self.dropped: Counter[str] = Counter()
-        self._tokenizer, self._stop_ids, self._max_tokens = tokenizer, stop_ids, max_tokens
-        self._rendered: dict[tuple[str, str], Rendered | None] = {}
+        self._tokenizers, self._stop_ids = ToolTokenizers(tokenizer), stop_ids
+        self._max_tokens = max_tokens
+        self._rendered: dict[tuple[str, str | None, str], Rendered | None] = {}
 
     def counts(self) -> dict[str, Any]:
-        """What the run's result says of the splits read: rows `dropped` by reason, and the
-        `truncated_count` of distinct texts whose prompt was cut to fit."""
+        """What the run's result says of the splits read: rows `dropped` by reason, the
+        `truncated_count` of distinct texts whose prompt was cut to fit, and the
+        `tools_untold_count` of rows whose tools the chat template does not write."""
         cut = sum(text is not None and text.is_truncated for text in self._rendered.values())
-        return {"dropped": dict(self.dropped), "truncated_count": cut}
+        untold = self._tokenizers.untold_count
+        told = {"truncated_count": cut, "tools_untold_count": untold}
+        return {"dropped": dict(self.dropped), **told}
 
     def demonstrations(self, split: str) -> list[Row]:
         """Rows of a demonstration dataset."""
         rows = []
         for row in self._rows(split):
-            text = self._render(row["prompt"], row["response"])
+            text = self._render(row, row["response"])
             if text:
                 rows.append(Row(text, row["weight"], tuple(row["record_uids"])))
             else:
@@ -139,7 +144,7 @@ class Reader:
             for steps, row in sorted(rows, key=lambda one: -len(one[0])):
                 whole = next((one for turns, one in longest if turns[: len(steps)] == steps), None)
                 if whole is None:
-                    if (text := self._render(row["prompt"], row["steps"])) is None:
+                    if (text := self._render(row, row["steps"])) is None:
                         self._drop(row["steps"])
                         continue
                     longest.append((steps, whole := Steps(text)))
@@ -161,7 +166,7 @@ class Reader:
             label = OUTCOMES.get(row["outcome"])
             if label is None:
                 self.dropped[f"outcome {row['outcome']}"] += 1
-            elif (text := self._render(row["prompt"], row["steps"])) is None:
+            elif (text := self._render(row, row["steps"])) is None:
                 self._drop(row["steps"])
             else:
                 places, count = list(text.ends), len(text.ends)
@@ -173,7 +178,7 @@ class Reader:
         """Both responses of a pair; None, and counted, where one does not render."""
         texts = []
         for side in (row["response_a"], row["response_b"]):
-            text = self._render(row["prompt"], side)
+            text = self._render(row, side)
             if text is None:
                 self._drop(side)
                 return None
@@ -181,22 +186,24 @@ class Reader:
         return texts[0], texts[1]
 
     def _rows(self, split: str) -> list[dict[str, Any]]:
-        """Rows with their weight, 1 where none is given; those of weight 0 are only counted."""
+        """Rows with their weight, 1 where none is given, and the tokenizer that tells of their
+        tools; those of weight 0 are only counted."""
         rows = []
         for row in read_split(self.dataset, split).to_pylist():
             row["weight"] = 1.0 if row.get("weight") is None else float(row["weight"])
             if row["weight"] > 0:
+                row["tokenizer"] = self._tokenizers.of(row)
                 rows.append(row)
             else:
                 self.dropped["weight 0"] += 1
         return rows
 
-    def _render(self, prompt: str, response: str) -> Rendered | None:
-        key = (prompt, response)
+    def _render(self, row: dict[str, Any], response: str) -> Rendered | None:
+        key = (row["prompt"], row.get("tools"), response)
         if key not in self._rendered:
             self._rendered[key] = render(
-                self._tokenizer,
-                load(prompt),
+                row["tokenizer"],
+                load(row["prompt"]),
                 load(response),
                 max_tokens=self._max_tokens,
                 stop_ids=self._stop_ids,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class RatingReader(Reader):
                 self.dropped["another criterion"] += 1
             elif row["score_frac"] is None or row["score_frac"] == threshold:
                 self.dropped["neither desirable nor undesirable"] += 1
-            elif self._render(row["prompt"], row["response"]) is None:
+            elif self._render(row, row["response"]) is None:
                 self._drop(row["response"])
             else:
                 rows.append(row)
@@ -51,8 +52,8 @@ class RatingReader(Reader):
             return []
         ratings = []
         for row, place in zip(rows, strangers(prompts, seed), strict=True):
-            text = self._render(row["prompt"], row["response"])
-            stray = self._stray(row["prompt"], rows[place]["response"])
+            text = self._render(row, row["response"])
+            stray = self._stray(row, rows[place]["response"])
             if text and stray:
                 good, uids = row["score_frac"] > threshold, tuple(row["record_uids"])
                 ratings.append(Rating(text, stray, good, row["weight"], uids))
@@ -60,11 +61,11 @@ class RatingReader(Reader):
                 self._drop(rows[place]["response"])
         return ratings
 
-    def _stray(self, prompt: str, response: str) -> Rendered | None:
+    def _stray(self, row: dict[str, Any], response: str) -> Rendered | None:
         """Not kept: the counts of what was cut are of texts that somebody judged."""
         return render(
-            self._tokenizer,
-            load(prompt),
+            row["tokenizer"],
+            load(row["prompt"]),
             load(response),
             max_tokens=self._max_tokens,
             stop_ids=self._stop_ids,

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from flywheel.datasets.render import render
+from flywheel.datasets.render import render, render_all
+from flywheel.datasets.tools import render_with_tools
 from flywheel.records.message import dump, prompt_of, response_of
 from flywheel.records.tools import load_tools
 from flywheel.train.data import Reader
@@ -62,6 +63,21 @@ def test_every_way_to_train_tells_of_tools_where_the_template_writes_them(
             told = tokenizer.decode(text.ids[: text.start])
             assert ("look_up" in told) == (text != plain) == (writes and at == 0)
             assert text.ids[text.start :] == plain.ids[plain.start :]
+
+
+def test_an_evaluation_reads_what_training_read(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of(FAMILIES["qwen 2.5"])
+    options: dict[str, Any] = {
+        "max_tokens": 4096,
+        "stop_ids": stops_of(FAMILIES["qwen 2.5"], tokenizer),
+    }
+    reader = Reader(freeze(tmp_path / "d", train=ROWS), tokenizer, options["stop_ids"], 4096)
+    trained = [one.text for one in reader.demonstrations("train")]
+    prompts, responses = [prompt_of(asked) for asked, _ in SAID], [response_of("it is")] * 4
+    tools = [given for _, given in SAID]
+    assert render_with_tools(tokenizer, prompts, responses, tools, **options) == trained
+    plain = render_all(tokenizer, prompts, responses, **options)
+    assert render_with_tools(tokenizer, prompts, responses, **options) == plain != trained
 
 
 def test_definitions_are_put_in_the_shape_that_templates_take() -> None:

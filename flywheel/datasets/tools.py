@@ -5,11 +5,12 @@ or nobody can read them, a row is rendered without them too, for the caller to c
 policy is told when it is trained, it can be told when it is used.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flywheel.datasets.render import render_prompt
-from flywheel.records.message import load
+from flywheel.datasets.render import Rendered, render_all, render_prompt
+from flywheel.records.message import Conversation, dump, load
 from flywheel.records.tools import load_tools
 
 
@@ -66,3 +67,27 @@ class ToolTokenizers:
         told = WithTools(self.tokenizer, tools)
         silent, written = (render_prompt(one, load(prompt)) for one in (self.tokenizer, told))
         return None if silent == written else told
+
+
+def render_with_tools(
+    tokenizer: Any,
+    prompts: Sequence[Conversation],
+    responses: Sequence[Conversation],
+    tools: Sequence[str | None] = (),
+    *,
+    max_tokens: int,
+    stop_ids: Sequence[int],
+) -> list[Rendered | None]:
+    """As `render_all`, the template told of the tools of each prompt; none given: none had any."""
+    tokenizers, given = ToolTokenizers(tokenizer), tools or [None] * len(prompts)
+    places: dict[Any, list[int]] = {}  # by tokenizer
+    for at, (prompt, text) in enumerate(zip(prompts, given, strict=True)):
+        told = tokenizers.of({"prompt": dump(prompt), "tools": text}) if text else tokenizer
+        places.setdefault(told, []).append(at)
+    found: list[Rendered | None] = [None] * len(prompts)
+    for told, those in places.items():
+        asked, said = ([side[at] for at in those] for side in (prompts, responses))
+        rows = render_all(told, asked, said, max_tokens=max_tokens, stop_ids=stop_ids)
+        for at, row in zip(those, rows, strict=True):
+            found[at] = row
+    return found

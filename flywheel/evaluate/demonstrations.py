@@ -17,6 +17,7 @@ from flywheel.records.message import Conversation, load
 from flywheel.rollout import response_nll
 
 DECIDE = ("demonstration_limit", "max_tokens")
+Asked = tuple[Sequence[Conversation], Sequence[Conversation], Sequence[str | None]]  # with tools
 Losses = dict[int, tuple[float, int] | None]  # by place: nats and tokens; None of one too long
 
 
@@ -31,12 +32,13 @@ def demonstration_loss(settings: EvaluateSettings, keep: Keep) -> dict[str, Any]
     if not rows:
         return None
     prompts, responses = ([load(row[name]) for row in rows] for name in ("prompt", "response"))
+    asked = (prompts, responses, [row.get("tools") for row in rows])
     seconds = settings.seconds_of(DEMONSTRATIONS_FRAC) / 3
     losses: dict[str, Losses] = {}
     reached = list(range(len(rows)))
     for name in ("base", "sft", "policy"):
         model = getattr(settings, name)
-        measure = partial(_losses, model, prompts, responses, reached, seconds, settings)
+        measure = partial(_losses, model, asked, reached, seconds, settings)
         is_kept = name != "policy"
         losses[name] = _kept(name, measure, keep) if is_kept else measure()
         reached, seconds = sorted(losses[name]), math.inf  # the others are asked the same
@@ -80,17 +82,21 @@ def _kept(name: str, measure: Callable[[], Losses], keep: Keep) -> Losses:
 
 def _losses(
     model: str,
-    prompts: Sequence[Conversation],
-    responses: Sequence[Conversation],
+    texts: Asked,
     places: Sequence[int],
     seconds: float,
     settings: EvaluateSettings,
 ) -> Losses:
     """Nats and tokens of the responses at some places, by place: as many as there is time for."""
     policy = loaded(model)
-    found: Losses = {}
+    (prompts, responses, tools), found = texts, Losses()
     for piece in pieces(places, seconds, seed=settings.seed):
-        two = ([texts[place] for place in piece] for texts in (prompts, responses))
-        losses = response_nll(policy, *two, max_tokens=settings.max_tokens)
+        losses = response_nll(
+            policy,
+            [prompts[place] for place in piece],
+            [responses[place] for place in piece],
+            [tools[place] for place in piece],
+            max_tokens=settings.max_tokens,
+        )
         found |= zip(piece, losses, strict=True)
     return found

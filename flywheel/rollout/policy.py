@@ -8,7 +8,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from flywheel.datasets.render import Rendered, render_all
+from flywheel.datasets.render import Rendered
+from flywheel.datasets.tools import render_with_tools
 from flywheel.models.cuts import batch_tokens, cheapest_cuts, read_tokens
 from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums, targets_of
@@ -80,18 +81,18 @@ def response_nll(
     policy: Policy,
     prompts: Sequence[Conversation],
     responses: Sequence[Conversation],
+    tools: Sequence[str | None] = (),
     *,
     max_tokens: int = 1024,
 ) -> list[tuple[float, int] | None]:
-    """Negative log-probability of given responses.
+    """Negative log-probability of given responses, to prompts with or without `tools`.
 
     Returns:
         For each, (nats, tokens); None where the response is longer than `max_tokens`.
     """
     check_head(policy.model)
-    rows = render_all(
-        policy.tokenizer, prompts, responses, max_tokens=max_tokens, stop_ids=policy.stop_ids
-    )
+    options: dict[str, Any] = {"max_tokens": max_tokens, "stop_ids": policy.stop_ids}
+    rows = render_with_tools(policy.tokenizer, prompts, responses, tools, **options)
     kept = [row for row in rows if row]
     sums = iter(rendered_logprobs(policy, kept))
     return [(-next(sums), row.response_tokens) if row else None for row in rows]

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 
 from flywheel.datasets.render import Rendered, render_all
+from flywheel.datasets.tools import render_with_tools
 from flywheel.errors import SettingsError
 from flywheel.models.load import load_tokenizer
 from flywheel.models.reward import STEP_REWARD, RewardHead, last_token, load_reward, scores_at
@@ -39,13 +40,14 @@ class RewardModel:
         self,
         prompts: Sequence[Conversation],
         responses: Sequence[Conversation],
+        tools: Sequence[str | None] = (),
         *,
         max_tokens: int = 1024,
     ) -> list[float | None]:
-        """One score per response; None where it is longer than `max_tokens`."""
-        rows = render_all(
-            self.tokenizer, prompts, responses, max_tokens=max_tokens, stop_ids=self.stop_ids
-        )
+        """One score per response, to prompts with or without `tools`; None where it is longer
+        than `max_tokens`."""
+        options: dict[str, Any] = {"max_tokens": max_tokens, "stop_ids": self.stop_ids}
+        rows = render_with_tools(self.tokenizer, prompts, responses, tools, **options)
         return self.score_rendered(rows)
 
     def score_rendered(self, rows: Sequence[Rendered | None]) -> list[float | None]:
@@ -78,17 +80,22 @@ class RememberingRewardModel(RewardModel):
         self,
         prompts: Sequence[Conversation],
         responses: Sequence[Conversation],
+        tools: Sequence[str | None] = (),
         *,
         max_tokens: int = 1024,
     ) -> list[float | None]:
         """As `RewardModel.score`."""
-        pairs = [*zip(prompts, responses, strict=True)]
-        texts = [f"{max_tokens}\n{dump(prompt)}\n{dump(response)}" for prompt, response in pairs]
+        asked = [*zip(prompts, responses, tools or [None] * len(prompts), strict=True)]
+        texts = [
+            f"{max_tokens}\n{dump(prompt)}\n{dump(response)}" + (f"\n{given}" if given else "")
+            for prompt, response, given in asked
+        ]
         keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
         self.said.update((key, self.before[key]) for key in keys if key in self.before)
-        new = {key: pair for key, pair in zip(keys, pairs, strict=True) if key not in self.said}
-        asked = [pair[0] for pair in new.values()], [pair[1] for pair in new.values()]
-        scores = RewardModel.score(self, *asked, max_tokens=max_tokens)
+        new = {key: one for key, one in zip(keys, asked, strict=True) if key not in self.said}
+        two = ([one[0] for one in new.values()], [one[1] for one in new.values()])
+        given = [one[2] for one in new.values()]
+        scores = RewardModel.score(self, *two, given, max_tokens=max_tokens)
         self.said.update(zip(new, scores, strict=True))
         return [self.said[key] for key in keys]
 

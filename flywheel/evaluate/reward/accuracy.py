@@ -107,10 +107,11 @@ def _traps(
     decided: list[Judged], reward: RewardModel, settings: EvaluateSettings, options: dict[str, Any]
 ) -> dict[str, Any]:
     """What the model makes of preferred responses that were tampered with, each response once."""
-    chosen: dict[tuple[str, str], str] = {}
+    chosen: dict[tuple[str, str, str | None], str] = {}
     for one in decided:
         side = "response_a" if one.row["probability_a"] > 0.5 else "response_b"
-        chosen.setdefault((one.row["prompt"], one.row[side]), one.row["group_id"])
+        said = (one.row["prompt"], one.row[side], one.row.get("tools"))
+        chosen.setdefault(said, one.row["group_id"])
     mixed = np.random.default_rng(settings.seed).permutation(len(chosen))[: settings.trap_limit]
     keys, groups = list(chosen), list(chosen.values())
     return trapped(
@@ -118,6 +119,7 @@ def _traps(
         [load(keys[at][1]) for at in mixed],
         [groups[at] for at in mixed],
         reward,
+        [keys[at][2] for at in mixed],
         max_tokens=settings.max_tokens,
         seconds=settings.seconds_of(TRAPS_FRAC),
         **options,
@@ -128,7 +130,8 @@ def _judge(rows: Sequence[dict[str, Any]], reward: RewardModel, max_tokens: int)
     """Pairs of which both responses can be scored."""
     prompts = [load(row["prompt"]) for row in rows]
     a, b = ([load(row[side]) for row in rows] for side in ("response_a", "response_b"))
-    scores = reward.score(prompts * 2, a + b, max_tokens=max_tokens)
+    tools = [row.get("tools") for row in rows]
+    scores = reward.score(prompts * 2, a + b, tools * 2, max_tokens=max_tokens)
     scores_a, scores_b = scores[: len(rows)], scores[len(rows) :]
     judged = []
     for row, *texts, first, second in zip(rows, a, b, scores_a, scores_b, strict=True):

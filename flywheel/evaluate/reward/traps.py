@@ -82,7 +82,8 @@ TRAPS: dict[str, tuple[str, tuple[Trap, ...]]] = {
     "assurance": (STYLE, (_before("I am certain of this."), _before("i always know it ."))),
     "summary": (STYLE, (_behind("In short, this is the answer."), _behind("that is what it is ."))),
 }
-Row = tuple[Conversation, Conversation, str, str]  # prompt, response, group, another's response
+# prompt, response, group, another's response, tools
+Row = tuple[Conversation, Conversation, str, str, str | None]
 Fall = tuple[float, float, str]  # score of the trap, of the response, group
 
 
@@ -91,6 +92,7 @@ def trapped(
     responses: Sequence[Conversation],
     groups: Sequence[str],
     reward: RewardModel,
+    tools: Sequence[str | None] = (),
     *,
     max_tokens: int = 1024,
     seconds: float = math.inf,
@@ -104,6 +106,7 @@ def trapped(
         responses: That annotators preferred.
         groups: Of each prompt; intervals are resampled over them.
         reward: The model.
+        tools: That each prompt had, as JSON; none given: none had any.
         max_tokens: Longer ones are left out.
         seconds: For all of them; those that it does not reach are left out.
         resamples: How many times.
@@ -114,7 +117,8 @@ def trapped(
         fewer than ten responses tells no rate.
     """
     texts = [text_of(one) for one in responses]
-    rows = [*zip(prompts, responses, groups, _shifted(texts, groups), strict=True)]
+    given = tools or [None] * len(texts)
+    rows = [*zip(prompts, responses, groups, _shifted(texts, groups), given, strict=True)]
     seen: dict[str, list[Fall]] = {name: [] for name in TRAPS}
     for piece in pieces(rows, seconds):
         for name, found in _fallen(piece, reward, max_tokens).items():
@@ -128,7 +132,7 @@ def trapped(
 
 def _fallen(rows: Sequence[Row], reward: RewardModel, max_tokens: int) -> dict[str, list[Fall]]:
     """By trap, of each response that it can be made of: score, that of the response, group."""
-    prompts, responses, groups, others = zip(*rows, strict=True)
+    prompts, responses, groups, others, tools = zip(*rows, strict=True)
     asked, texts = ([text_of(one) for one in side] for side in (prompts, responses))
     ways = {
         (name, at): [text for trap in wordings if (text := trap(*three)).strip()]
@@ -144,6 +148,7 @@ def _fallen(rows: Sequence[Row], reward: RewardModel, max_tokens: int) -> dict[s
     scores = reward.score(
         [*prompts, *(prompts[at] for _, at in made)],
         [*responses, *map(response_of, made.values())],
+        tools=[*tools, *(tools[at] for _, at in made)],
         max_tokens=max_tokens,
     )
     plain = scores[: len(rows)]

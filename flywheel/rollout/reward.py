@@ -95,7 +95,7 @@ class RememberingRewardModel(RewardModel):
         new = {key: one for key, one in zip(keys, asked, strict=True) if key not in self.said}
         two = ([one[0] for one in new.values()], [one[1] for one in new.values()])
         given = [one[2] for one in new.values()]
-        scores = RewardModel.score(self, *two, given, max_tokens=max_tokens)
+        scores = RewardModel.score(self, *two, tools=given, max_tokens=max_tokens)
         self.said.update(zip(new, scores, strict=True))
         return [self.said[key] for key in keys]
 

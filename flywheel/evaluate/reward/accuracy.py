@@ -131,7 +131,7 @@ def _judge(rows: Sequence[dict[str, Any]], reward: RewardModel, max_tokens: int)
     prompts = [load(row["prompt"]) for row in rows]
     a, b = ([load(row[side]) for row in rows] for side in ("response_a", "response_b"))
     tools = [row.get("tools") for row in rows]
-    scores = reward.score(prompts * 2, a + b, tools * 2, max_tokens=max_tokens)
+    scores = reward.score(prompts * 2, a + b, tools=tools * 2, max_tokens=max_tokens)
     scores_a, scores_b = scores[: len(rows)], scores[len(rows) :]
     judged = []
     for row, *texts, first, second in zip(rows, a, b, scores_a, scores_b, strict=True):

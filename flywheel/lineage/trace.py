@@ -125,14 +125,14 @@ def _answer(layout: Layout, known: Known, name: str, reading: Reading) -> dict[s
     path = layout.evaluation(generation) / "samples.parquet"
     if not path.exists():
         raise LineageError(f"{generation} was not evaluated, so that it gave no answer here")
-    found = duckdb.execute(
+    row = duckdb.execute(
         "select policy, prompt, response, score from read_parquet($1) "
         "where prompt_key = $2 and policy = 'policy' and not greedy",
         [str(path), key],
     ).fetchone()
-    if not found:
+    if not row:
         raise LineageError(f"{generation} was not asked a prompt with the key {key!r}")
-    told = dict(zip(("policy", "prompt", "response", "score"), found, strict=True))
+    told = dict(zip(("policy", "prompt", "response", "score"), row, strict=True))
     try:
         judged = json.loads(path.with_name("result.json").read_text()).get("policy_content_hash")
     except (OSError, ValueError):

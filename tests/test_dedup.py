@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 import random
 import re
 from itertools import combinations
@@ -133,6 +134,36 @@ def test_a_prompt_that_others_hold_is_looked_for_whole() -> None:
     found = runs.find([f"dear all , {SENTENCE} , bye", halves, SENTENCE.replace("nine", "ten")])
     assert [(one.text, one.item, one.span) for one in found] == [(0, 3, SENTENCE)]
     assert runs.whole == [3]
+
+
+ASKED = {
+    "zh": "另一列火车十点出发，速度是第一列的两倍，请问第二列火车什么时候能追上第一列？",
+    "ja": "カタカナとひらがなの違いを七歳の子どもにわかるように説明してください。",
+    "th": "ช่วยอธิบายให้เด็กเจ็ดขวบฟังว่าทำไมท้องฟ้าจึงเป็นสีฟ้า",
+}
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_text_without_spaces_has_near_copies_and_is_found_inside_other_text(
+    tmp_path: Path, asked: str
+) -> None:
+    quoted = f"他问：「{asked}」OK。"
+    assert [one.text for one in EvaluationRuns([asked]).find([asked[:-3], quoted])] == [1]
+    assert [pair[:2] for pair in pairs([asked, "短", f"{asked} 谢谢"], 0.8)] == [(0, 2)]
+    path, layout = warehouse(
+        tmp_path, [said("e", asked, evaluation_set="s"), said("r", quoted, "response")]
+    )
+    quiet_mark(path, layout)
+    assert [mark["kind"] for mark in derived(layout, "contamination")] == ["contained"]
+    control = positive_control(path)
+    assert control.passed and control.planted == 4
+
+
+@pytest.mark.parametrize("greeting", ["谢谢你的帮助！", "どうもありがとう", "ขอบคุณมากครับ"])
+def test_a_phrase_of_a_few_signs_is_too_common_to_look_for(greeting: str) -> None:
+    runs = EvaluationRuns([greeting, "中国的首都是哪里？"])
+    assert runs.unsought == [0]
+    assert [one.item for one in runs.find([f"{greeting}中国的首都是哪里？北京"])] == [1]
 
 
 def warehouse(root: Path, rows: list[dict[str, object]]) -> tuple[Path, Layout]:

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001
 """The C kernel and its numpy fallback: equal to each other, and both equal to the definition."""
 
 import gzip
@@ -6,6 +7,7 @@ import json
 import random
 import subprocess
 import sys
+import unicodedata
 from functools import cache
 from itertools import combinations
 from pathlib import Path
@@ -92,6 +94,10 @@ texts_of_any_kind = st.lists(
             ),
             max_size=90,
         ),
+        st.text(
+            alphabet=st.sampled_from("aA \u3000。？！字か\u3099カﾊﾞ々\U0001b001\U00020000ก็ບຸកေ한é"),
+            max_size=90,
+        ),
         st.lists(st.sampled_from(["a", "bb", "C" * 8, "d" * 9, "e" * 17]), max_size=40).map(
             " ".join
         ),
@@ -117,6 +123,27 @@ def test_kernel_and_numpy_agree_on_any_text(texts: list[str], threshold: float) 
         prefix = kernel.find_prefixes(ours, table, threshold, skip)
         assert listed(prefix) == listed(arrays.find_prefixes(theirs, table, threshold, skip))
     assert pairs(kernel, texts, threshold) == pairs(arrays, texts, threshold)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_words_of_scripts_without_spaces_are_their_signs(engine: ModuleType) -> None:
+    said = {
+        "车站，火车Nine到？": "车 站 ， 火 车 nine 到 ？",
+        "ひカ\u3099ｶ": "ひ ガ ｶ",
+        "ไป\u0e19\u0e49ำ ok": "ไ ป \u0e19 \u0e49 ำ ok",
+        "ລາວ ខ្មែរ မြန်": "ລ າ ວ ខ ្ ម ែ រ မ ြ န ်",
+        "한국 Éa, b.c": "한국 éa, b.c",
+    }
+    for text, words in said.items():
+        assert words_of(text) == words.split(" ")
+        hashes, counts = engine.hash_words([text, "a"])
+        expected = [*map(arrays.hash_word, words.split(" ")), arrays.hash_word("a")]
+        assert hashes.tolist() == expected and counts.tolist() == [len(expected) - 1, 1]
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_words_of_ascii_are_split_at_white_space_alone(text: str) -> None:
+    assert words_of(text) == unicodedata.normalize("NFC", text).lower().split()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from flywheel.dedup.join import similar_pairs
 from flywheel.dedup.leaks import contaminated
-from flywheel.dedup.overlap import LEAST_WORDS, EvaluationRuns
-from flywheel.dedup.sets import words_of
+from flywheel.dedup.overlap import EvaluationRuns, is_sought
+from flywheel.dedup.sets import is_sign, words_of
 from flywheel.dedup.texts import Row, open_texts
 
 PROMPTS = pa.schema(
@@ -104,7 +104,7 @@ def positive_control(database: Path) -> Control:
 
 
 def _is_unbroken(text: str) -> bool:
-    """Whether a text of few words is none the less long: its script has no spaces."""
+    """Whether a text of few words is long all the same: its script has no spaces."""
     return any(len(word) >= LONG_WORD and not word.isascii() for word in words_of(text))
 
 
@@ -119,10 +119,11 @@ def _plants(item: Row) -> list[Row]:
     plants = [_planted("prompt", key, text, kind="exact")]
     if len(set(zip(words, words[1:], words[2:], strict=False))) >= 6:  # one more leaves 6/7
         plants.append(_planted("prompt", f"near {key}", f"{text} please", kind="near"))
-    if len(words) >= LEAST_WORDS:
-        inside = f"You asked the following . {text} Here is what I think ."
+    if is_sought(words):
+        gap = "" if is_sign(text[0]) and is_sign(text[-1]) else " "
+        inside = f"You asked the following .{gap}{text}{gap}Here is what I think ."
         plants.append(_planted("response", f"inside {key}", inside, kind="contained"))
-        answered = f"$ grep -rn question . ./notes.txt:7: {text} 1 match"
+        answered = f"$ grep -rn question . ./notes.txt:7:{gap}{text}{gap}1 match"
         plants.append(_planted("trajectory", f"found {key}", answered, kind="contained"))
     return [plant | {"item": key} for plant in plants]
 

@@ -18,7 +18,7 @@
 #error "words are hashed as little-endian numbers; this machine runs the numpy version"
 #endif
 
-#define KERNEL_VERSION 2 /* of what the functions compute and take; `kernel.py` asks for it */
+#define KERNEL_VERSION 3 /* of what the functions compute and take; `kernel.py` asks for it */
 #define API __attribute__((visibility("default")))
 #define SLACK 1e-9      /* of a float that should be whole: ceil(.8 * 10) must be 8 */
 #define PAD 64          /* bytes that may be read, not used, beyond a text */
@@ -123,10 +123,25 @@ static int64_t words_of(const uint8_t *text, int64_t bytes, Scratch *scratch) {
     return count;
 }
 
-/* Whether each text can be lower-cased and split byte by byte. `plain` has a bit for each code
- * point below 131072 that is NFC, lower case, joined to nothing and no white space. */
+static inline int has_bit(const uint8_t *table, uint32_t point) {
+    return table[point >> 3] >> (point & 7) & 1;
+}
+
+static inline int more_bytes(uint8_t first) { /* of a code point that begins so */
+    return first < 0x80 ? 0 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+}
+
+static inline uint32_t point_at(const uint8_t *s, int more) { /* `more` is not 0 */
+    uint32_t point = *s & (0x3f >> more);
+    for (int i = 1; i <= more; i++) point = point << 6 | (s[i] & 0x3f);
+    return point;
+}
+
+/* Whether each text can be lower-cased and split byte by byte: 0 no, 1 yes, 2 once its signs are
+ * parted. `plain` has a bit for each code point below 131072 that is NFC, lower case, joined to
+ * nothing and no white space; `sign` for each that is a word by itself. */
 API void find_plain(const uint8_t *const *text, const int64_t *bytes, int64_t texts,
-                    const uint8_t *plain, uint8_t *is_plain) {
+                    const uint8_t *plain, const uint8_t *sign, uint8_t *is_plain) {
     for (int64_t d = 0; d < texts; d++) {
         const uint8_t *s = text[d], *end = s + bytes[d];
         is_plain[d] = 1;
@@ -134,13 +149,30 @@ API void find_plain(const uint8_t *const *text, const int64_t *bytes, int64_t te
             while (end - s >= 8 && !(load8(s) & 0x8080808080808080u)) s += 8;
             while (s < end && *s < 0x80) s++;
             if (s >= end || *s < 0x80) continue;
-            int more = *s < 0xe0 ? 1 : *s < 0xf0 ? 2 : 3; /* bytes of this code point */
+            int more = more_bytes(*s);
             if (end - s <= more) { is_plain[d] = 0; break; }
-            uint32_t point = *s & (0x3f >> more);
-            for (int i = 1; i <= more; i++) point = point << 6 | (s[i] & 0x3f);
-            if (point >> 17 || !(plain[point >> 3] >> (point & 7) & 1)) { is_plain[d] = 0; break; }
+            uint32_t point = point_at(s, more);
+            if (point >> 17 || !has_bit(plain, point)) { is_plain[d] = 0; break; }
+            if (has_bit(sign, point)) is_plain[d] = 2;
             s += more + 1;
         }
+    }
+}
+
+/* Copy texts with a space before and after each sign. `bytes` becomes how many there are of each:
+ * for a sign, which has three or more, two more. */
+API void part_signs(const uint8_t *const *text, int64_t *bytes, int64_t texts,
+                    const uint8_t *sign, uint8_t *const *parted) {
+    for (int64_t d = 0; d < texts; d++) {
+        const uint8_t *s = text[d], *end = s + bytes[d];
+        uint8_t *to = parted[d];
+        while (s < end) {
+            int more = more_bytes(*s), is_sign = more > 1 && has_bit(sign, point_at(s, more));
+            if (is_sign) *to++ = ' ';
+            for (int i = 0; i <= more; i++) *to++ = *s++;
+            if (is_sign) *to++ = ' ';
+        }
+        bytes[d] = to - parted[d];
     }
 }
 

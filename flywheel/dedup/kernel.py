@@ -18,6 +18,7 @@ import pyarrow as pa
 from flywheel.compiled import load
 from flywheel.dedup.sets import (
     SIGNATURE,
+    SIGNS,
     Counts,
     Hashes,
     Ints,
@@ -27,7 +28,7 @@ from flywheel.dedup.sets import (
     words_of,
 )
 
-VERSION = 2  # KERNEL_VERSION in kernel.c
+VERSION = 3  # KERNEL_VERSION in kernel.c
 COUNTERS = (  # functions that answer a number
     "count_words",
     "hash_words",
@@ -37,7 +38,7 @@ COUNTERS = (  # functions that answer a number
     "join_prefixes",
     "find_runs",
 )
-SILENT = ("find_plain", "count_texts", "sign_sets")  # functions that answer nothing
+SILENT = ("find_plain", "part_signs", "count_texts", "sign_sets")  # functions that answer nothing
 HIGHEST = 0x20000  # code points that are looked up; others go through Python
 
 
@@ -172,7 +173,17 @@ class _Texts:
         if not len(letters) or letters.max() < 0x80:
             return
         plain = np.empty(len(texts), np.uint8)
-        _call("find_plain", *self.arguments, _at(_plain_code_points()), _at(plain))
+        tables = _at(_plain_code_points()), _at(_signs())
+        _call("find_plain", *self.arguments, *tables, _at(plain))
+        signed = np.flatnonzero(plain == 2)
+        given, sizes = address[signed], length[signed]
+        room = sizes // 3 * 2 + sizes  # a sign has three bytes or more, and gets two spaces
+        parted = np.empty(int(room.sum()), np.uint8)
+        places = (parted.ctypes.data + np.cumsum(room) - room).astype(np.uint64)
+        counted = _at(given), _at(sizes), _n(len(signed))
+        _call("part_signs", *counted, _at(_signs()), _at(places))
+        address[signed], length[signed] = places, sizes
+        self._kept.append(parted)
         others = np.flatnonzero(plain == 0)
         mended = _encoded([" ".join(words_of(texts[place])) for place in others.tolist()])
         address[others], length[others] = _places(mended)
@@ -210,6 +221,15 @@ def _plain_code_points() -> npt.NDArray[np.uint8]:
             and unicodedata.is_normalized("NFC", letter)
         )
     return np.packbits(plain, bitorder="little")
+
+
+@cache
+def _signs() -> npt.NDArray[np.uint8]:
+    """A bit for each code point that is a word by itself."""
+    signs = np.zeros(HIGHEST, bool)
+    for first, last in SIGNS:
+        signs[first : last + 1] = True
+    return np.packbits(signs, bitorder="little")
 
 
 def _call(name: str, *arguments: Any) -> int:

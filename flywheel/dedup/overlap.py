@@ -5,8 +5,8 @@ word changed makes another prompt of the same template, and no leak. Numbers cou
 that many different evaluation prompts have in common (a form letter) say nothing about any one of
 them and need not be there; a prompt asked more than once is one. A prompt that has no other runs is
 looked for whole. A prompt shorter than a run is one run; under `LEAST_WORDS` words it is too common
-to look for. What is nearly the whole of a prompt is found by its Jaccard similarity instead
-(`join.py`).
+to look for, and there a sign of a script without spaces is less than a word (`sets.weigh`). What is
+nearly the whole of a prompt is found by its Jaccard similarity instead (`join.py`).
 
 *Covered*: the share of a prompt's words that lie in runs of 8 (and of 13) words which the text has
 anywhere. It is shown, with the longest piece, and excludes nothing: prompts of one template cover
@@ -23,7 +23,17 @@ import numpy as np
 
 from flywheel.dedup import arrays
 from flywheel.dedup.engine import engine
-from flywheel.dedup.sets import Floats, Hashes, Ints, blocks, distinct, spread, words_of
+from flywheel.dedup.sets import (
+    Bools,
+    Floats,
+    Hashes,
+    Ints,
+    blocks,
+    distinct,
+    spread,
+    weigh,
+    words_of,
+)
 
 RUN_WORDS = 13  # the longest of the usual 8 to 13; shorter ones meet in fixed phrases
 SHORT_RUN_WORDS = 8
@@ -62,6 +72,11 @@ class Scan:
     covered: list[Cover]
 
 
+def is_sought(words: Sequence[str]) -> bool:
+    """Whether a prompt of these words is looked for inside other texts."""
+    return weigh(words) >= LEAST_WORDS
+
+
 class EvaluationRuns:
     """The runs of a set of evaluation prompts, to look for in any number of texts."""
 
@@ -71,10 +86,11 @@ class EvaluationRuns:
             same.setdefault(" ".join(words_of(prompt)), []).append(item)
         self._items = list(same.values())  # that ask each text
         self._prompts = [prompts[items[0]] for items in self._items]
+        sought = np.array([is_sought(text.split()) for text in same], bool)
         words, self._counts = engine().hash_words(self._prompts)
         limit = max(FEW_PROMPTS, len(self._prompts) // 10)
-        self._long = _Runs(words, self._counts, RUN_WORDS, limit)
-        self._short = _Runs(words, self._counts, SHORT_RUN_WORDS, limit)
+        self._long = _Runs(words, self._counts, RUN_WORDS, limit, sought)
+        self._short = _Runs(words, self._counts, SHORT_RUN_WORDS, limit, sought)
         self._wanted = distinct(np.concatenate([self._long.hash, self._short.hash]))
         self._long_group = self._long.group_of(self._wanted)
         self._short_group = self._short.group_of(self._wanted)
@@ -90,7 +106,7 @@ class EvaluationRuns:
         """Prompts that are looked for in no text."""
         return self._asking(self._long.telling == 0)
 
-    def _asking(self, chosen: np.ndarray) -> list[int]:
+    def _asking(self, chosen: Bools) -> list[int]:
         return sorted(item for text in np.flatnonzero(chosen) for item in self._items[text])
 
     def find(self, texts: Sequence[str]) -> list[Overlap]:
@@ -199,12 +215,12 @@ class EvaluationRuns:
 class _Runs:
     """Runs of up to n words of evaluation prompts, without boilerplate, ordered by hash."""
 
-    def __init__(self, words: Hashes, counts: Ints, n: int, limit: int) -> None:
+    def __init__(self, words: Hashes, counts: Ints, n: int, limit: int, sought: Bools) -> None:
         self.run_sizes = np.minimum(counts, n)
         owner, start = spread(counts)
         fits = start + self.run_sizes[owner] <= counts[owner]
-        fits &= self.run_sizes[owner] >= LEAST_WORDS
-        self.sizes = set(self.run_sizes[self.run_sizes >= LEAST_WORDS].tolist())
+        fits &= sought[owner]
+        self.sizes = set(self.run_sizes[sought].tolist())
         hash = np.zeros(len(words), np.uint64)
         for size in self.sizes:
             here = np.flatnonzero(fits & (self.run_sizes[owner] == size))

@@ -1,11 +1,13 @@
 """Texts as sets of hashed word 3-grams.
 
 A text is the set of its word 3-grams: lower-cased, split at white space; under three words the
-whole text is its one shingle; an empty text has none. A shingle is the hash in 64 bits of its three
-words. Two different shingles of one comparison have the same hash with a chance of 2^-64: in a
-billion comparisons of texts of 100 shingles, even one such meeting has a chance of 1 in 2 million.
+whole text is its one shingle; an empty text has none. Every sign of a script without spaces is a
+word. A shingle is the hash in 64 bits of its three words. Two different shingles of one comparison
+have the same hash with a chance of 2^-64: in a billion comparisons of texts of 100 shingles, even
+one such meeting has a chance of 1 in 2 million.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,18 +24,47 @@ Hashes = npt.NDArray[np.uint64]
 Counts = npt.NDArray[np.uint8]
 Bools = npt.NDArray[np.bool_]
 
-TOKENISER = "nfc-lower-split/1"
+TOKENISER = "nfc-lower-split-signs/2"
 HASH = "multiply-xor-64/1"
 SHINGLE_WORDS = 3
 BLOCK = 2_000_000  # numbers or letters handled at once
 PART = 16_000_000  # shingles of sets on disk that are in memory at once
 SIGNATURE = 4  # words of 64 bits: in texts of 25 shingles they rule out 99 pairs of 100
 SLACK = 1e-9  # of a float that should be whole: ceil(.8 * 10) must be 8
+HAN = ((0x2E80, 0x2FDF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+SIGNS = (  # scripts without spaces: each code point is a word; no case, and lower() makes none
+    *HAN,
+    *((0x3001, 0x30FF), (0x31F0, 0x31FF), (0x1AFF0, 0x1B16F)),  # kana, and punctuation
+    *((0xFF01, 0xFF0F), (0xFF1A, 0xFF20), (0xFF3B, 0xFF40), (0xFF5B, 0xFF9F)),  # of other width
+    *((0x0E00, 0x0E7F), (0x0E80, 0x0EFF)),  # Thai, Lao
+    *((0x1780, 0x17FF), (0x19E0, 0x19FF)),  # Khmer
+    *((0x1000, 0x109F), (0xA9E0, 0xA9FF), (0xAA60, 0xAA7F)),  # Myanmar
+)
+HAN_WEIGHT, SIGN_WEIGHT = 0.6, 0.3  # of a word: how much a sign says
 
 
 def words_of(text: str) -> list[str]:
     """The words two texts are compared by: case and spacing do not count."""
-    return unicodedata.normalize("NFC", text).lower().split()
+    if text.isascii():
+        return text.lower().split()
+    return _SIGN.sub(r" \g<0> ", unicodedata.normalize("NFC", text).lower()).split()
+
+
+def weigh(words: Sequence[str]) -> float:
+    """How many words of a script with spaces say as much."""
+    han, signs = (len(one.findall(" ".join(words))) for one in (_HAN, _SIGN))
+    return len(words) - signs * (1 - SIGN_WEIGHT) + han * (HAN_WEIGHT - SIGN_WEIGHT)
+
+
+def is_sign(letter: str) -> bool:
+    """Whether a code point is a word by itself."""
+    return bool(_SIGN.fullmatch(letter))
+
+
+_HAN, _SIGN = (
+    re.compile("[" + "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges) + "]")
+    for ranges in (HAN, SIGNS)
+)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ def descent(
 ) -> list[dict[str, Any]]:
     """A row for each checkpoint of an ancestry, nearest first.
 
-    `hours` is the wall clock of the process that trained it, None where its run is gone or was of
-    other weights; `usd` is None as well where no price of an hour is set (0).
+    `hours` is the wall clock of the processes that trained it, also of those that were killed and
+    gone on from, None where its run is gone or was of other weights; `usd` is None as well where no
+    price of an hour is set (0).
     """
     rows = []
     for name in ids:
@@ -49,5 +50,7 @@ def _hours(layout: Layout, name: str, content: str) -> float | None:
         return None
     if told.get("content_hash", content) != content:  # trained again since, and cut off
         return None
-    seconds = told.get("process_seconds")
-    return None if seconds is None else float(seconds) / HOUR
+    seconds = told.get("process_seconds")  # of the last launch
+    if seconds is None:
+        return None
+    return (float(seconds) + float(told.get("earlier_seconds", 0.0))) / HOUR

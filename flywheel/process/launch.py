@@ -30,6 +30,7 @@ from flywheel.errors import LaunchError, TrainingError
 from flywheel.layout import TITLE_MARK
 from flywheel.process.content import code_of, content_of
 from flywheel.process.results import read_result, seal
+from flywheel.process.spent import forget, spending, spent
 
 TAIL_LINES = 25
 LOCKED = "FLYWHEEL_LOCKED"  # the folder whose lock a recipe's process inherits
@@ -71,20 +72,18 @@ def launch(
         if (finished := _finished(run_dir, config)) is not None:
             log(f"{recipe} has run with these settings on these inputs; {run_dir} is read back")
             shutil.rmtree(run_dir / "state", ignore_errors=True)  # left by a kill after the result
-            return finished
+            return _with_seconds(finished, run_dir)
         _refuse_to_replace(chosen.get("output", ""))
         _prepare(run_dir, config)
-        started = time.monotonic()
-        status, last = _run(recipe, run_dir, devices, lock, log, on_metrics)
+        with spending(run_dir):
+            status, last = _run(recipe, run_dir, devices, lock, log, on_metrics)
         path = run_dir / "result.json"
         if status or not path.exists():
             raise LaunchError(
                 f"{recipe} ended with status {status} and "
                 f"{'a' if path.exists() else 'no'} result in {run_dir}; last lines:\n  {last}"
             )
-        result = dict(json.loads(path.read_text()))
-        result["process_seconds"] = round(time.monotonic() - started, 2)
-        write_json(path, result)
+        result = _with_seconds(dict(json.loads(path.read_text())), run_dir)
         seal(path)
     return result
 
@@ -121,6 +120,16 @@ def _run(
             process.terminate()
             raise
     return process.returncode, "\n  ".join(tail) or "(no output)"
+
+
+def _with_seconds(result: dict[str, Any], run_dir: Path) -> dict[str, Any]:
+    """Write into a result what its launch took, and what those took that it went on from."""
+    if seconds := spent(run_dir):
+        result["process_seconds"], result["earlier_seconds"] = seconds
+        write_json(run_dir / "result.json", result)
+        seal(run_dir / "result.json")
+        forget(run_dir)
+    return result
 
 
 @contextmanager
@@ -208,6 +217,9 @@ def _prepare(run_dir: Path, config: dict[str, Any]) -> None:
         # (its memory, its cuts) is for its loop to tell from what it may not
         shutil.rmtree(run_dir / "state", ignore_errors=True)
         (run_dir / "metrics.jsonl").unlink(missing_ok=True)
+        forget(run_dir)
+    elif old.get("settings") != config["settings"] and not any(run_dir.glob("state/step-*")):
+        forget(run_dir)  # nothing is there to go on from
     for name in ("result.json", "result.sha256"):  # a stale result must not pass for a new one
         (run_dir / name).unlink(missing_ok=True)
     write_json(run_dir / "config.json", config)

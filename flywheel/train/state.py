@@ -18,6 +18,7 @@ from typing import Any
 
 from flywheel.errors import ManifestError, TrainingError
 from flywheel.models.publish import FILE_NAME, content_hash, verify
+from flywheel.process import spent
 from flywheel.process.worker import rank, world
 from flywheel.train import rng
 from flywheel.train.ranks import agreed, barrier, from_each
@@ -70,6 +71,7 @@ def newest(folder: Path, log: Callable[[str], object]) -> tuple[Path, dict[str, 
 def forget(folder: Path) -> None:
     """Remove what a run of other settings left: its steps would be taken for newer ones."""
     if rank() == 0:
+        spent.forget(folder.parent)
         shutil.rmtree(folder, ignore_errors=True)
     barrier()
 

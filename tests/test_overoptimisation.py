@@ -104,6 +104,31 @@ def test_gold_that_levels_off_or_stays_is_seldom_taken_for_a_fall() -> None:
     assert rejected <= 3
 
 
+@pytest.mark.parametrize(("count", "noise"), [(6, 0.02), (6, 0.05), (8, 0.05), (12, 0.05)])
+def test_a_fall_to_an_eighth_is_found_by_few_measurements_and_a_plateau_is_none(
+    count: int, noise: float
+) -> None:
+    """A run that ended at 2.6 times the turn, and one whose gold rose and stayed."""
+    draw, caught, mistaken = np.random.default_rng(0), 0, 0
+    settings = {"reward_model": "r", "verifier_weight": 0}
+    for _ in range(40):
+        roots = np.linspace(0, 2.6, count + 1)
+        fell = roots * (1 - np.log(np.maximum(roots, 1e-9)))
+        for gold, falls in ((fell, True), (np.minimum(roots, 1.0), False)):
+            told = [
+                {
+                    "held_out_kl_root": one,
+                    "held_out_reward_model_mean": one,
+                    "held_out_verifier_mean": value + draw.normal(0, noise),
+                }
+                for one, value in zip(roots.tolist(), gold.tolist(), strict=True)
+            ]
+            found = is_past(turn_of({"settings": settings, "result": {"held_out": told}}))
+            caught += falls and bool(found)
+            mistaken += not falls and bool(found)
+    assert caught >= 34 and mistaken <= 2
+
+
 def test_too_few_points_place_no_peak() -> None:
     assert fitted(noisy(0.0, 0)[:4]).peak_ci == (0.0, math.inf)
 

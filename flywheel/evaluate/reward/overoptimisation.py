@@ -25,7 +25,7 @@ LEAST_POINTS = 6  # measurements beside the start: fewer place no peak
 FAR = 20  # alpha over beta, from where on a form turns beyond any nats that there are
 SHOWN = 3  # spreads of a measurement that a fall of gold must exceed
 LAST = 3  # measurements that say where a run ended
-NEIGHBOURS = 0.954  # median distance of two draws from one normal, in its deviations
+OFF_A_LINE = 0.6745 * math.sqrt(6)  # median second difference of draws from one normal, in deviations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +159,10 @@ def turn_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
     curve = fitted(points)
     low, high = curve.peak_ci
     gold = np.array([one[2] for one in sorted(points)])
-    steps = np.abs(np.diff(gold))  # of neighbours: what is left by a curve of any shape is less
-    spread = float(np.median(steps)) / NEIGHBOURS
+    # how far neighbours are from a line: a step between two holds the fall itself, so that the
+    # steeper gold fell, the noisier it would look
+    bends = np.abs(np.diff(gold, 2))
+    spread = float(np.median(bends)) / OFF_A_LINE
     return {
         "root_nats": points[-1][0],
         "peak": curve.peak,

@@ -1,5 +1,6 @@
 -- Every judgement of a single response as a share of full marks: a rating on its scale, the
--- answer to a criterion, a thumb.
+-- answer to a criterion, a thumb. What a rating is of its metadata may tell; full marks for a fault
+-- are no praise, and weigh nothing.
 
 with
 
@@ -7,9 +8,9 @@ unioned as (
 
     select
         *,
-        'rating' as criterion,
+        coalesce(json_extract_string(metadata, '$.criterion'), 'rating') as criterion,
         coalesce((rating - rating_min) / nullif(rating_max - rating_min, 0), 1.0) as score_frac,
-        1.0::double as weight
+        coalesce(try_cast(json_extract_string(metadata, '$.weight') as double), 1.0) as weight
     from {{ ref('stg_landing__ratings') }}
 
     union all by name

@@ -21,6 +21,7 @@ from flywheel.ingest.formats.labels import (
     Unheld,
     account,
     mark,
+    rated,
     rubric_weight,
     scale,
     with_answers,
@@ -128,6 +129,7 @@ def _record(
         responses = tuple(one_turn(row[one["value"]], "assistant") for one in answer)
         return Ranking(responses=responses, ranks=tuple(x["rank"] for x in answer), **common)
     if isinstance(answer, int | float) and not isinstance(answer, bool):
+        common["metadata"] |= rated(question)
         return Rating(response=shown.one(), **scale(answer, row), **common)
     if (score := mark(answer)) is not None:
         weight = rubric_weight(question)

@@ -23,7 +23,7 @@ from msgspec import structs
 
 from flywheel.errors import RecordError
 from flywheel.ingest.formats.fields import Judged, judged
-from flywheel.ingest.formats.labels import Labels, account, mark, rubric_weight, scale
+from flywheel.ingest.formats.labels import Labels, account, mark, rated, rubric_weight, scale
 from flywheel.ingest.formats.messages import conversation, demonstrations, one_turn, without_nulls
 from flywheel.records import (
     Comparison,
@@ -108,7 +108,7 @@ def _annotation(task: dict[str, Any], one: dict[str, Any], guesses: list[Any]) -
         kind(
             prompt=shown.prompt,
             id="/".join(map(str, (*ids, control))) if "id" in one else None,
-            metadata=metadata,
+            metadata=metadata | (rated(control) if kind is Rating else {}),
             **own,
             **common,
         )

@@ -109,6 +109,12 @@ def rubric_weight(criterion: str) -> float:
     return 0.0 if FAULTS.search(criterion.lower().replace("_", " ").replace("-", " ")) else 1.0
 
 
+def rated(name: str) -> dict[str, Any]:
+    """What the metadata of a rating says of it: its criterion, and that a fault weighs nothing."""
+    weight = rubric_weight(name)
+    return {"criterion": name} | ({} if weight else {"weight": weight})
+
+
 def scale(value: Any, given: Mapping[str, Any], otherwise: Any = None) -> dict[str, Any]:
     """The fields of a rating on the scale that stands beside it, or else `otherwise`.
 

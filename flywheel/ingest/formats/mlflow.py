@@ -22,6 +22,7 @@ from flywheel.ingest.formats.labels import (
     Unheld,
     account,
     mark,
+    rated,
     rubric_weight,
     scale,
     with_answers,
@@ -102,7 +103,8 @@ def _records(one: dict[str, Any], prompt: Conversation, response: Conversation) 
     elif not isinstance(told, int | float):
         raise Unheld(f"a rating must be a number, found {told!r}", name, told, author)
     else:
-        found = [Rating(id=id, **scale(told, metadata), **common)]
+        rating = common | {"metadata": {**rated(name), **common["metadata"]}}
+        found = [Rating(id=id, **scale(told, metadata), **rating)]
     if one.get("rationale"):
         found.append(Critique(id=id, critique=one["rationale"], **common))
     return found

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from flywheel.errors import RecordError
+from flywheel.ingest.formats.labels import rated
 from flywheel.records import Critique, Rating
 from flywheel.records.message import Conversation
 
@@ -51,7 +52,7 @@ def rating(
         RecordError: Nothing tells its scale, or it lies outside.
     """
     lowest, highest = (said.metadata.get(key) for key in ("min", "max"))
-    metadata = {"criterion": name, **said.metadata}
+    metadata = {**rated(name), **said.metadata}
     if lowest is None or highest is None:
         if name not in on_unit_scale:
             raise RecordError(

@@ -169,7 +169,7 @@ def test_the_task_is_named_by_the_run_or_by_its_file() -> None:
         (SWE_AGENT[0], "run/org__repo-2.traj.gz", "org__repo-2"),
         (SWE_AGENT[0], "run/all.jsonl", None),
     ):
-        ((_, run, _),) = gather({1: value}, name)
+        ((_, run, *_),) = gather({1: value}, name)
         assert isinstance(run, Trajectory) and run.task_id == task
 
 

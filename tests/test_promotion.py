@@ -77,7 +77,8 @@ def enter(layout: Layout, generation: str, decision: Decision = PROMOTE, **optio
         "compared_with": now.content_hash if now else "",
         "human_approval": False,
     } | options
-    lay(layout, generation, generation)
+    if "content_hash" not in options:  # else its weights lie there
+        lay(layout, generation, generation)
     return decide_and_record(layout, generation, decision, **chosen)
 
 

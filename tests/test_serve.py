@@ -24,7 +24,16 @@ from flywheel.ingest import land
 from flywheel.layout import Layout
 from flywheel.models.publish import publish
 from flywheel.privacy import Policy
-from flywheel.promotion import Decision, decide_and_record, rollback, standing, title_holder
+from flywheel.promotion import (
+    Decision,
+    Ledger,
+    decide_and_record,
+    rollback,
+    standing,
+    title_holder,
+)
+from flywheel.promotion.reigns import about, holder_of
+from flywheel.promotion.title import settle
 from flywheel.rollout import Policy as Model
 from flywheel.serve.app import Endpoint, application
 from flywheel.serve.asked import asked_of
@@ -59,9 +68,7 @@ def layout(tmp_path: Path) -> Layout:
     return Layout(tmp_path)
 
 
-def promote(
-    layout: Layout, models: Path, generation: str, *, torn: bool = False, **options: Any
-) -> str:
+def promote(layout: Layout, models: Path, generation: str, **options: Any) -> str:
     """A checkpoint put forward by the gate; its content hash."""
     manifests = {
         kind: publish(
@@ -71,8 +78,6 @@ def promote(
         )
         for kind, name in (("policy", generation), ("reward_model", "reward"))
     }
-    if torn:
-        (layout.checkpoint("policy", generation) / WEIGHTS).write_bytes(b"torn")
     evidence = layout.evaluation(generation) / "result.json"
     evidence.parent.mkdir(parents=True)
     evidence.write_text('{"evaluation_sets": []}')
@@ -83,8 +88,7 @@ def promote(
         Decision(decision="PROMOTE", reasons=["better"]),
         content_hash=manifests["policy"]["content_hash"],
         compared_with=now.content_hash if now else "",
-        human_approval=False,
-        **options,
+        **{"human_approval": False} | options,
     )
     return str(manifests["policy"]["content_hash"])
 
@@ -231,7 +235,12 @@ def test_weights_that_are_not_the_champions_are_refused_and_the_old_ones_go_on(
 ) -> None:
     promote(layout, models, "g0001")
     with serving(layout) as (port, api):
-        promote(layout, models, "g0002", torn=True)
+        promote(layout, models, "g0002", human_approval=True)
+        (layout.checkpoint("policy", "g0002") / WEIGHTS).write_bytes(b"torn")
+        with Ledger(layout).appending() as (entries, append):  # torn after `approve` has looked
+            said = {"action": "APPROVE", "reasons": ["read"], "by": "ada", "champion": "g0002"}
+            append(**said, **about(entries[-1]))
+            settle(layout, holder_of(entries))
         until(lambda: call(port, "GET", "/health")[1]["fault"])
         told = call(port, "GET", "/health")[1]
         assert "is not what manifest.json says" in told["fault"] and told["champion"] == "g0001"

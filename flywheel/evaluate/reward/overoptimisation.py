@@ -25,7 +25,7 @@ LEAST_POINTS = 6  # measurements beside the start: fewer place no peak
 FAR = 20  # alpha over beta, from where on a form turns beyond any nats that there are
 SHOWN = 3  # spreads of a measurement that a fall of gold must exceed
 LAST = 3  # measurements that say where a run ended
-OFF_A_LINE = 0.6745 * math.sqrt(6)  # median second difference of draws from one normal, in deviations
+OFF_A_LINE = 0.6745 * math.sqrt(6)  # median second difference of normal draws, in deviations
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

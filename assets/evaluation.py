@@ -17,6 +17,7 @@ from assets.resources import Devices, Home
 from assets.retry import tried_twice
 from assets.training import BASE_POLICY, POLICY, REWARD_MODEL, SFT_POLICY
 from flywheel.evaluate.graders.rules import write_rules
+from flywheel.evaluate.report.following import why_unknown
 from flywheel.evaluate.report.page import write_report
 from flywheel.evaluate.settings import EvaluateSettings
 from flywheel.evaluate.statistics.ratings import rate_checkpoints, rating_plot, read_ratings
@@ -209,6 +210,7 @@ def turn_check(policy: dict[str, Any]) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=NOT_PAST_THE_TURN.name,
         passed=policy["is_past"] is not True,
+        description=None if policy["is_past"] is not None else f"Unknown: {why_unknown(policy)}.",
         metadata={
             "known": policy["is_past"] is not None,
             **{name: dg.MetadataValue.json(policy.get(name) or {}) for name in FOLLOWED},

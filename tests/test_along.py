@@ -24,14 +24,15 @@ from flywheel.models.publish import manifest_of
 from flywheel.process.worker import use_threads
 from flywheel.records.message import prompt_of
 from flywheel.rollout import RewardModel
-from flywheel.train import dpo, finish
+from flywheel.train import dpo, finish, grpo, kto, ppo, rloo
 from flywheel.train.along import Along
-from flywheel.train.config_policy import DpoSettings
+from flywheel.train.config_policy import RECIPES, DpoSettings
 from flywheel.train.loop import SPEED_ONLY
-from tests.models_for_tests import COLOURS, preferences, reward_of, tiny
+from tests.models_for_tests import COLOURS, preferences, reward_of, thumbs, tiny
 from tests.test_evaluate import unset
 
 ASIDE = 3
+RUNS: dict[str, Any] = {"kto": kto.run, "grpo": grpo.run, "rloo": rloo.run, "ppo": ppo.run}
 
 
 def trained(folder: Path, base: str, dataset: str, **changes: Any) -> dict[str, Any]:
@@ -70,9 +71,68 @@ def test_putting_policies_aside_changes_nothing_of_the_run(tmp_path: Path, rank:
     assert len(weights | {last[1].read_bytes()}) == ASIDE + 1
 
 
-def test_fewer_than_none_are_not_put_aside() -> None:
+@pytest.mark.parametrize("name", ["dpo", "kto", "grpo", "rloo", "ppo"])
+def test_fewer_than_none_are_not_put_aside(name: str) -> None:
+    needed = {"ratings": ""} if name == "kto" else {"dataset": ""}
+    needed |= {"verifier": "m:f"} if name in ("grpo", "rloo", "ppo") else {}
     with pytest.raises(SettingsError, match="0 or more, got -1"):
-        DpoSettings(model="", dataset="", output="", along=-1)
+        RECIPES[name](model="", output="", along=-1, **needed)
+
+
+@pytest.mark.parametrize("name", ["kto", "grpo", "rloo", "ppo"])
+def test_every_recipe_that_may_stray_puts_policies_aside_and_their_curve_is_drawn(
+    tmp_path: Path, name: str
+) -> None:
+    base, reward = tiny(tmp_path / "base"), reward_of(tmp_path / "base", tmp_path / "reward")
+    chosen: dict[str, Any] = {
+        "learning_rate": 1e-2,
+        "warmup_steps": 1,
+        "batch": 8,
+        "max_tokens": 32,
+    }
+    if name == "kto":
+        chosen |= {"ratings": thumbs(tmp_path / "rating"), "epochs": 2.0}
+    else:
+        chosen |= {"dataset": preferences(tmp_path / "preference"), "max_new_tokens": 3,
+                   "prompts": 4, "samples": 2, "epochs": 8.0, "reward_model": reward}  # fmt: skip
+    results = []
+    for count in (0, 2):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        output = str(folder / "policy")
+        settings = RECIPES[name](model=base, output=output, along=count, **chosen)
+        results.append(RUNS[name](settings, folder))
+    (plain, along), said = results, [tmp_path / one / "policy" for one in "02"]
+    last = [(one / "model.safetensors").read_bytes() for one in said]
+    assert last[0] == last[1] and plain["along"] == [] and not (tmp_path / "0" / "along").exists()
+    assert 0 < along["along"][0]["step"] < along["along"][1]["step"] < along["steps"]
+
+    looked = unset(sft=base, policy=str(said[1]), along=str(tmp_path / "2" / "along"),
+                   max_new_tokens=8, resamples=80, best_of_samples=0)  # fmt: skip
+    asked = [
+        Asked(one, one, prompt_of(f"say {one}"), "exact", f"{one} it is .", "") for one in COLOURS
+    ]
+    judge = RewardModel.load(reward)
+    answers, _ = answer_all({"sft": base, "policy": str(said[1])}, asked, judge, looked, 1.0)
+    found, _ = followed(asked, answers, judge, {}, looked)
+    steps = [0, *(one["step"] for one in along["along"]), along["steps"]]
+    assert [one["step"] for one in found["run"]["points"]] == steps
+    assert found["put_aside"] == {"told": 2, "here": 2} and found["turn"] is not None
+
+
+def test_a_source_with_nothing_more_puts_nothing_aside(tmp_path: Path) -> None:
+    class Ended:
+        steps = 4
+
+        def draw(self, step: int) -> tuple[list[int], dict[str, float]]:
+            return ([] if step == 2 else [step]), {}
+
+    engine: Any = SimpleNamespace(stage=0, written=contextlib.nullcontext)
+    source: Any = Ended()
+    along = Along(source, engine, lambda folder: None, {"kind": "policy"}, tmp_path, 3)
+    for step in range(3):
+        along.draw(step)
+    assert [one["step"] for one in along.kept()] == [1], "what a run ends with is published"
 
 
 def test_the_run_of_a_policy_that_learns_from_pairs_has_a_curve(
@@ -127,7 +187,7 @@ def test_a_run_that_goes_on_keeps_what_it_put_aside_and_nothing_else(tmp_path: P
         steps = 16
 
         def draw(self, step: int) -> tuple[list[int], dict[str, float]]:
-            return [], {}
+            return [step], {}
 
     def along(count: int) -> list[str]:
         engine: Any = SimpleNamespace(stage=0, written=contextlib.nullcontext)

@@ -343,6 +343,8 @@ def test_the_check_says_whether_anything_is_known_of_a_turn(is_past: bool | None
     assert told.passed is (is_past is not True)
     assert told.metadata["known"].value is (is_past is not None)
     assert told.metadata["put_aside"].value == aside
+    none = turn_check(policy | {"is_past": is_past, "put_aside": {"told": 0, "here": 0}})
+    assert ("set along = 6 in [dpo]" in (none.description or "")) is (is_past is None)
 
 
 def test_prompts_that_nobody_can_be_asked_about_are_not_left() -> None:

@@ -13,7 +13,10 @@ from typing import Any, Generic, TypeVar
 from flywheel.errors import TrainingError
 from flywheel.models.publish import manifest_of, publish
 from flywheel.process.worker import rank
+from flywheel.train.config_policy import DpoSettings, KtoSettings
+from flywheel.train.config_reinforce import OnPolicySettings
 from flywheel.train.engine import Engine, barrier
+from flywheel.train.finish import facts_of, policy_writer
 from flywheel.train.source import Source
 
 E = TypeVar("E")
@@ -22,7 +25,8 @@ E = TypeVar("E")
 class Along(Generic[E]):
     """A source that puts the policy aside at `count` steps, spread evenly over the run.
 
-    A step is drawn before it is taken: what lies in `step-00000012` has taken twelve.
+    A step is drawn before it is taken: what lies in `step-00000012` has taken twelve. At a step
+    that a source has nothing for, the run ends, and what it publishes is the policy of that step.
 
     Args:
         source: What is learned from; it is handed on as it is.
@@ -59,16 +63,17 @@ class Along(Generic[E]):
         self._reached = 0
 
     def draw(self, step: int) -> tuple[Sequence[E], dict[str, float]]:
-        """The elements of a step; before it, the policy is put aside where that is planned."""
+        """The elements of a step; before it is taken, the policy is put aside where planned."""
         self._reached = step
         if not self._is_cleared:
             self._clear(step)
-        if step in self._planned:
+        chosen, told = self._source.draw(step)
+        if chosen and step in self._planned:
             with self._engine.written():
                 if rank() == 0:
                     publish(self._at(step), self._write, self._facts | {"step": step})
             barrier()
-        return self._source.draw(step)
+        return chosen, told
 
     def state(self) -> dict[str, Any] | None:
         """That of the source."""
@@ -98,3 +103,22 @@ class Along(Generic[E]):
 
     def _at(self, step: int) -> Path:
         return self._folder / f"step-{step:08d}"
+
+
+def with_along(
+    source: Source[E],
+    engine: Engine,
+    model: Any,
+    tokenizer: Any,
+    settings: DpoSettings | KtoSettings | OnPolicySettings,
+    run_dir: Path,
+) -> Along[E]:
+    """The source of a recipe, putting as many policies aside as its setting `along` says."""
+    return Along(
+        source,
+        engine,
+        policy_writer(model, tokenizer, goes_on=True),
+        facts_of(settings, engine, kind="policy") if settings.along else {},
+        run_dir / "along",
+        settings.along,
+    )

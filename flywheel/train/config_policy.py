@@ -16,6 +16,7 @@ from flywheel.train.config_reinforce import (
     GrpoSettings,
     PpoSettings,
     RlooSettings,
+    check_along,
 )
 
 # Each loss on pairs and the beta of its paper: none is good at another's.
@@ -57,8 +58,7 @@ class DpoSettings(RunSettings):
         RunSettings.__post_init__(self)  # super() finds no class in a dataclass with slots
         if self.loss not in BETAS:
             raise SettingsError(f"no loss {self.loss!r} on pairs; there are {', '.join(BETAS)}")
-        if self.along < 0:
-            raise SettingsError(f"along counts policies, 0 or more, got {self.along}")
+        check_along(self.along)
         if self.beta < 0 or not 0 <= self.label_smoothing < 0.5 or self.nll_weight < 0:
             raise SettingsError(
                 f"beta and nll_weight must not be negative and label_smoothing lies below 0.5, got "
@@ -89,6 +89,7 @@ class KtoSettings(RunSettings):
     references: str = ""  # folder of log-probabilities that runs share; empty: beside the run
     batch: int = 32  # arXiv:2402.01306
     beta: float = 0.1  # arXiv:2402.01306
+    along: int = 0  # policies put aside on the way, each as large as the last; 6 place a turn
     criterion: str = "thumbs"  # what was rated; `rating`, or a criterion of a rubric, will do
     threshold: float = 0.5  # of score_frac: above it is desirable, below undesirable, on it neither
     lambda_desirable: float = 0.0  # weights of the two; 0 is chosen from their counts, so that the
@@ -96,6 +97,7 @@ class KtoSettings(RunSettings):
 
     def __post_init__(self) -> None:
         RunSettings.__post_init__(self)
+        check_along(self.along)
         if not self.beta > 0:
             raise SettingsError(f"beta must be positive, got {self.beta}")
         if not 0 <= self.threshold <= 1:

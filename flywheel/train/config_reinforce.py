@@ -21,6 +21,12 @@ def within(name: str, value: float, low: float, high: float = math.inf) -> None:
         raise SettingsError(f"{name} must be {bounds}, got {value}")
 
 
+def check_along(count: int) -> None:
+    """Refuse fewer than no policies put aside."""
+    if count < 0:
+        raise SettingsError(f"along counts policies, 0 or more, got {count}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardedSettings(RunSettings):
     """What is asked, how it is answered, and what an answer is worth; an element is a response.
@@ -92,6 +98,7 @@ class OnPolicySettings(RewardedSettings):
     measure_every: int = 10  # rollout batches between two measurements on held-out prompts
     kl_limit: float = 0.0  # nats a held-out response at which the run ends; 0 sets none
     patience: int = 0  # measurements without a better held-out reward until it ends; 0: no end
+    along: int = 0  # policies put aside on the way, each as large as the last; 6 place a turn
 
     def __post_init__(self) -> None:
         RewardedSettings.__post_init__(self)
@@ -109,6 +116,7 @@ class OnPolicySettings(RewardedSettings):
         for name in ("kl_beta", "kl_target", "kl_limit", "patience", "clip_high"):
             within(name, getattr(self, name), 0)
         within("clip_low", self.clip_low, 0, 1)
+        check_along(self.along)
         if self.kl_target and not self.kl_beta:
             raise SettingsError(
                 f"kl_target {self.kl_target} steers kl_beta by factors, and from 0 nothing comes; "

@@ -19,13 +19,13 @@ from flywheel.models.load import load_causal, load_tokenizer, stop_ids_of
 from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
 from flywheel.models.lora import with_lora
 from flywheel.process.worker import start, use_threads
-from flywheel.train.along import Along
+from flywheel.train.along import with_along
 from flywheel.train.batches import held_out_batches
 from flywheel.train.config import HELD_OUT_FRAC, REFERENCE_FRAC
 from flywheel.train.config_policy import WITHOUT_REFERENCE, DpoSettings
 from flywheel.train.data import Group, Reader, limited, needed, records_of
 from flywheel.train.engine import Engine
-from flywheel.train.finish import facts_of, finish, policy_writer
+from flywheel.train.finish import finish, policy_writer
 from flywheel.train.loop import Objective, Stats, fit
 from flywheel.train.losses import right_share
 from flywheel.train.preference_losses import VARIANTS, Logps, Shape, pair_losses
@@ -56,15 +56,8 @@ def run(settings: DpoSettings, run_dir: Path) -> dict[str, Any]:
     judged, spent = referenced(engine, pairs, settings, run_dir, REFERENCE_FRAC)
     unseen_judged, more = referenced(engine, held_out, settings, run_dir, HELD_OUT_FRAC / 2)
     print(f"{len(judged)} pairs to train on, {len(unseen_judged)} to measure on")
-    objective, aside = preferred(settings), policy_writer(model, tokenizer, goes_on=True)
-    source = Along(
-        Shuffled(judged, settings),
-        engine,
-        aside,
-        facts_of(settings, engine, kind="policy"),
-        run_dir / "along",
-        settings.along,
-    )
+    objective, shuffled = preferred(settings), Shuffled(judged, settings)
+    source = with_along(shuffled, engine, model, tokenizer, settings, run_dir)
     result = fit(engine, source, objective, settings.for_steps(spent + more), run_dir)
     result |= reader.counts() | {
         "along": source.kept(),

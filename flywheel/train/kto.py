@@ -21,6 +21,7 @@ from flywheel.models.logps import ResponseLogps, check_head, pad, row_sums
 from flywheel.models.lora import with_lora
 from flywheel.process.clock import pieces
 from flywheel.process.worker import start, use_threads
+from flywheel.train.along import with_along
 from flywheel.train.config import HELD_OUT_FRAC, REFERENCE_FRAC
 from flywheel.train.config_policy import KtoSettings
 from flywheel.train.data import limited, needed
@@ -68,10 +69,12 @@ def run(settings: KtoSettings, run_dir: Path) -> dict[str, Any]:
     unseen_rated, more = referenced(engine, held_out, settings, run_dir, HELD_OUT_FRAC / 2)
     print(f"{len(rated)} ratings to train on, {len(unseen_rated)} to measure on")
     weights = lambdas(rated, settings)
-    source = Centred(engine, rated, settings)
+    centred = Centred(engine, rated, settings)
+    source = with_along(centred, engine, model, tokenizer, settings, run_dir)
     left = settings.for_steps(spent + more)
     result = fit(engine, source, valued(settings.beta, weights), left, run_dir)
     result |= reader.counts() | {
+        "along": source.kept(),
         "ratings": len(rated),
         "ratings_without_time": len(ratings) - len(rated),
         "lambda_desirable": weights[True],

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flywheel.train.along import with_along
 from flywheel.train.asking import ROUNDS, Asker, mean
 from flywheel.train.config_reinforce import OnPolicySettings
 from flywheel.train.finish import finish, policy_writer
@@ -176,8 +177,11 @@ def reinforce(
     run_dir: Path,
 ) -> dict[str, Any]:
     """Train on what a source rolls out, and publish the policy."""
-    result = fit(learner.engine, source, objective, settings.for_steps(), run_dir)
-    return published(learner, result | source.report(), source.record_uids())
+    policy, engine = learner.policy, learner.engine
+    along = with_along(source, engine, policy.model, policy.tokenizer, settings, run_dir)
+    result = fit(engine, along, objective, settings.for_steps(), run_dir)
+    told = source.report() | {"along": along.kept()}
+    return published(learner, result | told, source.record_uids())
 
 
 def published(learner: Learner, result: dict[str, Any], record_uids: set[str]) -> dict[str, Any]:

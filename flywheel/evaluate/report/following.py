@@ -2,6 +2,7 @@
 
 from flywheel.evaluate.report.pictures import people_picture, turn_picture
 from flywheel.evaluate.report.tables import Told
+from flywheel.evaluate.reward.overoptimisation import LEAST_POINTS
 
 WAYS = {"best of n": "choosing the best of n", "run": "the challenger's own run"}
 
@@ -12,7 +13,7 @@ def following_told(policy: Told) -> str:
     told = {
         True: "<b>Yes: it lies past the turn.</b>",
         False: "No: it does not lie past the turn.",
-        None: f"{_why_unknown(aside['told'])}, so that no turn of its own is known; the gate looks "
+        None: f"{why_unknown(policy)}, so that no turn of its own is known; the gate looks "
         f"at whether the proxy rose and the gold fell.",
     }[policy["is_past"]]
     if aside["here"] < aside["told"]:
@@ -42,11 +43,18 @@ def following_told(policy: Told) -> str:
     return f"{turn_picture(policy)}<p>{told}</p>{people_picture(policy)}{people}"
 
 
-def _why_unknown(aside: int) -> str:
-    """Why no turn is known of a challenger whose run put so many policies aside."""
-    if not aside:
+def why_unknown(policy: Told) -> str:
+    """Why it is not known whether a challenger is past a turn, and which setting makes it known."""
+    if turn := policy.get("turn"):
         return (
-            "Neither has the challenger's run measured a gold, nor were policies put aside along it"
+            f"Along the challenger's run {len(turn['points'])} measurements of gold are too few "
+            f"for their noise; about {turn['more']} more would tell (lower measure_every, or put "
+            f"more policies aside with along)"
+        )
+    if not (policy.get("put_aside") or {"told": 0})["told"]:
+        return (
+            f"Neither has the challenger's run measured a gold {LEAST_POINTS} times, nor were "
+            f"policies put aside along it (set along = 6 in [dpo], [kto], [grpo], [rloo] or [ppo])"
         )
     return (
         "Policies were put aside along the challenger's run, but neither a gold nor enough of "

@@ -52,7 +52,8 @@ def followed(
         and beta of the form fitted to its run; turn, as `turn_of`; by_people, as `by_people.
         by_people` of each way, with the turn where enough is said and the challenger stands on it;
         put_aside, policies that the challenger's run put aside: told by its manifest, and here;
-        is_past, by any of these turns. And the ways, for people to be asked about.
+        is_past, by any of these turns, None where none tells. And the ways, for people to be asked
+        about.
 
     Raises:
         ManifestError: A policy put aside is not what its manifest says.
@@ -81,7 +82,7 @@ def followed(
     imitated = manifest.get("settings", {})
     n = imitated.get("samples", 0) if "keep" in imitated and imitated.get("reward_model") else 0
     turn = recorded
-    if turn is None and along:
+    if is_past(turn) is None and along:
         turn, run = turn_at(along, -1), along
     if turn is None and pool and n:
         turn = turn_of_best(pool, n)
@@ -89,7 +90,8 @@ def followed(
     people = [one for one in people if settings.people_along or one["judgements"]]
     for one in people:
         one["turn"] = _stands(one, n)
-    said = [is_past(one) for one in (turn, *(found["turn"] for found in people)) if one]
+    verdicts = [is_past(one) for one in (turn, *(found["turn"] for found in people))]
+    said = [one for one in verdicts if one is not None]
     return {
         "best_of_n": pool,
         "strayed": strayed(asked, nats, settings) if nats else None,

@@ -8,7 +8,8 @@ best-of-n (Gao et al., arXiv:2210.10760); both are fitted and told.
 The turn is not taken from them. Where gold collapses far out, least squares bend the form to the
 collapse, and put its peak at 0 or nowhere (seen on the refund desk). It is the peak of the best
 curve that rises and then falls, whatever its shape; its interval comes from measurements drawn
-anew, and a candidate is past it only where that is shown.
+anew, and a candidate is past it only where that is shown. Where neither that nor the contrary is
+shown, nothing is said but how many more measurements would show it.
 """
 
 import math
@@ -23,9 +24,12 @@ Point = tuple[float, float, float]  # root of nats, proxy, gold
 RESAMPLES = 400
 LEAST_POINTS = 6  # measurements beside the start: fewer place no peak
 FAR = 20  # alpha over beta, from where on a form turns beyond any nats that there are
-SHOWN = 3  # spreads of a measurement that a fall of gold must exceed
-LAST = 3  # measurements that say where a run ended
-OFF_A_LINE = 0.6745 * math.sqrt(6)  # median second difference of normal draws, in deviations
+SHOWN = 3  # spreads that a fall of gold must exceed
+UNSURE = 4 / 3  # what few measurements say of their own noise is unsure: see tests for the errors
+KEPT = 1 / 3  # a fall that is surely less than this part of what was gained is no turn
+LAST = 3  # measurements that say where a run ended, or a quarter of them
+MEDIAN = 0.6745  # of the distance from the mean, in deviations of a normal
+MOST = 100  # times as many measurements: more than that is not told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +151,9 @@ def turn_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
 
     Returns:
         root_nats where the run ended; peak and peak_ci, whose upper end is None where the gold may
-        never turn; drop of the gold from its best stretch to the last measurements; spread of
-        measurements around the curve. None where no gold was measured, or too seldom.
+        never turn; drop of the gold from its best stretch to the last measurements; spread, the
+        standard error of that; points; more measurements, about, that it takes to tell whether
+        gold turned, 0 where these do. None where no gold was measured, or too seldom.
     """
     settings, result = manifest.get("settings", {}), manifest.get("result", {})
     if not settings.get("reward_model") or settings.get("verifier_weight") != 0:
@@ -158,19 +163,84 @@ def turn_of(manifest: dict[str, Any]) -> dict[str, Any] | None:
         return None
     curve = fitted(points)
     low, high = curve.peak_ci
-    gold = np.array([one[2] for one in sorted(points)])
-    # how far neighbours are from a line: a step between two holds the fall itself, so that the
-    # steeper gold fell, the noisier it would look
-    bends = np.abs(np.diff(gold, 2))
-    spread = float(np.median(bends)) / OFF_A_LINE
-    return {
+    gold = _in_order(points)[1]
+    _, level, first, last = unimodal(gold)
+    after, noise = len(gold) - 1 - last, UNSURE * noise_of(points)
+    ends = [one[2] for one in points[-max(1, min(_width(gold), after)) :]]
+    found = {
         "root_nats": points[-1][0],
         "peak": curve.peak,
         "peak_ci": [low, high if math.isfinite(high) else None],
-        "drop": float(unimodal(gold)[1] - np.mean([one[2] for one in points[-LAST:]])),
-        "spread": spread,
+        "drop": level - float(np.mean(ends)) if after else 0.0,
+        "spread": noise * math.sqrt(1 / len(ends) + 1 / (last - first + 1)),
         "points": points,
     }
+    return found | {"more": _more(found, gold, noise, after)}
+
+
+def noise_of(points: Sequence[Point]) -> float:
+    """The deviation of a measurement of gold, by how neighbours lie off any smooth curve.
+
+    A step between neighbours holds the fall itself: the steeper gold fell, the noisier it looked.
+    How far three neighbours are from a line, and four from a parabola, holds what the curve bends,
+    which is less. Both still err upwards only: the first least where a curve breaks, for which its
+    median is taken, the second least where it bends; the lesser is told. Standard errors over
+    prompts are no better: every measurement asks the same ones, so that most of these is shared.
+    """
+    roots, gold = _in_order(points)
+    roots = roots + 1e-9 * np.arange(len(roots))  # of equal ones, the difference itself
+    three, four = (_off(roots, gold, degree) for degree in (1, 2))
+    return min(float(np.median(np.abs(three))) / MEDIAN, float(np.sqrt(np.mean(four**2))))
+
+
+def _off(
+    roots: np.ndarray[Any, Any], gold: np.ndarray[Any, Any], degree: int
+) -> np.ndarray[Any, Any]:
+    """How far each `degree + 2` neighbours are from a polynomial, in deviations of one of them."""
+    found = []
+    for at in range(len(roots) - degree - 1):
+        near = roots[at : at + degree + 2]
+        apart = near[:, None] - near + np.eye(len(near))
+        weights = 1 / apart.prod(axis=1)  # of the divided difference
+        found.append(weights @ gold[at : at + len(near)] / np.linalg.norm(weights))
+    return np.array(found)
+
+
+def _more(found: dict[str, Any], gold: np.ndarray[Any, Any], noise: float, after: int) -> int:
+    """How many more measurements it takes to tell whether gold turned; 0: it is told.
+
+    A fall that is not shown is not thereby shown to be none: for that the mean of the last
+    measurements is held against the best mean of as many.
+
+    Args:
+        found: Of `turn_of`.
+        gold: Of all measurements, by how far they strayed.
+        noise: Of one of them.
+        after: Measurements beyond the best stretch.
+    """
+    count = len(gold)
+    if found["drop"] > SHOWN * found["spread"]:
+        if _is_behind(found):
+            return 0
+        return max(1, math.ceil(math.log(0.025) / math.log1p(-after / count)) - count)
+    wide = _width(gold)
+    means = np.convolve(gold, np.full(wide, 1 / wide), "valid")
+    lost, gained = float(means.max() - means[-1]), float(means.max() - gold[0])
+    bar = SHOWN * noise * math.sqrt(2 / wide)
+    if lost + bar < KEPT * gained or bar == 0:
+        return 0
+    shown = max(lost, KEPT * gained - lost, bar / math.sqrt(MOST))
+    return max(1, math.ceil(count * (bar / shown) ** 2) - count)
+
+
+def _in_order(points: Sequence[Point]) -> np.ndarray[Any, Any]:
+    """(2, K) roots and gold, by how far they strayed; of equals, as they were measured."""
+    return np.array([(d, gold) for d, _, gold in sorted(points, key=lambda one: one[0])]).T
+
+
+def _width(gold: np.ndarray[Any, Any]) -> int:
+    """Measurements that one level is told by at most: more of them tell more."""
+    return max(LAST, len(gold) // 4)
 
 
 def _solved(away: np.ndarray[Any, Any], form: Form) -> tuple[float, float]:
@@ -186,14 +256,23 @@ def _bend(d: float, form: Form) -> float:
     return math.log(d) if form == "reinforcement" else d
 
 
+def _is_behind(turn: dict[str, Any]) -> bool:
+    high = turn["peak_ci"][1]
+    return high is not None and turn["root_nats"] > high
+
+
 def is_past(turn: dict[str, Any] | None) -> bool | None:
     """Whether gold is shown to have turned before the end and to have fallen since.
 
     Args:
-        turn: Of `turn_of` or `best_of_n.turn_of_best`; None where there is no curve, and no answer.
+        turn: Of `turn_of`, `curves.turn_at` or `best_of_n.turn_of_best`; None where there is no
+            curve.
+
+    Returns:
+        None where there is no curve, or too few measurements for their noise to tell.
     """
     if turn is None:
         return None
-    high = turn["peak_ci"][1]
-    fell = turn["drop"] > SHOWN * turn["spread"]
-    return bool(high is not None and turn["root_nats"] > high and fell)
+    if _is_behind(turn) and turn["drop"] > SHOWN * turn["spread"]:
+        return True
+    return None if turn.get("more") else False

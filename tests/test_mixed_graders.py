@@ -138,7 +138,8 @@ def test_a_reward_model_has_no_say_on_whom_it_taught_and_other_graders_have(
     (reason,) = result["no_say"]
     assert reason.startswith(f"10 of {COUNT} prompts are judged by the reward model")
     assert "trained on or chosen by" in reason and "another grader" in reason
-    found = decide(result | {"reward_model": None}, GateSettings(least_prompts=COUNT))
+    result["reward_model"]["over_length"]["ci"] = [0.01, 0.2]  # else it has a reason of its own
+    found = decide(result, GateSettings(least_prompts=COUNT))
     assert found.decision == "HOLD" and found.reasons[0] == reason
 
 

@@ -94,7 +94,7 @@ def test_a_run_that_was_killed_and_gone_on_from_costs_the_seconds_of_both(
     result = launch(recipe, settings, run, log=lambda line: None)
     last = time.monotonic() - second
     assert 0 < result["resumed_at"] < result["steps"] and not (run / NAME).exists()
-    assert result["earlier_seconds"] == seconds and 0 < result["process_seconds"] < last
+    assert result["earlier_seconds"] == seconds and 0 < result["process_seconds"] < last + 0.01
     (row,) = descent(layout, known_checkpoints(layout), ["sft_policy/g0001"], 3600.0)
     total = seconds + result["process_seconds"]
     assert row["hours"] == pytest.approx(total / 3600, abs=1e-4)

@@ -45,7 +45,8 @@ def following_told(policy: Told) -> str:
 
 def why_unknown(policy: Told) -> str:
     """Why it is not known whether a challenger is past a turn, and which setting makes it known."""
-    if turn := policy.get("turn"):
+    turn = policy.get("turn") or {}
+    if turn.get("more"):  # of what was measured along the run alone
         return (
             f"Along the challenger's run {len(turn['points'])} measurements of gold are too few "
             f"for their noise; about {turn['more']} more would tell (lower measure_every, or put "

@@ -8,9 +8,9 @@ unioned as (
 
     select
         *,
-        coalesce(json_extract_string(metadata, '$.criterion'), 'rating') as criterion,
+        coalesce(nullif(json_extract_string(metadata, '$.criterion'), ''), 'rating') as criterion,
         coalesce((rating - rating_min) / nullif(rating_max - rating_min, 0), 1.0) as score_frac,
-        coalesce(try_cast(json_extract_string(metadata, '$.weight') as double), 1.0) as weight
+        if(try_cast(json_extract_string(metadata, '$.weight') as double) = 0, 0.0, 1.0)::double as weight
     from {{ ref('stg_landing__ratings') }}
 
     union all by name
